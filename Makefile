@@ -1,0 +1,78 @@
+# What people type; `make` alone lists it. Needs make, a POSIX shell and Python 3.11 to 3.13.
+#
+# Variables: CORES  how many cores Snakemake may use (all)
+#            CONFIG an overlay of config.yaml, for example config/sd15.yaml
+#            STUDY  the config's `study`, whose tables are printed (the overlay's name, or shapes)
+#            ARGS   further arguments of snakemake or pytest
+#            PYTHON the Python that .venv is made from (the first of a few names that fits)
+
+CORES ?= all
+CONFIG ?=
+STUDY ?= $(if $(CONFIG),$(basename $(notdir $(CONFIG))),shapes)
+ARGS ?=
+PYTHON ?= python3.12 python3.13 python3.11 python3
+
+INSTALLED = .venv/requirements.lock
+# Rules call `python`: it must be the one of .venv, activated or not.
+RUN = PATH="$$PWD/.venv/bin:$$PATH" .venv/bin/python -m
+OVERLAY = $(if $(CONFIG),--configfile "$(CONFIG)")
+
+.PHONY: help study tables figures gallery pretrain test test-slow lint lock clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+study: $(INSTALLED) ## set up .venv, run the whole study, print its tables
+	@$(RUN) snakemake --cores $(CORES) $(OVERLAY) $(ARGS)
+	@for table in finetune refinement hard_prompts; do \
+	    printf '\n%s\n\n' "$$table"; cat "results/$(STUDY)/tables/$$table.md" || exit; \
+	done
+	@printf '\nPictures: open results/%s/gallery/index.html in a browser.\n' "$(STUDY)"
+
+tables figures gallery: $(INSTALLED)
+	@$(RUN) snakemake $@ --cores $(CORES) $(OVERLAY) $(ARGS)
+tables: ## only the tables and what they need
+figures: ## only the figures and what they need
+gallery: ## only the gallery and what it needs
+
+pretrain: $(INSTALLED) ## train the shipped tiny models again from scratch
+	@$(RUN) snakemake pretrain --cores $(CORES) $(OVERLAY) $(ARGS)
+
+# One thread a worker, so that workers don't fight for the cores; few workers, each loads torch.
+test: lint ## check the code and run the tests
+	@OMP_NUM_THREADS=1 $(RUN) pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(ARGS)
+
+test-slow: $(INSTALLED) ## run the tests that take minutes
+	@$(RUN) pytest -m slow $(ARGS)
+
+lint: $(INSTALLED) ## check style and rules
+	@$(RUN) ruff check .
+	@$(RUN) ruff format --check .
+	@$(RUN) snakefmt --check Snakefile rules/*.smk
+	@$(RUN) snakemake --lint
+
+lock: $(INSTALLED) ## pin requirements.in anew (ARGS=--upgrade for the newest releases)
+	@$(RUN) tools.lock $(ARGS)
+
+clean: ## remove results and Snakemake's records, keep .venv
+	rm -rf results .snakemake
+
+# The copy of the lock is what .venv holds. It is made last, so an interrupted set-up starts anew,
+# and it is compared by content, so a fresh time stamp on the lock installs nothing.
+$(INSTALLED): requirements.lock
+	@set -e; \
+	if cmp -s requirements.lock $@; then exec touch $@; fi; \
+	rm -rf .venv; \
+	fits='import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))'; \
+	for python in $(PYTHON); do \
+	    if "$$python" -c "$$fits" 2>/dev/null; then "$$python" -m venv .venv; break; fi; \
+	done; \
+	if [ ! -d .venv ]; then \
+	    echo 'error: no Python 3.11 to 3.13 with its venv module; install one (on Debian: apt-get' \
+	        'install python3-venv) or name one: make PYTHON=/path/to/python3.12' >&2; \
+	    exit 1; \
+	fi; \
+	echo 'Installing the locked packages into .venv (6.5 GB, some minutes)'; \
+	.venv/bin/python -m pip install --no-input --disable-pip-version-check \
+	    --require-hashes --requirement requirements.lock; \
+	cp requirements.lock $@

@@ -1,0 +1,35 @@
+"""Does vision-language guidance make a diffusion model's pictures more faithful to their prompts?
+
+Prompts, data and models go in; tables, figures, a gallery and the record of how they were made come
+out, under results/<study>. One stage is one file of rules/ and one script of scripts/.
+"""
+
+from snakemake.utils import min_version
+
+min_version("9.19")
+
+
+configfile: "config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/prompts.smk"
+include: "rules/data.smk"
+include: "rules/models.smk"
+include: "rules/finetune.smk"
+include: "rules/generate.smk"
+include: "rules/refine.smk"
+include: "rules/score.smk"
+include: "rules/tables.smk"
+include: "rules/report.smk"
+include: "rules/shapes.smk"
+
+
+rule all:
+    """The whole study."""
+    default_target: True
+    input:
+        rules.tables.output,
+        rules.figures.output,
+        rules.gallery.output,
+        rules.provenance.output,

@@ -1,0 +1,84 @@
+# The shapes world's own models, trained from nothing. Out: pretrained/, and with `pretrain` the
+# shipped files under resources/shapes.
+
+
+def pretrained(part):
+    return f"{OUT}/pretrained/{part}"
+
+
+PRETRAIN = (
+    "python {SCRIPTS:q}/pretrain.py --settings {params.settings:q} --part {params.part}"
+    " {params.vae:q} --out {params.out:q} --threads {threads} --log {log:q}"
+)
+
+
+rule pretrain_part:
+    """Train the VAE, the guide or the judge."""
+    output:
+        OUT + "/pretrained/{part}/manifest.json",
+    log:
+        OUT + "/logs/pretrain/{part}.log",
+    conda:
+        "../envs/models.yaml"
+    wildcard_constraints:
+        part="vae|guide|judge",
+    threads: 1
+    resources:
+        mem_mb=MEMORY,
+    params:
+        settings=lambda wildcards: settings(CONFIG["pretrain"][wildcards.part]),
+        code=code("pretrain"),
+        part="{part}",
+        vae=[],
+        out=subpath(output[0], parent=True),
+    shell:
+        PRETRAIN
+
+
+rule pretrain_base:
+    """Train the base, and keep an early checkpoint of the same training."""
+    input:
+        vae=OUT + "/pretrained/vae/manifest.json",
+    output:
+        OUT + "/pretrained/base/manifest.json",
+        OUT + "/pretrained/base/base/manifest.json",
+        OUT + "/pretrained/base/base-early/manifest.json",
+    log:
+        OUT + "/logs/pretrain/base.log",
+    conda:
+        "../envs/models.yaml"
+    threads: 1
+    resources:
+        mem_mb=MEMORY,
+    params:
+        settings=settings(CONFIG["pretrain"]["base"]),
+        code=code("pretrain"),
+        part="base",
+        vae=lambda wildcards, input: ["--vae", os.path.dirname(input.vae)],
+        out=subpath(output[0], parent=True),
+    shell:
+        PRETRAIN
+
+
+rule pretrain:
+    """Train all, measure them in full and in half precision, and replace resources/shapes."""
+    input:
+        expand(OUT + "/pretrained/{part}/manifest.json", part=["vae", "base", "guide", "judge"]),
+    output:
+        OUT + "/pretrained/quality.json",
+    log:
+        OUT + "/logs/pretrain/ship.log",
+    conda:
+        "../envs/models.yaml"
+    threads: THREADS
+    resources:
+        mem_mb=MEMORY,
+    params:
+        settings=settings(sampling_settings()),
+        code=code("ship"),
+        pretrained=subpath(output[0], parent=True),
+        out=ROOT / "resources/shapes",
+    shell:
+        "python {SCRIPTS:q}/ship.py --settings {params.settings:q}"
+        " --pretrained {params.pretrained:q} --out {params.out:q} --quality {output:q}"
+        " --threads {threads} --log {log:q}"

@@ -1,0 +1,33 @@
+# In: scores, prompts, training summaries. Out: tables/, figures/.
+
+TABLES = ["finetune", "refinement", "hard_prompts", "by_category", "by_challenge", "claims"]
+
+
+rule tables:
+    """Make every table from cached scores; no model is loaded."""
+    input:
+        prompts=rules.prompts.output[0],
+        hard=rules.hard_prompts.output[0],
+        scores=score_files(),
+        training=expand(OUT + "/training/{model}/summary.json", model=MODELS[1:]),
+    output:
+        expand(OUT + "/tables/{table}.{form}", table=TABLES, form=["csv", "md", "tex"]),
+    log:
+        OUT + "/logs/tables.log",
+    conda:
+        "../envs/tables.yaml"
+    params:
+        settings=settings(
+            {
+                **CONFIG["statistics"],
+                "published": CONFIG["published"],
+                "models": MODELS,
+                "rounds": ROUNDS,
+            }
+        ),
+        code=code("tables"),
+        out=subpath(output[0], parent=True),
+    shell:
+        "python {SCRIPTS:q}/tables.py --settings {params.settings:q} --prompts {input.prompts:q}"
+        " --hard {input.hard:q} --scores {input.scores:q} --training {input.training:q}"
+        " --out {params.out:q} --log {log:q}"

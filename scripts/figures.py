@@ -1,0 +1,30 @@
+"""Draw the figures of a study from its tables and training logs.
+
+Writes into --out, each as .svg and .png: finetune, refinement, hard_prompts, by_category,
+guide_judge_fidelity, training. Settings: confidence (of the tables' intervals).
+"""
+
+from argparse import Namespace
+from pathlib import Path
+
+from vlg import cli, figures
+
+
+def main(args: Namespace) -> None:
+    for path in figures.draw(args.tables, args.training, args.out, args.settings):
+        cli.log.info("%s", path)
+
+
+if __name__ == "__main__":
+    arguments = cli.parser(__doc__)
+    arguments.add_argument("--tables", type=Path, required=True, help="folder of the tables")
+    arguments.add_argument(
+        "--training",
+        type=Path,
+        nargs="*",
+        default=[],
+        metavar="CSV",
+        help="training/<model>/log.csv of each fine-tuned model",
+    )
+    arguments.add_argument("--out", type=Path, required=True, help="folder for the figures")
+    cli.run(main, arguments)

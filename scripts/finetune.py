@@ -1,0 +1,49 @@
+"""Fine-tune a base model to one checkpoint, normally or with the CLIP term (guide_scale > 0).
+
+Reads a diffusers model, an open_clip guide, the folder that encode.py wrote and, for all but the
+first checkpoint of a variant, the training folder of the one before. Writes a diffusers model and a
+training folder: log.csv, held_out.csv, tensorboard/, summary.json, and in state/ all that the next
+checkpoint continues from. Run it again after it was killed: it goes on from its last saved state.
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+from vlg import cli
+
+
+def main(args: Namespace) -> None:
+    from vlg.device import set_up
+    from vlg.training import Stop, finetune
+
+    finetune(
+        base=args.base,
+        guide=args.guide,
+        cache=args.cache,
+        previous=args.previous,
+        out_model=args.out_model,
+        out_training=args.out_training,
+        values=args.settings,
+        device=set_up(args.device, args.threads),
+        save_every=args.save_every,
+        save_minutes=args.save_minutes,
+        stop=Stop().listen(),
+    )
+
+
+if __name__ == "__main__":
+    arguments = cli.parser(__doc__)
+    add = arguments.add_argument
+    add("--base", type=Path, required=True, help="diffusers folder to start from")
+    add("--guide", type=Path, help="open_clip folder; needed unless guide_scale is 0")
+    add("--cache", type=Path, required=True, help="folder that encode.py wrote")
+    add("--previous", type=Path, help="training folder of the checkpoint before")
+    add("--out-model", type=Path, required=True, help="diffusers folder to write")
+    add("--out-training", type=Path, required=True, help="training folder to write")
+    add("--save-every", type=int, default=500, help="steps between saved states")
+    add("--save-minutes", type=float, default=10, help="minutes between saved states")
+    add("--device", default="auto", help="auto, cpu or cuda")
+    add("--threads", type=int, default=1, help="CPU threads; other counts give other last bits")
+    cli.run(main, arguments)

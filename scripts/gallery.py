@@ -1,0 +1,33 @@
+"""Make the gallery of a study: the same prompts across models and rounds, with their scores.
+
+Writes --out/index.html and --out/pictures/; the page opens from disk, without server or network.
+Settings: study (title), prompts (at most so many, hard ones first), models (in order, base first),
+rounds (the last of refinement).
+"""
+
+from argparse import Namespace
+from pathlib import Path
+
+from vlg import cli, gallery, scores
+
+
+def main(args: Namespace) -> None:
+    prompts = scores.read_prompts(args.prompts)
+    table = scores.read(args.scores, prompts)
+    hard = scores.read_prompts(args.hard)
+    count = gallery.write(args.root, table, prompts, hard, args.settings, args.out)
+    cli.log.info("%s: %d prompts", args.out / "index.html", count)
+
+
+if __name__ == "__main__":
+    arguments = cli.parser(__doc__)
+    arguments.add_argument("--prompts", type=Path, required=True, help="prompts.tsv")
+    arguments.add_argument("--hard", type=Path, required=True, help="hard_prompts.tsv")
+    arguments.add_argument(
+        "--scores", type=Path, nargs="+", required=True, metavar="CSV", help="score files"
+    )
+    arguments.add_argument(
+        "--root", type=Path, required=True, help="folder of the study, results/<study>"
+    )
+    arguments.add_argument("--out", type=Path, required=True, help="folder for the gallery")
+    cli.run(main, arguments)

@@ -1,0 +1,32 @@
+"""Put a model where the study looks for it: base (diffusers), guide (open_clip), judge (HF CLIP).
+
+Reads a model folder, or a part of the shipped shapes models, whose checksums are compared with
+their manifest. Only safetensors, tokenizer and configuration files are taken; shipped half
+precision becomes float32.
+"""
+
+from pathlib import Path
+
+from vlg import cli
+from vlg.files import atomic_folder, write_manifest
+
+
+def main(args):
+    from vlg import modelfolder
+
+    with atomic_folder(args.out) as out:
+        if args.shipped:
+            modelfolder.unpack(args.source, args.settings["source"], out)
+        else:
+            modelfolder.take(args.source, args.settings["kind"], out)
+        write_manifest(out, source=args.settings["source"])
+
+
+if __name__ == "__main__":
+    arguments = cli.parser(__doc__)
+    arguments.add_argument("--source", type=Path, required=True, help="model folder")
+    arguments.add_argument(
+        "--shipped", action="store_true", help="--source is resources/shapes, check its manifest"
+    )
+    arguments.add_argument("--out", type=Path, required=True, help="folder to write")
+    cli.run(main, arguments)

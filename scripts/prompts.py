@@ -1,0 +1,32 @@
+"""Write the study's prompt table.
+
+Takes the prompts of the shapes world or of a file (.tsv, .csv, .txt), selects among them and marks
+which are reported (`set` = study) and which only serve to find hard ones (`set` = rest).
+"""
+
+from pathlib import Path
+
+from vlg import cli, prompts
+
+
+def main(args):
+    settings = args.settings
+    if args.source:
+        rows = prompts.read(args.source)
+    else:
+        from vlg.shapes import captions
+
+        number = settings["pool"] or settings["study"]
+        rows = [
+            {**row, "id": f"p{index:04d}"}
+            for index, row in enumerate(captions.prompts(number, settings["seed"]))
+        ]
+    chosen = {name: settings[name] for name in ("study", "pool", "category", "challenge", "order")}
+    prompts.write(args.out, prompts.select(rows, **chosen))
+
+
+if __name__ == "__main__":
+    arguments = cli.parser(__doc__)
+    arguments.add_argument("--source", type=Path, help="prompt file; without it the shapes world's")
+    arguments.add_argument("--out", type=Path, required=True, help="prompts.tsv to write")
+    cli.run(main, arguments)

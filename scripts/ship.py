@@ -1,0 +1,86 @@
+"""Measure the freshly trained shapes models and put them under resources/shapes.
+
+Each is measured in float32 and in half precision, in which it is shipped; both figures go to the
+manifest, with recipe, training time and checksums. Reads results/<study>/pretrained.
+"""
+
+import shutil
+from pathlib import Path
+
+from vlg import cli
+from vlg.files import atomic_folder, check_manifest, write_json, write_manifest
+
+# Where a part lies below pretrained/, and what of it is shipped: base-early shares the rest of base.
+PARTS = {
+    "base": ("base/base", ("*",)),
+    "base-early": ("base/base-early", ("unet", "text_encoder")),
+    "guide": ("guide", ("*",)),
+    "judge": ("judge", ("*",)),
+}
+
+
+def halve(folder: Path) -> None:
+    """Turn every float tensor of a folder's safetensors to half precision."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    for path in folder.rglob("*.safetensors"):
+        tensors = load_file(path)
+        half = {n: t.half() if t.dtype == torch.float32 else t for n, t in tensors.items()}
+        save_file(half, path, metadata={"format": "pt"})
+
+
+def measure(part: str, folder: Path, settings: dict) -> dict:
+    from vlg.shapes import quality
+
+    if part in ("guide", "judge"):
+        return quality.clip(part, folder)
+    return {"vae": quality.vae(folder / "vae"), **quality.base(folder, settings)}
+
+
+def main(args):
+    import torch
+
+    from vlg.modelfolder import unpack
+
+    torch.set_num_threads(args.threads)
+    trained = {}
+    for name, (place, _) in PARTS.items():
+        facts = check_manifest(args.pretrained / place)
+        trained[name] = {k: facts[k] for k in ("recipe", "seconds", "threads")}
+    trained["vae"] = check_manifest(args.pretrained / "vae")
+    trained["vae"].pop("files")
+    scratch = args.quality.parent / ".scratch"
+    with atomic_folder(args.out) as out:
+        for name, (place, wanted) in PARTS.items():
+            for pattern in wanted:
+                for path in (args.pretrained / place).glob(pattern):
+                    target = out / name / path.name
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    copy = shutil.copytree if path.is_dir() else shutil.copyfile
+                    if path.name != "manifest.json":
+                        copy(path, target)
+            halve(out / name)
+        write_manifest(out)
+        for name, (place, _) in PARTS.items():
+            shutil.rmtree(scratch, ignore_errors=True)
+            unpack(out, name, scratch)
+            write_manifest(scratch)
+            trained[name]["quality"] = {
+                "float32": measure(name, args.pretrained / place, args.settings),
+                "float16": measure(name, scratch, args.settings),
+            }
+            cli.log.info("%s: %s", name, trained[name]["quality"])
+        shutil.rmtree(scratch, ignore_errors=True)
+        write_manifest(out, parts=trained, sampling=args.settings)
+    write_json(args.quality, trained)
+
+
+if __name__ == "__main__":
+    arguments = cli.parser(__doc__)
+    add = arguments.add_argument
+    add("--pretrained", type=Path, required=True, help="results/<study>/pretrained")
+    add("--out", type=Path, required=True, help="folder to replace, resources/shapes")
+    add("--quality", type=Path, required=True, help="JSON file of what was measured")
+    add("--threads", type=int, default=1, help="CPU threads")
+    cli.run(main, arguments)

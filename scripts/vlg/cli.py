@@ -1,0 +1,66 @@
+"""What every command line of `scripts/` shares: logging to a file, and errors in one line."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from vlg.errors import UserError
+
+log = logging.getLogger("vlg")
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """An argument parser with the options every step has: `--settings` (JSON) and `--log`."""
+    result = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    result.add_argument(
+        "--settings",
+        type=json.loads,
+        default={},
+        metavar="JSON",
+        help="the values of the config that change this step's result, as one JSON object",
+    )
+    result.add_argument("--log", type=Path, help="also write messages to this file")
+    return result
+
+
+def run(function: Callable[[argparse.Namespace], None], arguments: argparse.ArgumentParser) -> None:
+    """Parse the command line and call `function` with it.
+
+    A UserError, a full disk, a refused file or running out of memory ends the program with
+    exit status 1 and one line on standard error and in the log; any other error is a defect of
+    ours and keeps its traceback.
+    """
+    args = arguments.parse_args()
+    handlers: list[logging.Handler] = [logging.StreamHandler()]
+    if args.log:
+        args.log.parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(args.log, mode="w", encoding="utf-8"))
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", handlers=handlers)
+    try:
+        function(args)
+    except UserError as error:
+        fail(str(error))
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            fail(f"{error.filename or 'results'}: no space left; free some and rerun, finished work is kept")
+        if error.errno in (errno.EACCES, errno.EROFS):
+            fail(f"{error.filename}: {error.strerror}; make it writable and rerun")
+        log.exception("unexpected error")
+        sys.exit(2)
+    except Exception:
+        log.exception("unexpected error")
+        sys.exit(2)
+
+
+def fail(message: str) -> None:
+    """Log one line and leave with exit status 1."""
+    log.error("error: %s", " ".join(message.split()))
+    sys.exit(1)

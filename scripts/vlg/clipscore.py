@@ -1,0 +1,66 @@
+"""ClipScore: 100 cos between a picture and its prompt, by a CLIP that has not seen the training.
+
+The metric of Hessel et al. (arXiv:2104.08718) as torchmetrics computes it, but per picture and in
+batches: not clamped at 0, and prompts over the tokenizer's length are cut in the tokenizer, which
+keeps the end token that CLIP pools at.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vlg.errors import UserError
+from vlg.files import MANIFEST, check_manifest
+
+
+class Judge:
+    """A Hugging Face CLIP folder that only measures."""
+
+    def __init__(self, folder: Path, device: str) -> None:
+        from transformers import CLIPModel, CLIPProcessor
+
+        if (folder / MANIFEST).is_file():
+            check_manifest(folder)
+        try:
+            model = CLIPModel.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+            self.processor = CLIPProcessor.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"{folder}: transformers cannot load a CLIP from it ({error}); restore it"
+            ) from error
+        self.model: Any = model.float().eval().requires_grad_(False).to(device)
+        self.device = device
+        self._texts: dict[str, Any] = {}
+
+    def encode_text(self, texts: list[str]) -> Any:
+        """Unit embeddings (n, d) of prompts; each distinct prompt is encoded once."""
+        import torch
+
+        new = [text for text in dict.fromkeys(texts) if text not in self._texts]
+        for start in range(0, len(new), 256):
+            part = new[start : start + 256]
+            tokens = self.processor.tokenizer(
+                part, padding=True, truncation=True, return_tensors="pt"
+            ).to(self.device)
+            with torch.no_grad():
+                features = self.model.get_text_features(**tokens).pooler_output
+            unit = torch.nn.functional.normalize(features, dim=-1)
+            self._texts.update(zip(part, unit, strict=True))
+        return torch.stack([self._texts[text] for text in texts])
+
+    def encode_image(self, images: list[np.ndarray]) -> Any:
+        """Unit embeddings (n, d) of pictures (height, width, 3) uint8."""
+        import torch
+
+        inputs = self.processor.image_processor(images=images, return_tensors="pt").to(self.device)
+        with torch.no_grad():
+            features = self.model.get_image_features(**inputs).pooler_output
+        return torch.nn.functional.normalize(features, dim=-1)
+
+    def scores(self, images: list[np.ndarray], texts: list[str]) -> list[float]:
+        """100 cos of each (picture, prompt)."""
+        cosines = (self.encode_image(images) * self.encode_text(texts)).sum(1)
+        return (100 * cosines).tolist()

@@ -1,0 +1,439 @@
+"""The config: defaults filled in, checked, and every mistake told in one line.
+
+`schemas/config.schema.yaml` describes each key; this module adds what a schema cannot say: values
+that must agree with each other and files that must be there. It runs whenever the Snakefile is
+read, so it imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import filecmp
+import functools
+import itertools
+import os
+import re
+import reprlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+from vlg import prompts
+from vlg.errors import UserError
+
+SCHEMA = Path(__file__).parents[2] / "schemas" / "config.schema.yaml"
+EMBEDDED = {"base": ("shapes", "shapes-early"), "guide": ("shapes",), "judge": ("shapes",)}
+MODEL_FILE = {
+    "base": "model_index.json",
+    "guide": "open_clip_config.json",
+    "judge": "config.json",
+}
+MODEL_KIND = {
+    "base": "a diffusers folder",
+    "guide": "an open_clip folder",
+    "judge": "a Hugging Face CLIP folder",
+}
+WEIGHTS = {".safetensors", ".bin", ".pt", ".pth"}
+PICTURES = {".png", ".jpg", ".jpeg", ".webp"}
+NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+NULL = ("null", "~", "")  # as the command line writes it, where all is text
+
+Key = tuple[str | int, ...]
+
+
+def load(config: Mapping[str, Any], root: Path | str) -> dict[str, Any]:
+    """The config with every default filled in, checked as far as it can be before a job starts.
+
+    Numbers are normalised (whole numbers to int, others to float), numbers and booleans written as
+    text are read as such (PyYAML takes `1e-4` for text, and so does the command line for all in a
+    list), an empty section has its defaults, and a variant or arm that is null is dropped.
+
+    config: as Snakemake merged it from files and command line; it is not changed.
+    root: the folder that relative paths start from.
+    Raises UserError naming the key and the remedy.
+    """
+    if not isinstance(config, Mapping):
+        raise UserError(f"config: expected keys and values, got {_shown(config)}; see config.yaml")
+    result = _fill(schema(), config, ())
+    _validate(result)
+    for section, name in (("models", "base"), ("models", "guide"), ("models", "judge")):
+        result[section][name] = os.path.expanduser(result[section][name])
+    for section in ("prompts", "dataset"):
+        result[section]["source"] = os.path.expanduser(result[section]["source"])
+    _check_finetune(result)
+    _check_refine(result)
+    _check_seeds(result)
+    _check_models(result, Path(root))
+    _check_dataset(result, Path(root))
+    _check_prompts(result, Path(root))
+    return result
+
+
+def variants(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """{variant: its settings}: the shared fine-tuning keys with the variant's own over them.
+
+    Where guide_scale is 0, `target` and `window` mean nothing and are left out, so that changing
+    them reruns nothing.
+    """
+    shared = {k: v for k, v in config["finetune"].items() if k not in ("steps", "variants")}
+    result = {}
+    for name, own in config["finetune"]["variants"].items():
+        settings = {**shared, **own}
+        if settings["guide_scale"] == 0:
+            del settings["target"], settings["window"]
+        result[name] = settings
+    return result
+
+
+def models(config: Mapping[str, Any]) -> list[str]:
+    """Names of all models that draw pictures: `base`, then `<variant>-<step>` in config order."""
+    tuning = config["finetune"]
+    return ["base", *(f"{name}-{step}" for name in tuning["variants"] for step in tuning["steps"])]
+
+
+@functools.cache
+def schema() -> dict[str, Any]:
+    """The JSON schema of the config; do not change it."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C loader is ten times faster
+    return yaml.load(SCHEMA.read_text(encoding="utf-8"), loader)
+
+
+# --- filling in ---------------------------------------------------------------------------------
+
+
+def _fill(node: dict[str, Any], value: Any, key: Key) -> Any:
+    """`value` with defaults, normalised; raises for unknown keys and unreadable values."""
+    node = _resolved(node)
+    types = _types(node)
+    if "object" in types and (value is None or isinstance(value, Mapping)):
+        return _fill_section(node, value or {}, key)
+    if "array" in types and isinstance(value, list):
+        return [_fill(node["items"], item, (*key, i)) for i, item in enumerate(value)]
+    return _scalar(types, value, key)
+
+
+def _fill_section(node: dict[str, Any], value: Mapping[Any, Any], key: Key) -> dict[str, Any]:
+    given = {_name(name, key): item for name, item in value.items()}
+    known = node.get("properties", {})
+    entries = node["additionalProperties"]  # False, or the schema of freely named entries
+    result = {}
+    for name, child in known.items():
+        if name in given:
+            result[name] = _fill(child, given[name], (*key, name))
+        elif "default" in child:
+            result[name] = _fill(child, copy.deepcopy(child["default"]), (*key, name))
+        elif "$ref" not in child:
+            result[name] = _fill(child, None, (*key, name))
+    for name, item in given.items():
+        if name in known:
+            continue
+        if not entries:
+            _unknown((*key, name), list(known))
+        if item is not None and item not in NULL:
+            result[name] = _fill(entries, item, (*key, name))
+    return result
+
+
+def _name(name: Any, key: Key) -> str:
+    if isinstance(name, int) and not isinstance(name, bool):
+        return str(name)
+    if not isinstance(name, str):
+        _fail(
+            key,
+            f"a key must be text, got {_shown(name)}",
+            "put it in quotes (YAML reads bare no, off, yes, on as true or false)",
+        )
+    return name
+
+
+def _scalar(types: list[str], value: Any, key: Key) -> Any:
+    """`value` as one of `types` if it can be read so; else unchanged, for the schema to refuse."""
+    if isinstance(value, str) and "string" not in types:
+        if "null" in types and value in NULL:
+            return None
+        if "boolean" in types and value.lower() in ("true", "false"):
+            return value.lower() == "true"
+        if {"integer", "number"} & set(types) and len(value) < 40 and NUMBER.fullmatch(value):
+            value = int(value) if value.lstrip("+-").isdigit() else float(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if not abs(value) < 2**63:  # refuses infinity and not-a-number too
+            _fail(key, "must be a finite number of ordinary size", _default(key))
+        if "number" in types:
+            return float(value)  # so that 0 and 0.0 are the same setting
+        if "integer" in types and value == int(value):
+            return int(value)
+    if isinstance(value, str) and any(ord(c) < 32 or 0xD800 <= ord(c) < 0xE000 for c in value):
+        _fail(key, f"has a line break or control character: {_shown(value)}", "remove it")
+    return value
+
+
+def _resolved(node: dict[str, Any]) -> dict[str, Any]:
+    if "$ref" not in node:
+        return node
+    return functools.reduce(lambda at, part: at[part], node["$ref"].split("/")[1:], schema())
+
+
+def _types(node: dict[str, Any]) -> list[str]:
+    kind = node["type"]
+    return [kind] if isinstance(kind, str) else kind
+
+
+# --- messages -----------------------------------------------------------------------------------
+
+
+def _fail(key: Key, what: str, remedy: str) -> NoReturn:
+    raise UserError(f"config: {_dotted(key)}: {what}; {remedy}")
+
+
+def _dotted(key: Key) -> str:
+    parts = (f"[{p}]" if isinstance(p, int) else "." + (p if _plain(p) else _shown(p)) for p in key)
+    return "".join(parts).lstrip(".") or "the whole config"
+
+
+def _plain(name: str) -> bool:
+    return 0 < len(name) <= 80 and name.isprintable()
+
+
+def _shown(value: Any) -> str:
+    """`value` in a few words, on one line."""
+    if value is None:
+        return "nothing (null)"
+    if isinstance(value, bool):
+        return str(value).lower()
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = 60
+    short.maxlist = short.maxdict = 8
+    return " ".join(short.repr(value).split())
+
+
+def _nearest(name: str, choices: list[str]) -> str:
+    """`did you mean X?`, or the choices when none is near."""
+    close = difflib.get_close_matches(name, choices, n=1)
+    return f"did you mean {close[0]}?" if close else f"there are {', '.join(choices)}"
+
+
+def _unknown(key: Key, siblings: list[str]) -> NoReturn:
+    name = str(key[-1])
+    close = difflib.get_close_matches(name, siblings, n=1)
+    elsewhere = sorted((path for path in _paths(schema()) if path[-1] == name), key=len)[:2]
+    if close:
+        remedy = f"did you mean {_dotted((*key[:-1], close[0]))}?"
+    elif elsewhere:
+        remedy = f"did you mean {' or '.join(map(_dotted, elsewhere))}?"
+    else:
+        remedy = f"keys known here are {', '.join(siblings)}"
+    _fail(key, "unknown key", remedy)
+
+
+def _paths(node: dict[str, Any], key: Key = ()) -> Iterator[Key]:
+    """Paths of all keys that the schema names."""
+    for name, child in node.get("properties", {}).items():
+        yield (*key, name)
+        yield from _paths(child, (*key, name))
+
+
+def _default(key: Key) -> str:
+    """`the default is X` for a key, or the entry of a list, and where to read about it."""
+    node, default = schema(), None
+    for part in key:
+        if isinstance(part, int):
+            node = node["items"]
+        else:
+            node = node.get("properties", {}).get(part) or node["additionalProperties"]
+        node = _resolved(node)
+        if "object" not in _types(node):
+            default = node.get("default", default)
+    if default is None:
+        return "see docs/configuration.md"
+    return f"the default is {str(default).lower() if isinstance(default, bool) else default}"
+
+
+KINDS = {
+    "object": "keys and values",
+    "array": "a list",
+    "string": "text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "null": "null",
+}
+LIMITS = {
+    "minimum": "at least",
+    "maximum": "at most",
+    "exclusiveMinimum": "above",
+    "exclusiveMaximum": "below",
+}
+
+
+def _validate(config: dict[str, Any]) -> None:
+    """Raise for the first place where `config` breaks the schema."""
+    from jsonschema import Draft202012Validator
+
+    errors = Draft202012Validator(schema()).iter_errors(config)
+    error = min(errors, key=lambda e: [str(part) for part in e.absolute_path], default=None)
+    if error is None:
+        return
+    key, rule, value = tuple(error.absolute_path), error.validator, error.validator_value
+    given = f"got {_shown(error.instance)}"
+    if "propertyNames" in error.absolute_schema_path:
+        given = "as the name of an entry, " + given
+    if rule == "type":
+        expected = " or ".join(KINDS[kind] for kind in _types(error.schema))
+        quotes = "string" in _types(error.schema) and not isinstance(error.instance, list | dict)
+        remedy = "put it in quotes" if quotes and error.instance is not None else _default(key)
+        _fail(key, f"expected {expected}, {given}", remedy)
+    if rule == "enum":
+        _fail(key, f"unknown value, {given}", f"choose one of {', '.join(value)}")
+    if rule in LIMITS:
+        _fail(key, f"must be {LIMITS[rule]} {value}, {given}", _default(key))
+    if rule == "pattern":
+        _fail(key, f"not allowed, {given}", f"use {error.schema['x-allowed']}")
+    if rule == "maxLength":
+        _fail(key, f"too long, {given}", f"use at most {value} characters")
+    if rule == "uniqueItems":
+        _fail(key, f"has an entry twice, {given}", "name each once")
+    if rule in ("minItems", "maxItems", "minProperties", "minLength"):
+        what = "must not be empty" if value == 1 else f"must have {value} entries, {given}"
+        _fail(key, what, "name at least one" if rule == "minProperties" else _default(key))
+    _fail(key, " ".join(error.message.split()), _default(key))
+
+
+# --- values that must agree, files that must be there -------------------------------------------
+
+
+def _check_finetune(config: dict[str, Any]) -> None:
+    tuning = config["finetune"]
+    steps = tuning["steps"]
+    if any(a >= b for a, b in zip(steps, steps[1:], strict=False)):
+        _fail(
+            ("finetune", "steps"),
+            f"must rise, got {_shown(steps)}",
+            "write them in ascending order",
+        )
+    for key, settings in [
+        (("finetune",), tuning),
+        *((("finetune", "variants", name), own) for name, own in tuning["variants"].items()),
+    ]:
+        low, high = settings.get("window", [0, 1])
+        if low >= high:
+            _fail(
+                (*key, "window"),
+                f"must be [low, high] with low below high, got [{low}, {high}]",
+                f"write [{high}, {low}]" if low > high else "widen it, or set guide_scale to 0",
+            )
+    for name in ("base", "guide", "judge"):
+        if name in tuning["variants"]:
+            _fail(("finetune", "variants", name), "is the name of a given model", "choose another")
+
+
+def _check_refine(config: dict[str, Any]) -> None:
+    for i, model in enumerate(config["refine"]["models"]):
+        if model not in models(config):
+            _fail(
+                ("refine", "models", i),
+                f"no such model in this study: {_shown(model)}",
+                _nearest(model, models(config)),
+            )
+
+
+def _check_seeds(config: dict[str, Any]) -> None:
+    seeds = config["seeds"]
+    shared = sorted(set(seeds["selection"]) & set(seeds["fresh"]))
+    if shared:
+        _fail(
+            ("seeds", "fresh"),
+            f"must differ from seeds.selection, both have {_shown(shared[0])}",
+            "choose other fresh seeds",
+        )
+
+
+def _check_models(config: dict[str, Any], root: Path) -> None:
+    names = config["models"]
+    folders = {
+        part: root / names[part] for part, known in EMBEDDED.items() if names[part] not in known
+    }
+    guide, judge = folders.get("guide"), folders.get("judge")
+    if guide and judge and os.path.realpath(guide) == os.path.realpath(judge):
+        _fail(
+            ("models", "judge"),
+            f"is the same model as models.guide: {_shown(names['judge'])}",
+            "a CLIP cannot judge what it guided, give another one",
+        )
+    for part, folder in folders.items():
+        key, known = ("models", part), ", ".join(EMBEDDED[part])
+        if not os.path.isdir(folder):
+            near = difflib.get_close_matches(names[part], EMBEDDED[part], n=1)
+            remedy = f"did you mean {near[0]}?" if near else f"give {MODEL_KIND[part]} or {known}"
+            _fail(key, f"no folder {_shown(names[part])}", remedy)
+        if not os.path.isfile(folder / MODEL_FILE[part]):
+            _fail(
+                key,
+                f"{names[part]} has no {MODEL_FILE[part]}",
+                f"give {MODEL_KIND[part]} or {known}",
+            )
+    same = guide and judge and _same_weights(guide, judge)
+    if same:
+        _fail(
+            ("models", "judge"),
+            f"has the weights of models.guide: {same[0]} and {same[1]} are identical",
+            "a CLIP cannot judge what it guided, give another one",
+        )
+
+
+def _same_weights(one: Path, other: Path) -> tuple[Path, Path] | None:
+    """The first two weight files of two folders that are equal byte for byte.
+
+    Sizes are compared first, so different models cost no reading.
+    """
+    weights = [
+        [file for file in sorted(folder.iterdir()) if file.suffix in WEIGHTS and file.is_file()]
+        for folder in (one, other)
+    ]
+    for a, b in itertools.product(*weights):
+        if a.stat().st_size == b.stat().st_size and filecmp.cmp(a, b, shallow=False):
+            return a, b
+    return None
+
+
+def _check_dataset(config: dict[str, Any], root: Path) -> None:
+    source, key = config["dataset"]["source"], ("dataset", "source")
+    if source == "shapes":
+        if config["dataset"]["size"] is None:
+            _fail(("dataset", "size"), "the shapes world has no end", _default(("dataset", "size")))
+        return
+    if not os.path.isdir(root / source):
+        near = difflib.get_close_matches(source, ["shapes"])
+        remedy = "did you mean shapes?" if near else "give a folder of captioned pictures or shapes"
+        _fail(key, f"no folder {_shown(source)}", remedy)
+    # Of a large folder only a part is looked at: the config is read at each start of Snakemake.
+    entries = [path.suffix.lower() for path in itertools.islice((root / source).rglob("*"), 1000)]
+    if len(entries) < 1000 and not PICTURES & set(entries):
+        _fail(
+            key,
+            f"{source} holds no picture ({', '.join(sorted(PICTURES))})",
+            "give a folder of captioned pictures or shapes",
+        )
+
+
+def _check_prompts(config: dict[str, Any], root: Path) -> None:
+    wanted = config["prompts"]
+    if wanted["pool"] is not None and wanted["study"] > wanted["pool"]:
+        _fail(
+            ("prompts", "pool"),
+            f"must be at least prompts.study ({wanted['study']}), got {wanted['pool']}",
+            "raise it, or null for all",
+        )
+    if wanted["source"] != "shapes":
+        if not os.path.isfile(root / wanted["source"]):
+            near = difflib.get_close_matches(wanted["source"], ["shapes"])
+            _fail(
+                ("prompts", "source"),
+                f"no file {_shown(wanted['source'])}",
+                "did you mean shapes?" if near else "give a .tsv, .csv or .txt file or shapes",
+            )
+        rows = prompts.read(root / wanted["source"])
+        chosen = ("study", "pool", "category", "challenge", "order")
+        prompts.select(rows, **{name: wanted[name] for name in chosen})

@@ -1,0 +1,117 @@
+"""Files that are whole or absent: atomic writes, checksums and manifests."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vlg.errors import UserError
+
+MANIFEST = "manifest.json"
+
+
+def sha256(path: Path | str) -> str:
+    """SHA-256 of a file's bytes, as 64 hex digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def atomic(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary sibling of `path`; rename it to `path` when the block ends well.
+
+    A reader sees the old file or the new one, never half of one; after an error nothing is left.
+    The parent folder is made. The temporary name keeps the suffix, for writers that look at it.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".tmp-", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path | str) -> Iterator[Path]:
+    """Like `atomic`, for a folder: what stood at `path` is replaced when the block ends well."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".tmp-{path.name}-", dir=path.parent))
+    temporary.chmod(0o755)
+    try:
+        yield temporary
+        if path.exists():
+            shutil.rmtree(path)
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write UTF-8 text with LF line ends, atomically."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Write `value` as indented JSON with sorted keys, atomically."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path | str) -> Any:
+    """Read a JSON file; UserError names the file when it is missing or damaged."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found; check the path or rerun the step that writes it") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid JSON ({error}); delete it and rerun") from None
+
+
+def checksums(folder: Path | str) -> dict[str, dict[str, Any]]:
+    """{relative path: {"sha256": ..., "bytes": ...}} of every file below `folder` but the manifest."""
+    folder = Path(folder)
+    return {
+        path.relative_to(folder).as_posix(): {"sha256": sha256(path), "bytes": path.stat().st_size}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != MANIFEST
+    }
+
+
+def write_manifest(folder: Path | str, **facts: Any) -> None:
+    """Write `folder`/manifest.json: the checksum of each file and the given facts.
+
+    The manifest is written last, so a folder that has one is whole, and it is the file by which the
+    DAG knows the folder: being small, Snakemake compares it by content and not by time.
+    """
+    write_json(Path(folder) / MANIFEST, {**facts, "files": checksums(folder)})
+
+
+def check_manifest(folder: Path | str) -> dict[str, Any]:
+    """Compare every file of `folder` with its manifest and return the manifest.
+
+    Raises UserError naming the first file that is missing, cut short or altered.
+    """
+    folder = Path(folder)
+    manifest = read_json(folder / MANIFEST)
+    for name, expected in manifest["files"].items():
+        path = folder / name
+        if not path.is_file():
+            raise UserError(f"{path}: missing though {MANIFEST} lists it; delete {folder} and rerun")
+        if path.stat().st_size != expected["bytes"] or sha256(path) != expected["sha256"]:
+            raise UserError(f"{path}: checksum differs from {MANIFEST}; delete {folder} and rerun")
+    return manifest

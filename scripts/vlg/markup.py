@@ -1,0 +1,191 @@
+"""Tables as Markdown and LaTeX: rounding, intervals, bold and daggers, escaping."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DAGGER = "†"
+EMPTY = "–"
+TEX = {
+    "\\": r"\textbackslash{}",
+    **{character: "\\" + character for character in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "†": r"\textsuperscript{\dag}",
+    "–": "--",
+    "·": r"$\cdot$",
+    "×": r"$\times$",
+    "Δ": r"$\Delta$",
+    "−": "$-$",
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """How a column of a frame is shown.
+
+    `interval`: with `<name>_low` and `<name>_high` in brackets; `scale`: factor, 100 for shares;
+    `marked`: carries the dagger and the bold of its row; `words`: a name like best_of_n, shown
+    without underscores.
+    """
+
+    title: str
+    name: str
+    digits: int = 2
+    interval: bool = False
+    signed: bool = False
+    scale: float = 1.0
+    marked: bool = False
+    words: bool = False
+
+
+MODEL = Column("Model", "model", marked=True)
+PUBLISHED = Column("Published", "published")
+# The standard error of a share is about a hundredth, so a tenth of a per cent is enough.
+SCORES = (
+    Column("ClipScore", "clipscore", interval=True, marked=True),
+    Column("Δ ClipScore", "delta", interval=True, signed=True),
+    Column("Δ guide", "guide_delta", interval=True, signed=True),
+    Column("Gap", "gap", signed=True),
+    Column("Fidelity, %", "fidelity", digits=1, scale=100),
+    Column("Δ fidelity", "fidelity_delta", digits=1, scale=100, interval=True, signed=True),
+    Column("Strict, %", "strict", digits=1, scale=100),
+)
+FIDELITY = (
+    Column("Fidelity, %", "fidelity", digits=1, scale=100, interval=True, marked=True),
+    Column("Δ fidelity", "fidelity_delta", digits=1, scale=100, interval=True, signed=True),
+)
+
+
+def cells(frame: pd.DataFrame, columns: Sequence[Column]) -> list[list[str]]:
+    """The text of each row's cells; a minus is U+2212."""
+    return [[_cell(row, column) for column in columns] for row in frame.to_dict("records")]
+
+
+def markdown(
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[str]],
+    marks: Sequence[tuple[bool, bool]],
+    caption: str,
+) -> str:
+    """A pipe table, columns aligned, with its caption below.
+
+    `marks`: (bold, dagger) of each row.
+    """
+    body = [
+        [
+            _marked(_escape_markdown(cell), column, mark, "**{}**")
+            for cell, column in zip(row, columns, strict=True)
+        ]
+        for row, mark in zip(rows, marks, strict=True)
+    ]
+    header = [_escape_markdown(column.title) for column in columns]
+    widths = [max(3, *(len(line[i]) for line in [header, *body])) for i in range(len(columns))]
+    numeric = [_numeric(rows, i) for i in range(len(columns))]
+    rule = [("-" * (w - 1) + ":") if n else "-" * w for w, n in zip(widths, numeric, strict=True)]
+    lines = [header, rule, *body]
+    text = []
+    for line in lines:
+        padded = (_pad(*parts) for parts in zip(line, widths, numeric, strict=True))
+        text.append(f"| {' | '.join(padded)} |")
+    if not body:
+        text += ["", "Nothing to report in this study."]
+    return "\n".join([*text, "", caption, ""])
+
+
+def latex(
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[str]],
+    marks: Sequence[tuple[bool, bool]],
+    caption: str,
+    name: str,
+) -> str:
+    """A `table` with booktabs rules (`\\usepackage{booktabs}`), caption and label `tab:<name>`."""
+    body = [
+        " & ".join(
+            _marked(_escape_latex(cell), column, mark, r"\textbf{{{}}}", TEX[DAGGER])
+            for cell, column in zip(row, columns, strict=True)
+        )
+        + r" \\"
+        for row, mark in zip(rows, marks, strict=True)
+    ]
+    header = " & ".join(_escape_latex(column.title) for column in columns) + r" \\"
+    align = "".join("r" if _numeric(rows, i) else "l" for i in range(len(columns)))
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"  \centering\small",
+            rf"  \caption{{{_escape_latex(caption)}}}",
+            rf"  \label{{tab:{name}}}",
+            rf"  \begin{{tabular}}{{{align}}}",
+            r"    \toprule",
+            f"    {header}",
+            r"    \midrule",
+            *(f"    {line}" for line in body),
+            r"    \bottomrule",
+            r"  \end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def number(value: float, digits: int = 2, signed: bool = False) -> str:
+    """A rounded number with a true minus sign; `–` for NaN, no sign on what rounds to 0."""
+    if value is None or math.isnan(value):
+        return EMPTY
+    if math.isinf(value):
+        return "∞"
+    text = f"{value:+,.{digits}f}" if signed else f"{value:,.{digits}f}"
+    if not text.strip("+-0.,"):
+        text = text.lstrip("+-")
+    return text.replace("-", "−")
+
+
+def _cell(row: dict[str, Any], column: Column) -> str:
+    value = row[column.name]
+    if isinstance(value, str):
+        return (value.replace("_", " ") if column.words else value) or EMPTY
+    if value is None or math.isnan(value):
+        return EMPTY
+    text = number(value * column.scale, column.digits, column.signed)
+    if not column.interval:
+        return text
+    low, high = (row[f"{column.name}_{end}"] * column.scale for end in ("low", "high"))
+    if math.isnan(low) or low == high:
+        return text
+    return f"{text} [{number(low, column.digits)}, {number(high, column.digits)}]"
+
+
+def _marked(
+    cell: str, column: Column, mark: tuple[bool, bool], strong: str, dagger: str = DAGGER
+) -> str:
+    bold, significant = mark
+    if not column.marked:
+        return cell
+    text = strong.format(cell) if bold else cell
+    return text + dagger if significant and column.interval else text
+
+
+def _numeric(rows: Sequence[Sequence[str]], position: int) -> bool:
+    texts = [row[position] for row in rows if row[position] != EMPTY]
+    return bool(texts) and all(re.match(r"[+−]?[\d∞]", text) for text in texts)
+
+
+def _pad(text: str, width: int, right: bool) -> str:
+    return text.rjust(width) if right else text.ljust(width)
+
+
+def _escape_markdown(text: str) -> str:
+    return re.sub(r"([\\|*_`<])", r"\\\1", text)
+
+
+def _escape_latex(text: str) -> str:
+    return "".join(TEX.get(character, character) for character in text).replace("∞", r"$\infty$")

@@ -1,0 +1,104 @@
+"""Folders of pictures: PNG files that say what they are, and metadata.jsonl, written last.
+
+Each PNG carries, as text, its row of the metadata and a key: the hash of everything it was made
+from. A job that is run again keeps the pictures whose key still fits and draws the others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
+
+from vlg.errors import UserError
+from vlg.files import atomic, read_json, sha256, write_text
+
+METADATA = "metadata.jsonl"
+TEXT = "vlg"  # the name of the PNG text chunk
+
+
+def key(*parts: Any) -> str:
+    """Hash of what a picture is made from: 16 hex digits."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def model_hash(folder: Path) -> str:
+    """What identifies the weights of a model folder: the checksums in its manifest."""
+    files = read_json(folder / "manifest.json")["files"]
+    return key({name: facts["sha256"] for name, facts in files.items()})
+
+
+def save(path: Path, picture: np.ndarray, row: dict[str, Any]) -> None:
+    """Write a picture (height, width, 3) uint8 as PNG with its row inside, atomically."""
+    text = PngInfo()
+    text.add_text(TEXT, json.dumps(row, sort_keys=True))
+    with atomic(path) as temporary:
+        Image.fromarray(picture).save(temporary, format="PNG", pnginfo=text)
+
+
+def kept(path: Path, expected: str) -> dict[str, Any] | None:
+    """The row inside a finished picture whose key is `expected`; None when it must be drawn."""
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            row = json.loads(picture.text.get(TEXT, "{}"))
+    except (OSError, ValueError, SyntaxError, AttributeError, Image.DecompressionBombError):
+        return None
+    return row if row.get("key") == expected else None
+
+
+def load(path: Path) -> np.ndarray:
+    """A picture as (height, width, 3) uint8; UserError when it is missing, cut or no picture."""
+    try:
+        with Image.open(path) as picture:
+            return np.asarray(picture.convert("RGB"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing; delete {path.parent} and rerun") from None
+    except (OSError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise UserError(
+            f"{path}: not a whole picture ({error}); delete {path.parent} and rerun"
+        ) from None
+
+
+def write_metadata(folder: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write metadata.jsonl, adding each picture's checksum: the folder is whole once it exists."""
+    lines = [
+        json.dumps({**row, "sha256": sha256(folder / row["file_name"])}, ensure_ascii=False)
+        for row in rows
+    ]
+    write_text(folder / METADATA, "".join(line + "\n" for line in lines))
+
+
+def read_metadata(folder: Path) -> list[dict[str, Any]]:
+    """Rows of a folder's metadata.jsonl; UserError when it is missing or damaged."""
+    path = folder / METADATA
+    try:
+        # Not splitlines(): a prompt may hold any of Unicode's line ends.
+        return [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found; rerun the step that draws these pictures") from None
+    except ValueError as error:
+        raise UserError(f"{path}: damaged ({error}); delete it and rerun") from None
+
+
+def load_checked(folder: Path, row: dict[str, Any]) -> np.ndarray:
+    """The picture of one row; UserError when its bytes are not those that were drawn."""
+    path = folder / row["file_name"]
+    picture = load(path)
+    if sha256(path) != row["sha256"]:
+        raise UserError(f"{path}: checksum differs from {METADATA}; delete {folder} and rerun")
+    return picture
+
+
+def prune(folder: Path, names: set[str]) -> None:
+    """Delete pictures that no longer belong to the folder."""
+    for path in folder.glob("*.png"):
+        if path.name not in names:
+            path.unlink()

@@ -1,0 +1,266 @@
+"""The language of the shapes world: what captions and prompts say, and what they mean.
+
+`caption` words a scene, `parse` reads any such sentence back into the claims it makes. Training
+captions and prompts share this grammar, so a prompt's truth can be checked against a picture.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from dataclasses import dataclass, replace
+
+from vlg.shapes.world import BACKGROUNDS, COLOURS, INVERSE, PAIRS, SHAPES, SIZES, Scene, sample
+
+WORDS = {
+    "circle": ("circle", "disc"),
+    "square": ("square", "box"),
+    "triangle": ("triangle",),
+    "cross": ("cross", "plus"),
+    "small": ("small", "little"),
+    "large": ("large", "big"),
+    "left of": ("left of", "to the left of"),
+    "right of": ("right of", "to the right of"),
+    "above": ("above", "over"),
+    "below": ("below", "under"),
+}
+LEADS = ("", "", "a picture of ", "a drawing of ")
+NUMBERS = {1: ("a", "one"), 2: ("two",), 3: ("three",)}
+_PLURAL = {"box": "boxes", "cross": "crosses", "plus": "pluses"}
+
+
+def plural(word: str) -> str:
+    return _PLURAL.get(word, word + "s")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a sentence says of one kind of thing; None where it says nothing."""
+
+    shape: str
+    colour: str | None = None
+    size: str | None = None
+    number: int = 1
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a sentence claims: one or two kinds of things, their relation, the background."""
+
+    claims: tuple[Claim, ...]
+    relation: str | None = None
+    background: str | None = None
+
+
+@dataclass(frozen=True)
+class Told:
+    """Which attributes a caption mentions."""
+
+    colour: bool = True
+    size: bool = True
+    relation: bool = True
+    background: bool = True
+    second: bool = True
+
+
+FULL = Told()
+
+
+def meaning(scene: Scene, told: Told = FULL) -> Meaning:
+    """The claims of a scene that a caption with `told` makes."""
+    kinds = scene.things if scene.kind == "pair" else scene.things[:1]
+    claims = tuple(
+        Claim(
+            thing.shape,
+            thing.colour if told.colour else None,
+            thing.size if told.size else None,
+            len(scene.things) if scene.kind == "count" else 1,
+        )
+        for thing in kinds
+    )
+    if scene.kind == "pair" and not told.second:
+        claims = claims[:1]
+    return Meaning(
+        claims,
+        scene.relation if told.relation and len(claims) == 2 else None,
+        scene.background if told.background else None,
+    )
+
+
+def sentence(said: Meaning, rng: random.Random | None = None) -> str:
+    """Word a meaning; `rng` draws synonyms, order and lead-in, without it the wording is plain."""
+
+    def choose(options):
+        return rng.choice(options) if rng else options[0]
+
+    claims, relation = said.claims, said.relation
+    if relation and rng and rng.random() < 0.5:
+        claims, relation = claims[::-1], INVERSE[relation]
+
+    def phrase(claim: Claim) -> str:
+        noun = choose(WORDS[claim.shape])
+        words = [choose(NUMBERS[claim.number])]
+        words += [choose(WORDS[claim.size])] if claim.size else []
+        words += [claim.colour] if claim.colour else []
+        words += [plural(noun) if claim.number > 1 else noun]
+        text = " ".join(words)
+        return re.sub(r"^a (?=[aeiou])", "an ", text)
+
+    text = phrase(claims[0])
+    if len(claims) == 2:
+        text += f" {choose(WORDS[relation])} " if relation else " and "
+        text += phrase(claims[1])
+    if said.background:
+        text += f" on {choose(('a {} background', '{}', 'a {} background'))}".format(said.background)
+    return choose(LEADS) + text
+
+
+def caption(scene: Scene, rng: random.Random) -> str:
+    """A full and true caption."""
+    return sentence(meaning(scene), rng)
+
+
+def weak_caption(scene: Scene, other: Scene, rng: random.Random) -> str:
+    """A caption as the web writes them: empty, of another picture, or with things left out.
+
+    One in ten is empty, one in ten describes `other`, and of the rest each attribute is left out
+    with probability 0.3.
+    """
+    draw = rng.random()
+    if draw < 0.1:
+        return ""
+    described = other if draw < 0.2 else scene
+    told = Told(*(rng.random() >= 0.3 for _ in range(4)), second=rng.random() >= 0.15)
+    return sentence(meaning(described, told), rng)
+
+
+def wrong(said: Meaning, rng: random.Random) -> Meaning:
+    """A meaning with exactly one told detail changed, so that it is false: a hard negative."""
+    details = ["shape"]
+    details += ["colour"] * bool(said.claims[0].colour)
+    # Three large things do not exist, so their size cannot be wrong.
+    details += ["size"] * bool(said.claims[0].size and said.claims[0].number < 3)
+    details += ["background"] * bool(said.background)
+    details += ["number"] if len(said.claims) == 1 else []
+    details += ["relation"] * bool(said.relation)
+    if len(said.claims) == 2 and said.claims[0].colour != said.claims[1].colour:
+        details += ["swap"] * (said.claims[0].shape != said.claims[1].shape)
+    detail = rng.choice(details)
+    if detail == "background":
+        return replace(said, background=_other(BACKGROUNDS, said.background, rng))
+    if detail == "relation":
+        return replace(said, relation=INVERSE[said.relation])
+    if detail == "swap":
+        # Exchange the colours of two things: the words are the same, their binding is wrong.
+        first, second = said.claims
+        pair = (replace(first, colour=second.colour), replace(second, colour=first.colour))
+        return replace(said, claims=pair)
+    claims = list(said.claims)
+    index = rng.randrange(len(claims))
+    values = {"shape": SHAPES, "colour": COLOURS, "size": SIZES, "number": NUMBERS}[detail]
+    changed = _other(values, getattr(claims[index], detail), rng)
+    claims[index] = replace(claims[index], **{detail: changed})
+    return replace(said, claims=tuple(claims))
+
+
+def _other(values, value, rng: random.Random):
+    return rng.choice([each for each in values if each != value])
+
+
+_MEANS = {form: word for word, forms in WORDS.items() for form in forms}
+_MEANS |= {plural(form): shape for shape in SHAPES for form in WORDS[shape]}
+_RELATION = re.compile(
+    r"\b(" + "|".join(sorted((f for r in INVERSE for f in WORDS[r]), key=len, reverse=True)) + r")\b"
+)
+_PHRASE = re.compile(
+    r"(?:(?P<number>an?|one|two|three) )?(?:(?P<size>small|little|large|big) )?"
+    rf"(?:(?P<colour>{'|'.join(COLOURS)}) )?(?P<noun>\w+)"
+)
+_BACKGROUND = re.compile(rf" on (?:a )?({'|'.join(BACKGROUNDS)})(?: background)?$")
+
+
+def parse(text: str) -> Meaning | None:
+    """Read a sentence of this language; None when it is not one.
+
+    >>> parse("a large red circle left of a blue square").relation
+    'left of'
+    """
+    text = " ".join(text.lower().split())
+    for lead in LEADS:
+        text = text.removeprefix(lead)
+    background = _BACKGROUND.search(text)
+    if background:
+        text = text[: background.start()]
+    relation = _RELATION.search(text)
+    if relation:
+        parts = [text[: relation.start()].strip(), text[relation.end() :].strip()]
+    else:
+        parts = text.split(" and ")
+    if len(parts) > 2:
+        return None
+    claims = []
+    for part in parts:
+        match = _PHRASE.fullmatch(part)
+        shape = _MEANS.get(match["noun"]) if match else None
+        if shape not in SHAPES:
+            return None
+        number = {"two": 2, "three": 3}.get(match["number"] or "a", 1)
+        claims.append(Claim(shape, match["colour"], _MEANS.get(match["size"]), number))
+    return Meaning(
+        tuple(claims), _MEANS[relation[1]] if relation else None, background[1] if background else None
+    )
+
+
+def challenge(said: Meaning, split: str) -> str:
+    """The Challenge column: what of a prompt is hard, hardest first."""
+    if split != "in":
+        return {"adapt": "Unseen pair", "never": "Never seen"}[split]
+    if said.relation:
+        return "Relation"
+    if any(claim.number > 1 for claim in said.claims):
+        return "Quantity"
+    if any(claim.size for claim in said.claims):
+        return "Size"
+    if any(claim.colour for claim in said.claims):
+        return "Colour"
+    return "Basic"
+
+
+CATEGORIES = {"single": "Single", "pair": "Pair", "count": "Count"}
+
+
+def prompts(number: int, seed: int) -> list[dict[str, str]]:
+    """Distinct prompts in PartiPrompts' columns, with the split each belongs to.
+
+    Half of them name only pairs the base has seen, a quarter each name pairs of `adapt` and
+    `never` (for two things, at least one of them). Sizes, backgrounds and colours are named in
+    some prompts and not in others, as people write prompts. The order is random, so the first
+    hundred are like all others; the real PartiPrompts' first hundred are not.
+    """
+    rng = random.Random(f"prompts {seed}")
+    rows: dict[str, dict[str, str]] = {}
+    splits = ("in", "adapt", "in", "never")
+    while len(rows) < number:
+        split = splits[len(rows) % 4]
+        allowed = PAIRS[split] if split == "in" else PAIRS["in"] + PAIRS[split]
+        scene = sample(rng, allowed)
+        if split != "in" and not any((t.shape, t.colour) in PAIRS[split] for t in scene.things):
+            continue
+        told = Told(
+            colour=split != "in" or rng.random() < 0.85,
+            size=rng.random() < 0.5,
+            background=rng.random() < 0.5,
+        )
+        said = meaning(scene, told)
+        text = sentence(said)
+        rows.setdefault(
+            text,
+            {
+                "Prompt": text,
+                "Category": CATEGORIES[scene.kind],
+                "Challenge": challenge(said, split),
+                "Note": "",
+                "split": split,
+            },
+        )
+    return list(rows.values())

@@ -1,0 +1,233 @@
+"""The tiny models' architectures: genuine classes of diffusers, transformers and open_clip.
+
+Guide and judge differ in architecture (ResNet against ViT), weights, training seed and data draw.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from vlg.files import write_json
+from vlg.shapes.captions import NUMBERS, WORDS, plural
+from vlg.shapes.world import BACKGROUNDS, COLOURS, SHAPES, SIDE
+
+CONTEXT = 24  # tokens of the longest caption and its two ends, with some room
+TEXT_WIDTH = 96
+
+
+def words() -> list[str]:
+    """Every word of the captions' language."""
+    text = [*COLOURS, *BACKGROUNDS, "an", "and", "background", "picture", "drawing", "of", "on"]
+    for forms in (*WORDS.values(), *NUMBERS.values()):
+        text += [word for form in forms for word in form.split()]
+    text += [plural(form) for shape in SHAPES for form in WORDS[shape]]
+    return sorted(set(text))
+
+
+@cache
+def vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Vocabulary and merges of a byte-level BPE in which every word of ours is one token.
+
+    Any other text falls back to bytes, as in CLIP's own tokenizer. The end token has the highest
+    id, because open_clip pools at the arg-max.
+    """
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    letters = sorted(ByteLevel.alphabet())
+    tokens = letters + [letter + "</w>" for letter in letters]
+    merges: list[tuple[str, str]] = []
+
+    def encode(word: str) -> list[str]:
+        parts = [*word[:-1], word[-1] + "</w>"]
+        ranks = {merge: rank for rank, merge in enumerate(merges)}
+        while pairs := [p for p in zip(parts, parts[1:], strict=False) if p in ranks]:
+            first = min(pairs, key=ranks.__getitem__)
+            at = next(i for i in range(len(parts)) if tuple(parts[i : i + 2]) == first)
+            parts[at : at + 2] = ["".join(first)]
+        return parts
+
+    for word in words():
+        # New merges rank behind all earlier ones, so words already whole stay whole.
+        while len(parts := encode(word)) > 1:
+            merges.append((parts[0], parts[1]))
+            if (token := parts[0] + parts[1]) not in tokens:
+                tokens.append(token)
+    tokens += ["<|startoftext|>", "<|endoftext|>"]
+    return {token: index for index, token in enumerate(tokens)}, merges
+
+
+def tokenizer() -> Any:
+    """The CLIPTokenizer that all tiny models share."""
+    from transformers import CLIPTokenizer
+
+    vocab, merges = vocabulary()
+    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=CONTEXT)
+
+
+def text_config() -> dict[str, Any]:
+    """Settings of a tiny CLIP text tower in transformers' names."""
+    size = len(vocabulary()[0])
+    return {
+        "vocab_size": size,
+        "hidden_size": TEXT_WIDTH,
+        "intermediate_size": 4 * TEXT_WIDTH,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": CONTEXT,
+        "bos_token_id": size - 2,
+        "eos_token_id": size - 1,
+        "pad_token_id": size - 1,
+    }
+
+
+def vae() -> Any:
+    """AutoencoderKL, 32 x 32 pixels to 4 x 8 x 8 latents, 0.65 M parameters."""
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=(16, 32, 64),
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=8,
+        mid_block_add_attention=False,
+        sample_size=SIDE,
+        # Mean and scale of the latents are folded into the quant convolutions.
+        scaling_factor=1.0,
+    )
+
+
+def unet() -> Any:
+    """UNet2DConditionModel with cross attention at both levels, 2.8 M parameters."""
+    from diffusers import UNet2DConditionModel
+
+    return UNet2DConditionModel(
+        sample_size=SIDE // 4,
+        in_channels=4,
+        out_channels=4,
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        block_out_channels=(48, 96),
+        layers_per_block=1,
+        cross_attention_dim=TEXT_WIDTH,
+        attention_head_dim=4,
+        norm_num_groups=16,
+    )
+
+
+def scheduler() -> Any:
+    """Stable Diffusion's noise schedule."""
+    from diffusers import DDIMScheduler
+
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        num_train_timesteps=1000,
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
+
+
+def text_encoder() -> Any:
+    """CLIPTextModel, 2 layers of width 96."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    return CLIPTextModel(CLIPTextConfig(**text_config()))
+
+
+def guide_config() -> dict[str, Any]:
+    """open_clip's configuration of the guide: a small ResNet and a small text transformer."""
+    return {
+        "model_cfg": {
+            "embed_dim": 64,
+            "vision_cfg": {"image_size": SIDE, "layers": [1, 1, 1, 1], "width": 20},
+            "text_cfg": {
+                "context_length": CONTEXT,
+                "vocab_size": len(vocabulary()[0]),
+                "hf_tokenizer_name": "CLIPTokenizer",
+                "width": TEXT_WIDTH,
+                "heads": 4,
+                "layers": 2,
+            },
+        },
+        "preprocess_cfg": {
+            "mean": [0.5, 0.5, 0.5],
+            "std": [0.5, 0.5, 0.5],
+            "interpolation": "bicubic",
+            "resize_mode": "shortest",
+        },
+    }
+
+
+def guide() -> Any:
+    """open_clip's CLIP in the guide's configuration."""
+    from open_clip.model import CLIP
+
+    config = guide_config()["model_cfg"]
+    text = {k: v for k, v in config["text_cfg"].items() if k != "hf_tokenizer_name"}
+    return CLIP(config["embed_dim"], config["vision_cfg"], text)
+
+
+def judge() -> Any:
+    """transformers' CLIPModel: a ViT with patches of 4 pixels and a small text transformer."""
+    from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
+
+    return CLIPModel(
+        CLIPConfig(
+            text_config=CLIPTextConfig(**text_config()).to_dict(),
+            vision_config=CLIPVisionConfig(
+                hidden_size=128,
+                intermediate_size=512,
+                num_hidden_layers=3,
+                num_attention_heads=4,
+                image_size=SIDE,
+                patch_size=4,
+            ).to_dict(),
+            projection_dim=64,
+        )
+    )
+
+
+def judge_processor() -> Any:
+    """CLIPProcessor for 32 x 32 pictures."""
+    from transformers import CLIPImageProcessor, CLIPProcessor
+
+    size = {"height": SIDE, "width": SIDE}
+    images = CLIPImageProcessor(
+        size={"shortest_edge": SIDE},
+        crop_size=size,
+        image_mean=[0.5, 0.5, 0.5],
+        image_std=[0.5, 0.5, 0.5],
+    )
+    return CLIPProcessor(images, tokenizer())
+
+
+def save_guide(model: Any, folder: Path) -> None:
+    """Write an open_clip `local-dir:` folder: configuration, weights, tokenizer."""
+    from safetensors.torch import save_file
+
+    tokenizer().save_pretrained(folder)
+    write_json(folder / "open_clip_config.json", guide_config())
+    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    save_file(weights, folder / "open_clip_model.safetensors")
+
+
+def pipeline(vae: Any, unet: Any, text_encoder: Any) -> Any:
+    """A StableDiffusionPipeline of the given parts with our tokenizer and noise schedule."""
+    from diffusers import StableDiffusionPipeline
+
+    return StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer(),
+        unet=unet,
+        scheduler=scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )

@@ -1,0 +1,221 @@
+"""Train the tiny models from nothing: VAE, base (UNet and text encoder), guide and judge.
+
+Each function is one recipe: deterministic for its seed, thread count and library versions,
+with its length in steps. Only drawn scenes are used, so every sample is fresh or from a pool that
+the seed determines.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tqdm import tqdm
+
+from vlg.shapes import models
+from vlg.shapes.captions import Told, meaning, sentence, weak_caption, wrong
+from vlg.shapes.world import ADAPT, NEVER, SEEN, Scene, render, sample
+
+log = logging.getLogger("vlg")
+
+EVERYTHING = SEEN + ADAPT + NEVER
+
+def tensor(pictures: list[np.ndarray]) -> torch.Tensor:
+    """Pictures (32, 32, 3) uint8 as one (n, 3, 32, 32) float tensor in -1..1."""
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def fit(
+    parameters: list[torch.nn.Parameter],
+    recipe: dict[str, Any],
+    loss: Callable[[int], torch.Tensor],
+    name: str,
+    after: Callable[[int], None] = lambda step: None,
+) -> None:
+    """AdamW with warm-up and a cosine to zero over recipe["steps"]; gradients clipped to norm 1."""
+    steps = recipe["steps"]
+    optimizer = torch.optim.AdamW(parameters, lr=recipe["lr"], weight_decay=0.01, foreach=True)
+    warmup = min(200, steps // 10 + 1)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        lambda s: min((s + 1) / warmup, 0.5 * (1 + np.cos(np.pi * s / steps))),
+    )
+    started = time.monotonic()
+    for step in tqdm(range(steps), desc=name, mininterval=10):
+        value = loss(step)
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        schedule.step()
+        after(step)
+        if step % 200 == 0 or step == steps - 1:
+            seconds = time.monotonic() - started
+            log.info("%s step %d of %d: loss %.4f, %.0f s", name, step, steps, value, seconds)
+
+
+# ---------------------------------------------------------------------------------------- VAE
+
+
+def train_vae(recipe: dict[str, Any]) -> Any:
+    """An AutoencoderKL for the world, its latents of mean 0 and deviation 1 in each channel.
+
+    Loss: squared error + 0.3 absolute error + 1e-7 KL.
+    """
+    torch.manual_seed(recipe["seed"])
+    rng = random.Random(recipe["seed"])
+    vae = models.vae().train()
+
+    def loss(step: int) -> torch.Tensor:
+        pictures = tensor([render(sample(rng, EVERYTHING)) for _ in range(recipe["batch"])])
+        posterior = vae.encode(pictures).latent_dist
+        output = vae.decode(posterior.sample()).sample
+        error = F.mse_loss(output, pictures) + 0.3 * F.l1_loss(output, pictures)
+        return error + 1e-7 * posterior.kl().mean()  # summed over 256 latent values
+
+    fit(list(vae.parameters()), recipe, loss, "vae")
+    vae.eval()
+    with torch.no_grad():
+        pictures = tensor([render(sample(rng, EVERYTHING)) for _ in range(512)])
+        means = torch.cat([vae.encode(part).latent_dist.mode() for part in pictures.split(64)])
+    fold(vae, means.mean((0, 2, 3)), means.std((0, 2, 3)))
+    return vae
+
+
+@torch.no_grad()
+def fold(vae: Any, mean: torch.Tensor, deviation: torch.Tensor) -> None:
+    """Make the latents unit normal by folding `mean` and `deviation` (4,) into the 1x1 convolutions.
+
+    z' = (z - mean) / deviation leaves the encoder's last convolution, and z = z' deviation + mean
+    enters the decoder's first; what the decoder puts out stays the same.
+    """
+    channels = len(mean)
+    out, into = vae.quant_conv, vae.post_quant_conv
+    out.weight[:channels] /= deviation[:, None, None, None]
+    out.bias[:channels] = (out.bias[:channels] - mean) / deviation
+    out.bias[channels:] -= 2 * deviation.log()  # the other half of the channels are log variances
+    into.bias += into.weight[:, :, 0, 0] @ mean
+    into.weight *= deviation[None, :, None, None]
+
+
+# ------------------------------------------------------------------------------- guide and judge
+
+
+def _told(rng: random.Random) -> Told:
+    """Half of the captions of the web are complete, the others leave attributes out."""
+    if rng.random() < 0.5:
+        return Told()
+    return Told(*(rng.random() >= 0.3 for _ in range(4)))
+
+
+def contrastive_batches(seed: int, size: int) -> Iterator[tuple[torch.Tensor, list[str], list[str]]]:
+    """Endless (pictures (n, 3, 32, 32), true captions, captions wrong in one detail)."""
+    rng = random.Random(seed)
+    while True:
+        scenes: list[Scene] = [sample(rng, EVERYTHING) for _ in range(size)]
+        said = [meaning(scene, _told(rng)) for scene in scenes]
+        yield (
+            tensor([render(scene) for scene in scenes]),
+            [sentence(each, rng) for each in said],
+            [sentence(wrong(each, rng), rng) for each in said],
+        )
+
+
+def train_clip(which: str, recipe: dict[str, Any]) -> Any:
+    """A CLIP, `which` is "guide" (open_clip ResNet) or "judge" (transformers ViT).
+
+    Contrastive loss in which every picture also has one hard negative caption of its own.
+    """
+    torch.manual_seed(recipe["seed"])
+    tokenizer = models.tokenizer()
+    batches = contrastive_batches(recipe["seed"], recipe["batch"])
+    model = (models.guide() if which == "guide" else models.judge()).train()
+
+    def loss(step: int) -> torch.Tensor:
+        pictures, texts, negatives = next(batches)
+        # Pictures as a model would draw them: a little noise keeps the towers from relying on
+        # the exactness of renders.
+        pictures = pictures + 0.05 * torch.randn_like(pictures) * torch.rand(len(pictures), 1, 1, 1)
+        image, text, scale = embed(which, model, tokenizer, pictures, texts + negatives)
+        logits = scale.clamp(max=100) * image @ text.T
+        size = len(pictures)
+        labels = torch.arange(size)
+        return (F.cross_entropy(logits, labels) + F.cross_entropy(logits[:, :size].T, labels)) / 2
+
+    fit(list(model.parameters()), recipe, loss, which)
+    return model.eval()
+
+
+def embed(which: str, model: Any, tokenizer: Any, pictures: torch.Tensor, texts: list[str]):
+    """Unit embeddings of pictures in -1..1 and of texts, and the temperature's inverse."""
+    tokens = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")
+    if which == "guide":
+        image = model.encode_image(pictures, normalize=True)
+        text = model.encode_text(tokens.input_ids, normalize=True)
+    else:
+        image = F.normalize(model.get_image_features(pixel_values=pictures).pooler_output, dim=-1)
+        text = F.normalize(model.get_text_features(**tokens).pooler_output, dim=-1)
+    return image, text, model.logit_scale.exp()
+
+
+# --------------------------------------------------------------------------------------- base
+
+
+def train_base(recipe: dict[str, Any], vae: Any, keep: Callable[[str, Any, Any], None]) -> None:
+    """A UNet and its text encoder on weak captions of pictures without ADAPT and NEVER pairs.
+
+    `keep(name, unet, text_encoder)` is called with the averaged weights: "base-early" at the
+    share recipe["early"] of the steps and "base" at the end. Min-SNR weighting (gamma 5,
+    arXiv:2303.09556), exponential moving average with decay 0.999.
+    """
+    torch.manual_seed(recipe["seed"])
+    rng = random.Random(recipe["seed"])
+    tokenizer, unet, text_encoder = models.tokenizer(), models.unet(), models.text_encoder()
+    scenes = [sample(rng, SEEN) for _ in range(recipe["scenes"])]
+    with torch.no_grad():
+        latents = torch.cat(
+            [
+                vae.encode(tensor([render(s) for s in scenes[i : i + 100]])).latent_dist.mode()
+                for i in range(0, len(scenes), 100)
+            ]
+        )
+    noise_schedule = models.scheduler()
+    alphas = noise_schedule.alphas_cumprod
+    parameters = [*unet.parameters(), *text_encoder.parameters()]
+    average = [p.detach().clone() for p in parameters]
+
+    def loss(step: int) -> torch.Tensor:
+        chosen = [rng.randrange(len(scenes)) for _ in range(recipe["batch"])]
+        texts = [weak_caption(scenes[i], rng.choice(scenes), rng) for i in chosen]
+        tokens = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")
+        hidden = text_encoder(tokens.input_ids).last_hidden_state
+        clean = latents[chosen]
+        noise = torch.randn_like(clean)
+        timesteps = torch.randint(0, 1000, (len(chosen),))
+        noisy = noise_schedule.add_noise(clean, noise, timesteps)
+        error = (unet(noisy, timesteps, hidden).sample - noise).square().mean((1, 2, 3))
+        snr = alphas[timesteps] / (1 - alphas[timesteps])
+        return (error * (5 / snr).clamp(max=1)).mean()
+
+    def swap(values: list[torch.Tensor]) -> list[torch.Tensor]:
+        old = [p.detach().clone() for p in parameters]
+        for parameter, value in zip(parameters, values, strict=True):
+            parameter.data.copy_(value)
+        return old
+
+    def after(step: int) -> None:
+        decay = min(0.999, (step + 1) / (step + 10))
+        torch._foreach_lerp_(average, [p.detach() for p in parameters], 1 - decay)
+        last = step == recipe["steps"] - 1
+        if last or step + 1 == int(recipe["early"] * recipe["steps"]):
+            trained = swap(average)
+            keep("base" if last else "base-early", unet, text_encoder)
+            swap(trained)
+
+    fit(parameters, recipe, loss, "base", after)

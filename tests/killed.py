@@ -1,0 +1,50 @@
+"""A fine-tuning run that kills itself, for tests of resuming; imported by a process of its own."""
+
+import os
+import signal
+from pathlib import Path
+
+import open_clip  # noqa: F401  imported once for all runs: see `runner` in test_training.py
+import torch
+import torch.utils.tensorboard  # noqa: F401
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel  # noqa: F401
+
+from tests import tiny
+from vlg import checkpoints, files, training
+
+
+def run(out: Path, world: dict[str, Path], kill_at: int, options: dict) -> None:
+    """Fine-tune below `out`, and SIGKILL this process at its event number `kill_at`.
+
+    Events are each training step, each file of tensors half and fully written, each rename of a
+    finished file or folder, and each manifest: between two of them nothing on disk changes.
+    """
+    torch.set_num_threads(1)
+    tiny.world = lambda prediction="epsilon": world
+    events = iter(range(kill_at, -1, -1))
+
+    def event() -> None:
+        if next(events, 0) == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def before(function):
+        def wrapped(*args, **kwargs):
+            event()
+            return function(*args, **kwargs)
+
+        return wrapped
+
+    save = checkpoints.save_tensors
+
+    def save_in_halves(path, tensors):
+        half = dict(list(tensors.items())[: len(tensors) // 2])
+        save(path, half)
+        event()
+        save(path, tensors)
+        event()
+
+    training.train_step = before(training.train_step)
+    checkpoints.save_tensors = save_in_halves
+    checkpoints.write_manifest = training.write_manifest = before(files.write_manifest)
+    files.os.replace = before(os.replace)
+    tiny.finetune(out, **options)

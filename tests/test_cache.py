@@ -1,0 +1,152 @@
+"""The encoded data set holds what the models would say, and bad data is told in one line."""
+
+import json
+
+import pytest
+import torch
+
+from tests import tiny
+from vlg import cache as module
+from vlg.cache import Cache, LiveCache, encode, read_captions
+from vlg.errors import UserError
+from vlg.files import check_manifest
+from vlg.guides import load_guide
+
+
+@pytest.fixture(scope="module")
+def paths():
+    return tiny.world()
+
+
+def test_what_is_stored_is_what_the_pipeline_computes(paths):
+    from diffusers import StableDiffusionPipeline
+
+    cache = Cache(paths["cache"])
+    pipe = StableDiffusionPipeline.from_pretrained(paths["base"])
+    picture, _ = module.read_picture(paths["data"] / "003.png", 32)
+    with torch.no_grad():
+        posterior = pipe.vae.encode(picture[None] * 2 - 1).latent_dist
+        scale = pipe.vae.config.scaling_factor
+        texts = ["a picture of the red circle on white", ""]
+        states, _ = pipe.encode_prompt(texts[:1], "cpu", 1, True, negative_prompt=texts[1:])
+    mean, std = cache.latents([3], [False])
+    assert torch.allclose(mean, posterior.mean * scale, atol=1e-5)
+    assert torch.allclose(std, posterior.std * scale, atol=1e-5)
+    row = cache.index["captions"].index
+    rows = [row("a red circle"), 0]
+    _, empty = pipe.encode_prompt(["a red circle"], "cpu", 1, True, negative_prompt=[""])
+    assert torch.allclose(cache.states(rows)[1], empty[0], atol=1e-5)
+    assert torch.allclose(cache.states([row(texts[0])])[0], states[0], atol=1e-5)
+    norms = torch.cat([cache.guide_captions(rows), cache.guide_pictures([0, 5])]).norm(dim=1)
+    assert torch.allclose(norms, torch.ones(4), atol=1e-5)
+
+
+def test_captions_are_stored_once_and_the_last_pictures_are_held_out(paths):
+    cache = Cache(paths["cache"])
+    captions = cache.index["captions"]
+    assert captions[0] == "" and len(set(captions)) == len(captions) < 24
+    texts = [[captions[row] for row in rows] for rows in cache.rows]
+    assert texts == [each for _, each in read_captions(paths["data"])]
+    assert cache.held_out == [22, 23] and cache.pictures == 22
+    check_manifest(paths["cache"])
+
+
+def test_shards_and_precision_change_no_answer_but_by_rounding(paths, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "SHARD", 7)
+    guide = load_guide(paths["guide"])
+    settings = {"batch_size": 3, "dtype": "float16", "flip": True}
+    encode(paths["data"], paths["base"], guide, tmp_path / "small", settings, "cpu")
+    small = Cache(tmp_path / "small")
+    assert len(list((tmp_path / "small").glob("latents-*.safetensors"))) == 4
+    rows, captions = [0, 6, 7, 23], [0, 3, 5]
+    answers = small.latents(rows, [False] * 4), small.states(captions), small.guide_pictures(rows)
+    monkeypatch.undo()
+    large = Cache(paths["cache"])
+    expected = large.latents(rows, [False] * 4), large.states(captions), large.guide_pictures(rows)
+    for ours, theirs in zip(
+        (*answers[0], *answers[1:]), (*expected[0], *expected[1:]), strict=True
+    ):
+        assert ours.dtype == torch.float32
+        assert torch.allclose(ours, theirs, rtol=2e-3, atol=2e-3)  # float16 has 11 bits
+    monkeypatch.setattr(module, "SHARD", 7)
+    flipped, _ = small.latents([4, 5], [True, False])
+    picture, _ = module.read_picture(paths["data"] / "004.png", 32)
+    mirrored, _ = module.Encoder(paths["base"], "cpu").latents(picture.flip(-1)[None])
+    assert torch.allclose(flipped[0], mirrored[0], atol=2e-3)
+
+
+def test_training_from_the_cache_equals_encoding_at_every_step(paths, tmp_path, monkeypatch):
+    from safetensors.torch import load_file
+
+    from vlg import training
+
+    cached = tiny.finetune(tmp_path / "cached", step=3)
+
+    def live(folder):
+        return LiveCache(folder, paths["data"], paths["base"], "cpu")
+
+    monkeypatch.setattr(training, "Cache", live)
+    encoded = tiny.finetune(tmp_path / "live", step=3)
+    name = "unet/diffusion_pytorch_model.safetensors"
+    base, one, other = (load_file(p / name) for p in (paths["base"], cached, encoded))
+    moved = max((one[key] - base[key]).abs().max() for key in one)
+    apart = max((one[key] - other[key]).abs().max() for key in one)
+    # Batches of other sizes differ by 1e-6 or so, and AdamW takes the sign of tiny gradients.
+    assert apart < 0.05 * moved
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([{"file_name": "000.png", "text": " "}], ":1: empty caption"),
+        ([{"file_name": "000.png", "text": []}], ":1: empty caption"),
+        ([{"file_name": "000.png"}], ":1: must be"),
+        (["nonsense"], ":1: must be"),
+        ([{"file_name": "none.png", "text": "a"}], "none.png is missing"),
+        ([{"file_name": "000.png", "text": "a"}], "1 pictures"),
+    ],
+)
+def test_bad_metadata_is_named(paths, tmp_path, lines, message):
+    (tmp_path / "000.png").write_bytes((paths["data"] / "000.png").read_bytes())
+    text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
+    (tmp_path / "metadata.jsonl").write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_captions(tmp_path)
+    with pytest.raises(UserError, match="metadata.jsonl: not found"):
+        read_captions(tmp_path / "elsewhere")
+
+
+def test_a_picture_cut_in_half_is_named_and_leaves_nothing(paths, tmp_path):
+    data = tiny.save_pictures(tmp_path / "data", 4)
+    whole = (data / "002.png").read_bytes()
+    (data / "002.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"002\.png: not a whole picture"):
+        encode(data, paths["base"], load_guide(paths["guide"]), tmp_path / "out", {}, "cpu")
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_pictures_of_other_sizes_are_fitted(tmp_path):
+    from PIL import Image
+
+    picture = Image.new("RGB", (90, 50), "red")
+    picture.paste("blue", (20, 0, 70, 50))  # the middle square
+    picture.save(tmp_path / "wide.png")
+    pixels, size = module.read_picture(tmp_path / "wide.png", 10)
+    assert size == (90, 50) and pixels.shape == (3, 10, 10)
+    assert torch.equal(pixels, torch.tensor([0.0, 0, 1])[:, None, None].expand(3, 10, 10))
+
+
+@pytest.mark.parametrize("damage", ["folder", "config", "weights", "bytes"])
+def test_a_missing_or_damaged_guide_is_named(tmp_path, damage):
+    folder = tmp_path / "guide"
+    if damage != "folder":
+        tiny.save_guide(folder)
+    weights = folder / "open_clip_model.safetensors"
+    if damage == "config":
+        (folder / "open_clip_config.json").unlink()
+    elif damage == "weights":
+        weights.unlink()
+    elif damage == "bytes":
+        weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(UserError, match="guide"):
+        load_guide(folder)

@@ -1,0 +1,555 @@
+"""The config: defaults, conversions, and one clear line for every mistake."""
+
+import copy
+import difflib
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tools import config_reference
+from vlg import config
+from vlg.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+# Of its own, so that tuning the shipped one changes no test.
+BASE = """
+study: test
+prompts: {study: 160}
+seeds: {selection: [0, 1], fresh: [2, 3]}
+finetune:
+  steps: [200, 500, 1000]
+  variants: {normal: {guide_scale: 0}, embed: {guide_scale: 0.05}}
+refine:
+  models: [base]
+  arms: {refine: {strength: 0.5, accept: best}, best_of_n: {strength: 1.0}}
+"""
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A folder with models, pictures and prompt files, right and wrong ones."""
+    root = tmp_path_factory.mktemp("root")
+    for name, content in {
+        "sd/model_index.json": "{}",
+        "guide/open_clip_config.json": "{}",
+        "guide/open_clip_model.safetensors": "weights",
+        "judge/config.json": "{}",
+        "judge/model.safetensors": "WEIGHTS",
+        "copied/config.json": "{}",
+        "copied/model.safetensors": "weights",
+        "both/config.json": "{}",
+        "both/open_clip_config.json": "{}",
+        "nothing/README": "",
+        "pictures/train/0.PNG": "",
+        "good.tsv": "Prompt\tCategory\na cat\tAnimals\na dog\tAnimals\na car\tVehicles\n",
+        "headless.tsv": "a cat\tAnimals\na dog\tAnimals\n",
+        "gap.tsv": "Prompt\tCategory\na cat\tAnimals\n\tAnimals\n",
+        "plain.txt": "a cat\na dog\na cat\n",
+    }.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(content, encoding="utf-8")
+    (root / "link").symlink_to("both")
+    return root
+
+
+def merge(below, above):
+    """Two configs as Snakemake merges them."""
+    if not isinstance(above, dict) or not isinstance(below, dict):
+        return above
+    return below | {key: merge(below.get(key), value) for key, value in above.items()}
+
+
+def merged(overlay: str) -> dict:
+    """BASE under an overlay."""
+    return merge(yaml.safe_load(BASE), yaml.safe_load(overlay) or {})
+
+
+NAME = "lower-case letters, digits and `_`, beginning with a letter"
+STUDY = "letters, digits and single `_`, `.`, `-`, beginning with a letter or digit"
+OTHER_JUDGE = "a CLIP cannot judge what it guided, give another one"
+
+INVALID = {
+    # unknown keys
+    "finetune: {stepz: [1]}": "finetune.stepz: unknown key; did you mean finetune.steps?",
+    "guide_scale: 0.1": "guide_scale: unknown key; did you mean finetune.guide_scale?",
+    "finetune: {variants: {embed: {steps: [1]}}}": (
+        "finetune.variants.embed.steps: unknown key; did you mean finetune.steps or generate.steps?"
+    ),
+    "hard: {xyzzy: 1}": "hard.xyzzy: unknown key; keys known here are count, threshold",
+    "refine: {arms: {refine: {strenght: 1}}}": (
+        "refine.arms.refine.strenght: unknown key; did you mean refine.arms.refine.strength?"
+    ),
+    "published: {finetuning: {}}": (
+        "published.finetuning: unknown key; did you mean published.finetune?"
+    ),
+    '"a\\nb": 1': (
+        f"'a\\nb': unknown key; keys known here are {', '.join(config.schema()['properties'])}"
+    ),
+    "seeds: {no: 1}": (
+        "seeds: a key must be text, got false; "
+        "put it in quotes (YAML reads bare no, off, yes, on as true or false)"
+    ),
+    # wrong types
+    "study: 42": "study: expected text, got 42; put it in quotes",
+    "study: null": "study: expected text, got nothing (null); the default is …",
+    "study: 2026-01-31": ("study: expected text, got datetime.date(2026, 1, 31); put it in quotes"),
+    "finetune: {steps: 200}": ("finetune.steps: expected a list, got 200; the default is …"),
+    "finetune: {steps: [200, many]}": (
+        "finetune.steps[1]: expected a whole number, got 'many'; the default is …"
+    ),
+    "finetune: {steps: [200.5]}": (
+        "finetune.steps[0]: expected a whole number, got 200.5; the default is …"
+    ),
+    "finetune: {batch_size: true}": (
+        "finetune.batch_size: expected a whole number, got true; the default is …"
+    ),
+    "finetune: {learning_rate: fast}": (
+        "finetune.learning_rate: expected a number, got 'fast'; the default is …"
+    ),
+    "finetune: {variants: [normal]}": (
+        "finetune.variants: expected keys and values, got ['normal']; see docs/configuration.md"
+    ),
+    "finetune: 3": ("finetune: expected keys and values, got 3; see docs/configuration.md"),
+    "models: {rebuild: sometimes}": (
+        "models.rebuild: expected true or false, got 'sometimes'; the default is …"
+    ),
+    "prompts: {pool: some}": (
+        "prompts.pool: expected a whole number or null, got 'some'; see docs/configuration.md"
+    ),
+    "prompts: {category: Animals}": (
+        "prompts.category: expected a list or null, got 'Animals'; see docs/configuration.md"
+    ),
+    "models: {base: {folder: x}}": (
+        "models.base: expected text, got {'folder': 'x'}; the default is …"
+    ),
+    # values out of range
+    "finetune: {steps: [-200, 500]}": (
+        "finetune.steps[0]: must be at least 1, got -200; the default is …"
+    ),
+    "finetune: {steps: []}": ("finetune.steps: must not be empty; the default is …"),
+    "finetune: {learning_rate: 0}": (
+        "finetune.learning_rate: must be above 0, got 0.0; the default is …"
+    ),
+    "finetune: {variants: {embed: {guide_scale: -1}}}": (
+        "finetune.variants.embed.guide_scale: must be at least 0, got -1.0; the default is …"
+    ),
+    "finetune: {ema_decay: 1}": ("finetune.ema_decay: must be below 1, got 1.0; the default is …"),
+    "finetune: {weight_decay: .nan}": (
+        "finetune.weight_decay: must be a finite number of ordinary size; the default is …"
+    ),
+    "finetune: {max_grad_norm: .inf}": (
+        "finetune.max_grad_norm: must be a finite number of ordinary size; the default is …"
+    ),
+    "generate: {shard_size: 0}": (
+        "generate.shard_size: must be at least 1, got 0; the default is …"
+    ),
+    "generate: {steps: 1001}": "generate.steps: must be at most 1000, got 1001; the default is …",
+    "refine: {rounds: -1}": "refine.rounds: must be at least 0, got -1; the default is …",
+    "refine: {arms: {refine: {strength: 1.5}}}": (
+        "refine.arms.refine.strength: must be at most 1, got 1.5; the default is …"
+    ),
+    "statistics: {confidence: 95}": (
+        "statistics.confidence: must be below 1, got 95.0; the default is …"
+    ),
+    "seeds: {train: -1}": "seeds.train: must be at least 0, got -1; the default is …",
+    "seeds: {fresh: []}": "seeds.fresh: must not be empty; the default is …",
+    "device: gpu": "device: unknown value, got 'gpu'; choose one of auto, cpu, cuda",
+    "device: cud": "device: unknown value, got 'cud'; choose one of auto, cpu, cuda",
+    "finetune: {target: picture}": (
+        "finetune.target: unknown value, got 'picture'; choose one of text, image, mix"
+    ),
+    "generate: {scheduler: dpm}": (
+        "generate.scheduler: unknown value, got 'dpm'; choose one of ddim, dpm++"
+    ),
+    "refine: {arms: {refine: {accept: never}}}": (
+        "refine.arms.refine.accept: unknown value, got 'never'; choose one of best, always"
+    ),
+    "hard: {threshold: 101}": "hard.threshold: must be at most 100, got 101.0; the default is …",
+    "published: {finetune: {base: good}}": (
+        "published.finetune.base: expected a number, got 'good'; see docs/configuration.md"
+    ),
+    # names, which become parts of paths
+    "study: ../elsewhere": f"study: not allowed, got '../elsewhere'; use {STUDY}",
+    "study: /tmp/x": f"study: not allowed, got '/tmp/x'; use {STUDY}",
+    "study: a..b": f"study: not allowed, got 'a..b'; use {STUDY}",
+    "study: ''": f"study: not allowed, got ''; use {STUDY}",
+    'study: "two\\nlines"': (
+        "study: has a line break or control character: 'two\\nlines'; remove it"
+    ),
+    f"study: {'x' * 81}": (
+        f"study: too long, got '{'x' * 27}...{'x' * 28}'; use at most 80 characters"
+    ),
+    "finetune: {variants: {Embed: {}}}": (
+        f"finetune.variants: not allowed, as the name of an entry, got 'Embed'; use {NAME}"
+    ),
+    "finetune: {variants: {../up: {}}}": (
+        f"finetune.variants: not allowed, as the name of an entry, got '../up'; use {NAME}"
+    ),
+    'finetune: {variants: {"embed\\n": {}}}': (
+        f"finetune.variants: not allowed, as the name of an entry, got 'embed\\n'; use {NAME}"
+    ),
+    "finetune: {variants: {embed-2: {}}}": (
+        f"finetune.variants: not allowed, as the name of an entry, got 'embed-2'; use {NAME}"
+    ),
+    "refine: {arms: {best of n: {}}}": (
+        f"refine.arms: not allowed, as the name of an entry, got 'best of n'; use {NAME}"
+    ),
+    "finetune: {variants: {base: {}}}": (
+        "finetune.variants.base: is the name of a given model; choose another"
+    ),
+    "published: {finetune: {embed: 23}}": (
+        "published.finetune: not allowed, as the name of an entry, got 'embed'; "
+        "use `base` or `<variant>-<step>`"
+    ),
+    # values that must agree
+    "finetune: {steps: [500, 200]}": (
+        "finetune.steps: must rise, got [500, 200]; write them in ascending order"
+    ),
+    "finetune: {steps: [200, 200]}": (
+        "finetune.steps: must rise, got [200, 200]; write them in ascending order"
+    ),
+    "finetune: {window: [600, 0]}": (
+        "finetune.window: must be [low, high] with low below high, got [600, 0]; write [0, 600]"
+    ),
+    "finetune: {variants: {embed: {window: [5, 5]}}}": (
+        "finetune.variants.embed.window: must be [low, high] with low below high, got [5, 5]; "
+        "widen it, or set guide_scale to 0"
+    ),
+    "finetune: {window: [0, 1000]}": (
+        "finetune.window[1]: must be at most 999, got 1000; the default is …"
+    ),
+    "finetune: {window: [0]}": ("finetune.window: must have 2 entries, got [0]; the default is …"),
+    "finetune: {variants: {normal: null, embed: null}}": (
+        "finetune.variants: must not be empty; name at least one"
+    ),
+    "refine: {models: [embed-300]}": (
+        "refine.models[0]: no such model in this study: 'embed-300'; did you mean embed-500?"
+    ),
+    "refine: {models: [base, base]}": (
+        "refine.models: has an entry twice, got ['base', 'base']; name each once"
+    ),
+    "refine: {arms: {refine: null, best_of_n: null}}": (
+        "refine.arms: must not be empty; name at least one"
+    ),
+    "seeds: {selection: [0, 0]}": (
+        "seeds.selection: has an entry twice, got [0, 0]; name each once"
+    ),
+    "seeds: {fresh: [1, 2]}": (
+        "seeds.fresh: must differ from seeds.selection, both have 1; choose other fresh seeds"
+    ),
+    "prompts: {study: 160, pool: 100}": (
+        "prompts.pool: must be at least prompts.study (160), got 100; raise it, or null for all"
+    ),
+    "dataset: {size: null}": "dataset.size: the shapes world has no end; the default is …",
+    # models, pictures and prompts that are not there or not what they should be
+    "models: {base: shape}": "models.base: no folder 'shape'; did you mean shapes?",
+    "models: {base: elsewhere/sd}": (
+        "models.base: no folder 'elsewhere/sd'; give a diffusers folder or shapes, shapes-early"
+    ),
+    "models: {base: nothing}": (
+        "models.base: nothing has no model_index.json; "
+        "give a diffusers folder or shapes, shapes-early"
+    ),
+    "models: {guide: judge}": (
+        "models.guide: judge has no open_clip_config.json; give an open_clip folder or shapes"
+    ),
+    "models: {judge: guide}": (
+        "models.judge: guide has no config.json; give a Hugging Face CLIP folder or shapes"
+    ),
+    "models: {guide: both, judge: ./both}": (
+        f"models.judge: is the same model as models.guide: './both'; {OTHER_JUDGE}"
+    ),
+    "models: {guide: both, judge: link}": (
+        f"models.judge: is the same model as models.guide: 'link'; {OTHER_JUDGE}"
+    ),
+    "models: {guide: guide, judge: copied}": (
+        "models.judge: has the weights of models.guide: ROOT/guide/open_clip_model.safetensors and "
+        f"ROOT/copied/model.safetensors are identical; {OTHER_JUDGE}"
+    ),
+    f"models: {{base: {'x' * 5000}}}": (
+        f"models.base: no folder '{'x' * 27}...{'x' * 28}'; "
+        "give a diffusers folder or shapes, shapes-early"
+    ),
+    'models: {base: "a\\0b"}': (
+        "models.base: has a line break or control character: 'a\\x00b'; remove it"
+    ),
+    "dataset: {source: coco}": (
+        "dataset.source: no folder 'coco'; give a folder of captioned pictures or shapes"
+    ),
+    "dataset: {source: nothing}": (
+        "dataset.source: nothing holds no picture (.jpeg, .jpg, .png, .webp); "
+        "give a folder of captioned pictures or shapes"
+    ),
+    "prompts: {source: missing.tsv}": (
+        "prompts.source: no file 'missing.tsv'; give a .tsv, .csv or .txt file or shapes"
+    ),
+    "prompts: {source: sd}": (
+        "prompts.source: no file 'sd'; give a .tsv, .csv or .txt file or shapes"
+    ),
+    "prompts: {source: good.tsv, study: 4}": (
+        "prompts.study: asks for 4 prompts, the source has 3 that fit; lower it to 3 or less"
+    ),
+    "prompts: {source: good.tsv, study: 3, category: [Animals]}": (
+        "prompts.study: asks for 3 prompts, the source has 2 that fit; lower it to 2 or less"
+    ),
+    "prompts: {source: good.tsv, study: 1, category: [Animal]}": (
+        "prompts.category: no prompt has 'Animal'; did you mean Animals?"
+    ),
+    "prompts: {source: good.tsv, study: 1, challenge: [Basic]}": (
+        "prompts.challenge: no prompt has 'Basic'; none has a Challenge"
+    ),
+    "prompts: {source: headless.tsv}": (
+        "FILE ROOT/headless.tsv: has no column Prompt, its header is 'a cat, Animals'; "
+        "name the columns in the first line"
+    ),
+    "prompts: {source: gap.tsv}": (
+        "FILE ROOT/gap.tsv: line 3: the prompt is empty; write one or delete the line"
+    ),
+    "prompts: {source: plain.txt}": (
+        "FILE ROOT/plain.txt: lines 1 and 3 have the same prompt ('a cat'); delete one"
+    ),
+}
+
+
+@pytest.mark.parametrize("overlay", INVALID)
+def test_a_mistake_is_told_in_one_line(overlay, root):
+    expected = INVALID[overlay].replace("ROOT", str(root))
+    expected = expected.removeprefix("FILE ") if expected[:4] == "FILE" else f"config: {expected}"
+    with pytest.raises(UserError) as error:
+        config.load(merged(overlay), root)
+    stem, shows_default, default = str(error.value).partition("the default is ")
+    if shows_default and default:
+        assert stem + "the default is …" == expected
+    else:
+        assert str(error.value) == expected
+
+
+@pytest.mark.parametrize("value", [None, [], "text"])
+def test_a_config_that_is_no_mapping(value):
+    with pytest.raises(UserError, match="^config: expected keys and values"):
+        config.load(value, ROOT)
+
+
+@pytest.mark.parametrize(
+    "overlay",
+    [
+        "models: {base: sd, guide: guide, judge: judge}",
+        "models: {base: shapes-early, guide: both}",
+        "dataset: {source: pictures, size: null}",
+        "prompts: {source: good.tsv, study: 2, pool: 3}",
+        "refine: {models: [], rounds: 0}",
+        "refine: {models: [base, embed-1000]}",
+    ],
+)
+def test_valid(overlay, root):
+    config.load(merged(overlay), root)
+
+
+def test_a_large_folder_is_not_searched_whole(tmp_path):
+    for i in range(1001):
+        (tmp_path / f"{i}.txt").touch()
+    start = time.perf_counter()
+    config.load(merged(f"dataset: {{source: {tmp_path}}}"), ROOT)
+    config.load(merged("dataset: {source: /}"), ROOT)
+    assert time.perf_counter() - start < 5
+
+
+def test_result_fits_the_schema_and_input_is_kept():
+    given = merged("finetune: {variants: {embed: null}}")
+    before = copy.deepcopy(given)
+    result = config.load(given, ROOT)
+    jsonschema.Draft202012Validator(config.schema()).validate(result)
+    assert given == before
+    assert config.load(result, ROOT) == result
+
+
+def test_schema_is_valid_and_complete():
+    """Each key is described, and each value has its default in the schema."""
+    jsonschema.Draft202012Validator.check_schema(config.schema())
+
+    def walk(node):
+        for name, child in node.get("properties", {}).items():
+            assert child["description"].endswith((".", "?")), name
+            assert ("properties" in child) != ("default" in child), name
+            if child["type"] == "object":
+                assert child["additionalProperties"] is False or "propertyNames" in child, name
+            walk(child)
+
+    walk(config.schema())
+
+
+def test_defaults_are_filled_in():
+    result = config.load({}, ROOT)
+    described = config.schema()["properties"]["finetune"]["properties"]
+    for name in ("steps", "batch_size", "learning_rate", "min_snr_gamma", "variants"):
+        assert result["finetune"][name] == described[name]["default"], name
+    assert result["published"] == {"finetune": {}, "refinement": {}, "hard_prompts": {}}
+    arms = config.load({"refine": {"arms": {"mine": {"accept": "always"}}}}, ROOT)["refine"]["arms"]
+    strength = config.schema()["properties"]["refine"]["properties"]["arms"]
+    strength = strength["additionalProperties"]["properties"]["strength"]["default"]
+    assert arms == {"mine": {"strength": strength, "accept": "always"}}
+
+
+def test_defaults_are_not_shared_between_loads():
+    config.load({}, ROOT)["finetune"]["steps"].append(10**9)
+    assert 10**9 not in config.load({}, ROOT)["finetune"]["steps"]
+
+
+def test_the_default_in_a_message_is_the_schema_s():
+    default = config.schema()["properties"]["finetune"]["properties"]["batch_size"]["default"]
+    for overlay in ("finetune: {batch_size: 0}", "finetune: {variants: {embed: {batch_size: 0}}}"):
+        with pytest.raises(UserError, match=f"; the default is {default}$"):
+            config.load(merged(overlay), ROOT)
+
+
+def test_an_empty_section_has_its_defaults():
+    assert config.load(yaml.safe_load("generate:\nhard:"), ROOT) == config.load({}, ROOT)
+
+
+def test_numbers_as_yaml_and_the_command_line_give_them():
+    """PyYAML reads 1e-4 as text, and Snakemake reads all values in --config braces as text."""
+    for text in ("{finetune: {learning_rate: 1e-4}}", "{finetune: {learning_rate: 0.0001}}"):
+        result = config.load(yaml.safe_load(text), ROOT)
+        assert result["finetune"]["learning_rate"] == 0.0001
+    text = """{finetune: {steps: [1e2, 300], min_snr_gamma: 5, window: [10, 20]},
+               models: {rebuild: true}, prompts: {pool: null}, generate: {guidance_scale: 5},
+               refine: {arms: {refine: null, mine: {strength: .5}}}, seeds: {train: 7.0}}"""
+    from_file = config.load(yaml.safe_load(text), ROOT)
+    from_command_line = config.load(yaml.load(text, yaml.BaseLoader), ROOT)
+    assert json.dumps(from_file) == json.dumps(from_command_line)
+    assert json.dumps(from_file["finetune"]["steps"]) == "[100, 300]"
+    assert from_file["models"]["rebuild"] is True and from_file["prompts"]["pool"] is None
+    assert json.dumps(from_file["seeds"]["train"]) == "7"
+    assert list(from_file["refine"]["arms"]) == ["mine"]
+
+
+def test_the_same_value_written_otherwise_is_the_same_setting():
+    """5 and 5.0 must not make a step rerun."""
+    one = config.load(yaml.safe_load("{generate: {guidance_scale: 5}, hard: {count: 50}}"), ROOT)
+    two = config.load(yaml.safe_load("{generate: {guidance_scale: 5.0}, hard: {count: 5e1}}"), ROOT)
+    assert json.dumps(one) == json.dumps(two)
+
+
+def test_published_figures_by_round():
+    result = config.load(yaml.safe_load("published: {refinement: {0: 23.6, 3: 24.0}}"), ROOT)
+    assert result["published"]["refinement"] == {"0": 23.6, "3": 24.0}
+
+
+def test_home_folder(monkeypatch, root):
+    monkeypatch.setenv("HOME", str(root))
+    result = config.load(merged("models: {base: ~/sd}"), ROOT)
+    assert result["models"]["base"] == str(root / "sd")
+
+
+def test_variants_and_models():
+    result = config.load(
+        merged("finetune: {steps: [10, 20], ema_decay: 0.5, variants: {long: {batch_size: 4}}}"),
+        ROOT,
+    )
+    variants = config.variants(result)
+    assert list(variants) == ["normal", "embed", "long"]
+    assert variants["embed"]["guide_scale"] == 0.05 and variants["embed"]["batch_size"] != 4
+    assert variants["long"]["batch_size"] == 4 and variants["long"]["ema_decay"] == 0.5
+    assert "steps" not in variants["embed"] and "variants" not in variants["embed"]
+    assert config.models(result) == [
+        "base",
+        *("normal-10", "normal-20", "embed-10", "embed-20", "long-10", "long-20"),
+    ]
+
+
+def test_guide_settings_do_not_touch_normal_finetuning():
+    before = config.variants(config.load(merged(""), ROOT))
+    overlay = "finetune: {window: [0, 500], target: mix, variants: {embed: {guide_scale: 0.1}}}"
+    after = config.variants(config.load(merged(overlay), ROOT))
+    assert after["normal"] == before["normal"]
+    assert after["embed"] == before["embed"] | {
+        "guide_scale": 0.1,
+        "target": "mix",
+        "window": [0, 500],
+    }
+
+
+def test_shipped_config_is_short_and_loads():
+    text = (ROOT / "config.yaml").read_text(encoding="utf-8")
+    assert config.load(yaml.safe_load(text), ROOT)["study"] == "shapes"
+    assert len(text.splitlines()) < 60
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda p: p.name)
+def test_shipped_overlays_load(path):
+    overlay = path.read_text(encoding="utf-8")
+    shipped = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+    config.load(merge(shipped, yaml.safe_load(overlay)), ROOT)
+
+
+def test_reference_is_current():
+    now = config_reference.TARGET.read_text(encoding="utf-8")
+    difference = difflib.unified_diff(now.split("\n"), config_reference.render().split("\n"))
+    assert not list(difference), "run `python tools/config_reference.py`"
+
+
+def test_loading_is_light():
+    """The Snakefile, and so each remote job, loads the config; it needs no heavy library."""
+    code = (
+        "import sys, yaml; from vlg import config, codehash; config.load({}, '.'); "
+        "print(sorted({'torch', 'numpy', 'pandas', 'PIL', 'diffusers'} & set(sys.modules)))"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "scripts")}
+    start = time.perf_counter()
+    out = subprocess.check_output([sys.executable, "-c", code], env=environment, text=True)
+    assert out.strip() == "[]"
+    assert time.perf_counter() - start < 5  # 0.2 s; generous, for a busy machine
+
+
+# Keys and values that reach deep into the schema, mixed with anything YAML can hold.
+NAMES = sorted({str(key) for path in config._paths(config.schema()) for key in path})
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.dates()
+    | st.binary(max_size=3)
+    | st.sampled_from(["shapes", "base", "1e-4", "null", "../x", "/", "\ud800", "9" * 50])
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from([*NAMES, "mine"]) | SCALARS, inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+def loads_or_is_refused(value):
+    try:
+        result = config.load(value, ROOT)
+    except UserError as error:
+        assert str(error).isprintable()  # so it is one line, too
+    else:
+        jsonschema.Draft202012Validator(config.schema()).validate(result)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.dictionaries(st.sampled_from(list(config.schema()["properties"])) | SCALARS, VALUES))
+def test_anything_is_loaded_or_refused(value):
+    loads_or_is_refused(value)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(list(config._paths(config.schema()))), VALUES)
+def test_any_value_of_a_key_is_loaded_or_refused(key, value):
+    for name in reversed(key):
+        value = {name: value}
+    loads_or_is_refused(value)

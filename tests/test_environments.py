@@ -1,0 +1,149 @@
+"""The lock, the conda environments and what the code imports agree with one another."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+from tools import lock
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCKED = lock.pins(lock.LOCK.read_text(encoding="utf-8"))
+WANTED = lock.requirements((ROOT / "requirements.in").read_text(encoding="utf-8"))
+
+
+def pip_pins(name: str) -> dict[str, Requirement]:
+    """The pip pins of envs/<name>.yaml by canonical name, as pip would read them."""
+    content = yaml.safe_load((ROOT / "envs" / f"{name}.yaml").read_text(encoding="utf-8"))
+    (inline,) = [item["pip"] for item in content["dependencies"] if isinstance(item, dict)]
+    return {lock.canonical(Requirement(line).name): Requirement(line) for line in inline}
+
+
+def test_lock_holds_every_requirement():
+    by_name = {name for name, pin in LOCKED.items() if "-r requirements.in" in pin.wanted_by}
+    assert by_name and by_name == WANTED, "run `make lock`"
+
+
+def test_each_pin_is_exact_and_hashed():
+    for pin in LOCKED.values():
+        (specifier,) = Requirement(str(pin)).specifier
+        assert specifier.operator == "==" and "*" not in specifier.version, pin
+        assert pin.hashes, f"{pin}: no hash"
+
+
+def test_lock_has_packages_and_hashes_and_nothing_else():
+    """No address, index, find-links or editable line: those differ between machines."""
+    for line in lock.LOCK.read_text(encoding="utf-8").splitlines():
+        content = line.strip().removesuffix("\\").strip()
+        assert content.startswith(("#", "--hash=sha256:")) or Requirement(content), line
+        assert "://" not in line and "@" not in line, line
+
+
+@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
+def test_each_python_gets_one_version_of_each_requirement(version):
+    there = {"python_version": version, "python_full_version": f"{version}.0"}
+    for name in WANTED:
+        marker = Requirement(str(LOCKED[name])).marker
+        assert marker is None or marker.evaluate(there), name
+
+
+def test_ordinary_torch():
+    """A build such as +cpu would not find a torchvision that goes with it."""
+    assert "+" not in LOCKED["torch"].version + LOCKED["torchvision"].version
+
+
+@pytest.mark.parametrize("name", lock.ENVIRONMENTS)
+def test_environment_pins_equal_the_lock(name):
+    pins = pip_pins(name)
+    assert {lock.canonical(package) for package in lock.ENVIRONMENTS[name].packages} <= set(pins)
+    assert pins == {package: Requirement(str(LOCKED[package])) for package in pins}
+
+
+@pytest.mark.parametrize("name", lock.ENVIRONMENTS)
+def test_environment_is_what_the_lock_gives(name):
+    path = ROOT / "envs" / f"{name}.yaml"
+    assert path.read_text(encoding="utf-8") == lock.environment(name, LOCKED), "run `make lock`"
+
+
+@pytest.mark.parametrize("name", lock.ENVIRONMENTS)
+def test_environment_needs_nothing_beyond_its_pins(name):
+    """Every dependency of every pin, as its installed metadata states it, is pinned too."""
+    pins = pip_pins(name)
+    for pin in pins.values():
+        if pin.marker and not pin.marker.evaluate():
+            continue
+        for line in importlib.metadata.requires(pin.name) or []:
+            needed = Requirement(line)
+            if needed.marker and not needed.marker.evaluate({"extra": ""}):
+                continue
+            assert lock.canonical(needed.name) in pins, f"{pin.name} needs {needed.name}"
+
+
+def test_tables_need_no_torch():
+    assert "torch" in pip_pins("models")
+    assert not {"torch", "torchvision", "transformers"} & set(pip_pins("tables"))
+
+
+def test_every_environment_file_is_known():
+    assert {path.stem for path in (ROOT / "envs").glob("*.y*ml")} == set(lock.ENVIRONMENTS)
+
+
+def imported(folder: Path) -> set[str]:
+    """Top-level names of all modules that the Python files below `folder` import."""
+    names = set()
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                names.add(node.module.split(".")[0])
+    return names
+
+
+def test_each_import_is_required_by_name():
+    """What code imports stands in requirements.in, not only among what others happen to need."""
+    folders = [ROOT / name for name in ("scripts", "tests", "tools", "bench")]
+    own = {path.stem for folder in (ROOT, *folders) for path in folder.glob("*")}
+    distributions = importlib.metadata.packages_distributions()
+    for name in set().union(*map(imported, folders)) - own - sys.stdlib_module_names:
+        providers = {lock.canonical(provider) for provider in distributions.get(name, [])}
+        assert providers & WANTED, f"{name}: add its package to requirements.in and run `make lock`"
+
+
+def test_damaged_lock_is_refused():
+    with pytest.raises(ValueError, match="not one exact pin: numpy>=2"):
+        lock.pins("numpy>=2 \\\n    --hash=sha256:" + "0" * 64 + "\n")
+
+
+def test_unknown_package_of_an_environment_is_named():
+    with pytest.raises(KeyError, match="no-such-package"):
+        lock.closure(("no_such.Package",), LOCKED)
+
+
+def test_closure_follows_needs_of_needs():
+    def pin(name: str, *wanted_by: str) -> lock.Pin:
+        return lock.Pin(name, "1", "", ("0" * 64,), frozenset(wanted_by))
+
+    chain = [pin("a", "-r requirements.in"), pin("b", "a"), pin("c", "b", "z"), pin("d", "z")]
+    direct, indirect = lock.closure(("A",), {each.name: each for each in chain})
+    assert [each.name for each in direct] == ["a"]
+    assert [each.name for each in indirect] == ["b", "c"]
+
+
+def test_environments_are_written_from_the_lock_without_a_network(tmp_path):
+    (tmp_path / "envs").mkdir()
+    (tmp_path / "tools").mkdir()
+    for name in ("requirements.lock", "tools/lock.py"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    subprocess.run([sys.executable, tmp_path / "tools" / "lock.py", "--envs"], check=True)
+    for name in lock.ENVIRONMENTS:
+        written = (tmp_path / "envs" / f"{name}.yaml").read_bytes()
+        assert written == (ROOT / "envs" / f"{name}.yaml").read_bytes()

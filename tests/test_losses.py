@@ -1,0 +1,193 @@
+"""The losses against arithmetic written out by hand, and their gradients."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from tests import tiny
+from vlg import losses, training
+from vlg.cache import Cache
+from vlg.checkpoints import load_unet
+from vlg.errors import UserError
+from vlg.losses import Schedule
+
+
+@pytest.fixture(scope="module")
+def paths():
+    return tiny.world()
+
+
+def make_losses(paths, **settings) -> training.Losses:
+    values = training.Settings.parse({**tiny.SETTINGS, "step": 9, **settings})
+    return training.Losses(values, Cache(paths["cache"]), paths["base"], paths["guide"], "cpu")
+
+
+def samples(n=3):
+    g = torch.Generator().manual_seed(0)
+    z0, noise, predicted = torch.randn(3, n, 4, 8, 8, generator=g)
+    return z0, noise, predicted, torch.tensor([10, 400, 990][:n])
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_a_perfect_prediction_gives_back_the_picture(prediction):
+    schedule = Schedule(torch.linspace(0.999, 0.005, 1000), prediction)
+    z0, noise, _, t = samples()
+    z_t = schedule.add_noise(z0, noise, t)
+    target = schedule.target(z0, noise, t)
+    # float32, divided by sqrt(abar) = 0.12 at t = 990
+    assert torch.allclose(schedule.estimate(z_t, target, t), z0, atol=1e-5)
+    assert losses.denoising(schedule, target, target, t).max() == 0
+
+
+def test_an_unknown_prediction_type_is_refused():
+    with pytest.raises(UserError, match="sample"):
+        Schedule(torch.ones(10), "sample")
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("gamma", [None, 5.0])
+def test_denoising_loss_by_hand(prediction, gamma):
+    schedule = Schedule(torch.linspace(0.999, 0.005, 1000), prediction)
+    z0, noise, predicted, t = samples()
+    loss = losses.denoising(schedule, predicted, schedule.target(z0, noise, t), t, gamma)
+    for i in range(3):
+        abar = schedule.abar[t[i]].item()
+        e, z, p = noise[i].double(), z0[i].double(), predicted[i].double()
+        v = math.sqrt(abar) * e - math.sqrt(1 - abar) * z
+        expected = ((p - (e if prediction == "epsilon" else v)) ** 2).sum().item() / (4 * 8 * 8)
+        snr = abar / (1 - abar)
+        if gamma:
+            expected *= min(snr, gamma) / (snr if prediction == "epsilon" else snr + 1)
+        assert loss[i].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_both_terms_of_a_batch_by_hand(paths):
+    """Also: the guide sees what the pipeline would write, and dropped captions are skipped."""
+    terms = make_losses(paths, caption_dropout=0.4, batch_size=8)
+    cache, unet = terms.cache, load_unet(paths["base"])
+    batch = training.draw(cache, terms.settings, 3, 1000)
+    denoising, clip, cosine = terms(unet, batch)
+    mean, std = cache.latents(batch.pictures, batch.flipped)
+    count = 0
+    for i, t in enumerate(batch.timesteps.tolist()):
+        abar = terms.schedule.abar[t]
+        z_t = abar.sqrt() * (mean[i] + std[i] * batch.posterior[i])
+        z_t = z_t + (1 - abar).sqrt() * batch.noise[i]
+        states = cache.states([batch.captions[i]])
+        with torch.no_grad():
+            predicted = unet(z_t[None], torch.tensor(t), states).sample[0]
+            assert torch.allclose(
+                denoising[i], ((predicted - batch.noise[i]) ** 2).mean(), rtol=1e-4
+            )
+            if batch.captions[i] == 0 or t > 700:
+                continue
+            z0 = (z_t - (1 - abar).sqrt() * predicted) / abar.sqrt()
+            picture = terms.vae.decode(z0[None] / 0.5).sample / 2 + 0.5
+            seen = terms.guide.encode_image(picture.clamp(0, 1))[0]
+            wanted = terms.guide.encode_text([cache.index["captions"][batch.captions[i]]])[0]
+        assert wanted.norm() == pytest.approx(1, abs=1e-5)
+        assert torch.allclose(cosine[count], seen @ wanted, atol=1e-4)
+        assert torch.allclose(clip[count], abar * (1 - seen @ wanted), atol=1e-4)
+        count += 1
+    assert count == len(clip) and 0 < count < 8 and 0 in batch.captions
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_gradient_of_the_clip_term_by_finite_differences(paths, prediction):
+    terms = make_losses(paths)
+    schedule = Schedule(terms.schedule.abar.double(), prediction)
+    terms.guide.model.double()
+    terms.vae.double()
+    g = torch.Generator().manual_seed(1)
+    z_t, direction = torch.randn(2, 1, 4, 8, 8, generator=g, dtype=torch.float64)
+    predicted = torch.randn(1, 4, 8, 8, generator=g, dtype=torch.float64, requires_grad=True)
+    e = torch.nn.functional.normalize(torch.randn(1, 8, generator=g, dtype=torch.float64), dim=1)
+
+    def term(predicted):
+        t = torch.tensor([300])
+        return losses.clip_term(schedule, terms.decode, terms.guide, z_t, predicted, t, e)[0].sum()
+
+    (gradient,) = torch.autograd.grad(term(predicted), predicted)
+    h = 1e-5
+    with torch.no_grad():
+        difference = (term(predicted + h * direction) - term(predicted - h * direction)) / (2 * h)
+    slope = (gradient * direction).sum()
+    assert abs(slope) > 1e-6  # there is something to compare
+    assert slope.item() == pytest.approx(difference.item(), rel=1e-4)
+
+
+def test_only_the_unet_gets_gradients(paths):
+    terms, unet = make_losses(paths, batch_size=8), load_unet(paths["base"])
+    _, clip, _ = terms(unet, training.draw(terms.cache, terms.settings, 0, 1000))
+    clip.sum().backward()
+    assert any(p.grad is not None and p.grad.abs().max() > 0 for p in unet.parameters())
+    for frozen in (terms.vae, terms.guide.model):
+        assert all(p.grad is None and not p.requires_grad for p in frozen.parameters())
+
+
+def test_the_decoder_sees_only_samples_inside_the_window(paths, monkeypatch):
+    terms, unet = make_losses(paths, batch_size=16, caption_dropout=0.0), load_unet(paths["base"])
+    decoded = []
+    decode = terms.decode
+    monkeypatch.setattr(terms, "decode", lambda z: decoded.append(len(z)) or decode(z))
+    batch = training.draw(terms.cache, terms.settings, 0, 1000)
+    terms(unet, batch)
+    assert decoded == [sum(t <= 700 for t in batch.timesteps.tolist())]
+    batch.timesteps[:] = 701
+    _, clip, _ = terms(unet, batch)
+    assert len(decoded) == 1 and len(clip) == 0
+
+
+def test_the_window_has_both_its_ends_and_dropped_captions_are_out():
+    t = torch.tensor([9, 10, 500, 501, 20])
+    captioned = torch.tensor([True, True, True, True, False])
+    assert losses.clip_samples(t, captioned, (10, 500)).tolist() == [1, 2]
+
+
+def test_normal_fine_tuning_loads_neither_guide_nor_decoder(paths):
+    terms = make_losses(paths, guide_scale=0)
+    assert terms.guide is None and not hasattr(terms, "vae")
+    with pytest.raises(UserError, match="--guide"):
+        values = training.Settings.parse({**tiny.SETTINGS, "step": 9})
+        training.Losses(values, terms.cache, paths["base"], None, "cpu")
+
+
+def test_targets(paths):
+    terms = make_losses(paths)
+    batch = training.draw(terms.cache, terms.settings, 0, 1000)
+    text, image, mix = (terms.embeddings(batch, [0, 2], kind) for kind in ("text", "image", "mix"))
+    assert torch.equal(text, terms.cache.guide_captions([batch.captions[i] for i in (0, 2)]))
+    assert torch.equal(image, terms.cache.guide_pictures([batch.pictures[i] for i in (0, 2)]))
+    half_way = torch.nn.functional.normalize((text + image) / 2, dim=1)
+    assert torch.allclose(mix, half_way, atol=1e-6)
+
+
+def test_the_differentiable_resize_is_the_guides_own(paths):
+    """open_clip reads files with PIL; ours must show the guide the same picture."""
+    import numpy as np
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+    from PIL import Image
+
+    guide = make_losses(paths).guide
+    rng = np.random.default_rng(0)
+    small = Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8))
+    picture = small.resize((64, 48), Image.Resampling.BICUBIC)  # smooth, and not square
+    theirs = image_transform_v2(PreprocessCfg(**guide.model.visual.preprocess_cfg), is_train=False)(
+        picture
+    )
+    pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 255
+    ours = guide.preprocess(pixels)[0]
+    assert ours.shape == theirs.shape
+    # PIL rounds to whole grey levels, twice at most: 1.5 / 255 / std (0.2)
+    assert (ours - theirs).abs().max() < 1.5 / 255 / 0.2
+
+
+def test_min_snr_changes_only_low_timesteps():
+    abar = torch.linspace(0.999, 0.005, 1000)
+    schedule = SimpleNamespace(abar=abar, prediction="epsilon")
+    predicted, target = torch.ones(1000, 1, 1, 1), torch.zeros(1000, 1, 1, 1)
+    weight = losses.denoising(schedule, predicted, target, torch.arange(1000), 5.0)
+    low = abar / (1 - abar) > 5
+    assert torch.all(weight[low] < 1) and torch.all(weight[~low] == 1) and low.any()

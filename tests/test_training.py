@@ -1,0 +1,377 @@
+"""Runs that are chained, killed, damaged or told to stop end where a straight run ends."""
+
+import csv
+import hashlib
+import json
+import multiprocessing
+import random
+import shutil
+import signal
+
+import pytest
+import torch
+
+from tests import tiny
+from vlg import checkpoints, training
+from vlg.errors import UserError
+from vlg.files import check_manifest, read_json
+
+UNET = "unet/diffusion_pytorch_model.safetensors"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """The folder of a run of six steps that nothing disturbed."""
+    out = tmp_path_factory.mktemp("straight")
+    tiny.finetune(out, step=6)
+    return out
+
+
+def weights(out, name="embed-6"):
+    """{file: sha256} of every safetensors file of a checkpoint: the model's and the state's."""
+    return {
+        str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for kind in ("models", "training")
+        for path in sorted((out / kind / name).rglob("*.safetensors"))
+    }
+
+
+def rows(out, name="log.csv", model="embed-6", without=("pictures_per_second", "seconds")):
+    with open(out / "training" / model / name) as file:
+        return [{k: v for k, v in r.items() if k not in without} for r in csv.DictReader(file)]
+
+
+def test_chained_checkpoints_equal_one_straight_run(straight, tmp_path):
+    tiny.finetune(tmp_path, step=2)
+    tiny.finetune(tmp_path, start=2, step=4)
+    tiny.finetune(tmp_path, start=4, step=6)
+    assert weights(tmp_path) == weights(straight)
+    assert len(weights(straight)) == 7  # unet, vae, text encoder; weights, ema and two moments
+    assert rows(tmp_path) == rows(straight) and len(rows(tmp_path)) == 6
+    assert (
+        weights(tmp_path, "embed-2")["models/embed-2/" + UNET]
+        != weights(tmp_path)["models/embed-6/" + UNET]
+    )
+
+
+def test_without_ema_and_guide_too(tmp_path):
+    options = {"guide_scale": 0, "ema_decay": 0, "min_snr_gamma": 5.0}
+    for out in ("one", "two"):
+        if out == "two":
+            tiny.finetune(tmp_path / out, "normal", step=1, **options)
+        tiny.finetune(tmp_path / out, "normal", step=3, start=int(out == "two"), **options)
+    one, two = (weights(tmp_path / out, "normal-3") for out in ("one", "two"))
+    assert one == two and len(one) == 6
+
+
+@pytest.fixture(scope="module")
+def runner():
+    """Processes forked from a clean one that has imported all libraries once."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.killed"])
+    return context
+
+
+def survive(runner, out, kills, **options):
+    """Run to the end through SIGKILLs at the given events; returns how many struck."""
+    from tests import killed
+
+    struck = 0
+    for kill_at in [*kills, 10**6]:
+        child = runner.Process(
+            target=killed.run, args=(out, tiny.world(), kill_at, {"step": 6, **options})
+        )
+        child.start()
+        child.join(300)
+        if child.exitcode == 0:
+            break
+        assert child.exitcode == -signal.SIGKILL
+        struck += 1
+    assert child.exitcode == 0
+    return struck
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_killed_runs_end_in_the_same_bits(straight, runner, tmp_path, seed):
+    # About 30 events lie between start and end with a save every second step.
+    kills = [random.Random(seed).randrange(1, 24) for _ in range(3)]
+    assert survive(runner, tmp_path, kills, save_every=2) >= 2
+    assert weights(tmp_path) == weights(straight)
+    assert rows(tmp_path) == rows(straight)
+    assert rows(tmp_path, "held_out.csv") == rows(straight, "held_out.csv")
+    leftovers = [p.name for p in tmp_path.rglob(".*")]
+    assert leftovers == []  # neither resume folder nor temporary files
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(40))
+def test_killed_runs_at_many_moments(straight, runner, tmp_path, seed):
+    rng = random.Random(f"many {seed}")
+    kills = [rng.randrange(0, 60) for _ in range(rng.randrange(1, 6))]
+    survive(runner, tmp_path, kills, save_every=rng.randrange(1, 4))
+    assert weights(tmp_path) == weights(straight)
+    assert rows(tmp_path) == rows(straight)
+
+
+def interrupted(out, monkeypatch, after=5, **options):
+    """Stop a run of six steps by a signal; returns its resume folder."""
+    stop, step = training.Stop(), training.train_step
+
+    def wrapped(state, terms):
+        if state.step == after - 1:
+            stop.note(signal.SIGTERM, None)
+        return step(state, terms)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "train_step", wrapped)
+        with pytest.raises(UserError, match=f"SIGTERM after step {after}"):
+            tiny.finetune(out, step=6, save_every=1, stop=stop, **options)
+    return out / "training" / ".resume-embed-6"
+
+
+def count_steps(monkeypatch):
+    done, step = [], training.train_step
+    monkeypatch.setattr(
+        training, "train_step", lambda state, terms: done.append(state.step) or step(state, terms)
+    )
+    return done
+
+
+def test_sigterm_keeps_the_state_and_the_next_call_goes_on(straight, tmp_path, monkeypatch):
+    resume = interrupted(tmp_path, monkeypatch)
+    assert sorted(p.name for p in resume.glob("step-*")) == ["step-00000004", "step-00000005"]
+    assert not (tmp_path / "models").exists() or not list((tmp_path / "models").iterdir())
+    done = count_steps(monkeypatch)
+    tiny.finetune(tmp_path, step=6)
+    assert done == [5]
+    assert weights(tmp_path) == weights(straight)
+    assert not resume.exists()
+
+
+@pytest.mark.parametrize("damage", ["bytes", "cut", "missing", "manifest"])
+def test_a_damaged_newest_state_is_passed_over(straight, tmp_path, monkeypatch, caplog, damage):
+    resume = interrupted(tmp_path, monkeypatch)
+    victim = resume / "step-00000005" / "ema.safetensors"
+    if damage == "bytes":
+        content = bytearray(victim.read_bytes())
+        content[-3] ^= 1  # one bit of one weight
+        victim.write_bytes(content)
+    elif damage == "cut":
+        victim.write_bytes(victim.read_bytes()[:1000])
+    elif damage == "missing":
+        victim.unlink()
+    else:
+        victim.with_name("manifest.json").write_text("{")
+    done = count_steps(monkeypatch)
+    tiny.finetune(tmp_path, step=6)
+    assert done == [4, 5]
+    assert "damaged state step-00000005" in caplog.text
+    assert weights(tmp_path) == weights(straight)
+
+
+def test_a_state_of_other_settings_is_not_continued(tmp_path, monkeypatch, caplog):
+    interrupted(tmp_path, monkeypatch)
+    done = count_steps(monkeypatch)
+    tiny.finetune(tmp_path, step=6, guide_scale=0.2)
+    assert done == [0, 1, 2, 3, 4, 5]
+    assert "settings differs" in caplog.text
+
+
+def test_a_full_disk_loses_nothing_saved(straight, tmp_path, monkeypatch):
+    resume = interrupted(tmp_path, monkeypatch)
+    write = checkpoints.write_json
+
+    def full(path, value):
+        if path.name == "counters.json":
+            raise OSError(28, "No space left on device", str(path))
+        write(path, value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "write_json", full)
+        with pytest.raises(OSError, match="No space left"):
+            tiny.finetune(tmp_path, step=6)
+    assert sorted(p.name for p in resume.glob("*step-*")) == ["step-00000004", "step-00000005"]
+    tiny.finetune(tmp_path, step=6)
+    assert weights(tmp_path) == weights(straight)
+
+
+def test_the_checkpoint_before_must_be_the_right_one_and_whole(straight, tmp_path):
+    shutil.copytree(straight / "training", tmp_path / "training")
+    wrong = tmp_path / "training" / "embed-6"
+    with pytest.raises(UserError, match="is at step 6, not at 7"):
+        tiny.finetune(tmp_path, start=7, step=8, previous=wrong)
+    (wrong / "state" / "weights.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match="weights.safetensors: checksum differs"):
+        tiny.finetune(tmp_path, start=6, step=8)
+
+
+def test_nan_stops_the_run_with_term_and_step(tmp_path, monkeypatch):
+    denoising = training.losses.denoising
+    calls = []
+
+    def poisoned(*args):
+        calls.append(1)
+        loss = denoising(*args)
+        return loss * float("nan") if len(calls) == 4 else loss
+
+    monkeypatch.setattr(training.losses, "denoising", poisoned)
+    options = {"guide_scale": 0, "evaluate_every": 100, "save_every": 1}
+    with pytest.raises(UserError, match="denoising is nan at step 3"):
+        tiny.finetune(tmp_path, "normal", step=6, guide=None, **options)
+    states = (tmp_path / "training" / ".resume-normal-6").glob("step-*")
+    assert sorted(p.name for p in states) == ["step-00000001", "step-00000002"]
+    with pytest.raises(UserError, match="clip is inf at step 9"):
+        training.check(9, 1.0, float("inf"), 1.0)
+
+
+def test_a_model_folder_is_whole_and_draws(straight):
+    from diffusers import StableDiffusionPipeline
+
+    folder = straight / "models" / "embed-6"
+    manifest = check_manifest(folder)
+    assert manifest["variant"] == "embed" and manifest["step"] == 6
+    pipe = StableDiffusionPipeline.from_pretrained(folder)
+    pipe.set_progress_bar_config(disable=True)
+    picture = pipe("a red circle", num_inference_steps=2, output_type="np").images
+    assert picture.shape == (1, 32, 32, 3)
+    base = tiny.world()["base"]
+    assert (folder / "vae/config.json").samefile(base / "vae/config.json")  # a link, not a copy
+    assert not (folder / UNET).samefile(base / UNET)
+    ema = checkpoints.read_state(straight / "training/embed-6/state")[0]["ema"]
+    assert all(torch.equal(p, ema[name]) for name, p in pipe.unet.named_parameters())
+
+
+def test_the_training_folder_says_what_happened(straight):
+    folder = straight / "training" / "embed-6"
+    check_manifest(folder)
+    log = rows(straight, without=())
+    assert [int(row["step"]) for row in log] == [1, 2, 3, 4, 5, 6]
+    assert [float(row["learning_rate"]) for row in log[:4]] == pytest.approx(
+        [1e-3 / 3, 2e-3 / 3, 1e-3, 1e-3], rel=1e-4
+    )
+    for row in log:
+        terms = float(row["denoising"]) + 0.3 * float(row["clip"])
+        assert float(row["loss"]) == pytest.approx(terms, rel=1e-4)
+    held_out = rows(straight, "held_out.csv")
+    assert [row["step"] for row in held_out] == ["0", "3", "6"]
+    summary = read_json(folder / "summary.json")
+    assert summary["variant"] == "embed" and summary["step"] == 6
+    assert summary["train_seconds"] == pytest.approx(float(log[-1]["seconds"]), rel=1e-3)
+    assert summary["held_out"]["denoising"] == float(held_out[-1]["denoising"])
+    assert -1 <= summary["held_out"]["guide_cosine"] <= 1
+
+
+def test_tensorboard_shows_every_step(straight):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(straight / "training/embed-6/tensorboard"))
+    events.Reload()
+    curve = [(event.step, event.value) for event in events.Scalars("train/loss")]
+    expected = [(int(row["step"]), float(row["loss"])) for row in rows(straight)]
+    assert [step for step, _ in curve] == [step for step, _ in expected]
+    assert [v for _, v in curve] == pytest.approx([v for _, v in expected], rel=1e-5)
+    assert [event.step for event in events.Scalars("held_out/denoising")] == [0, 3, 6]
+
+
+def test_data_order_walks_every_picture_once_an_epoch():
+    from vlg.cache import Cache
+
+    cache = Cache(tiny.world()["cache"])
+    settings = training.Settings.parse({**tiny.SETTINGS, "step": 50})
+    walk = [i for s in range(22) for i in training.draw(cache, settings, s, 1000).pictures]
+    epochs = [walk[i : i + 22] for i in range(0, 88, 22)]  # 22 steps of 4 are 4 epochs of 22
+    assert all(sorted(epoch) == list(range(22)) for epoch in epochs)
+    assert epochs[0] != epochs[1]
+    assert not set(walk) & set(cache.held_out)
+
+
+def test_one_draw_does_not_disturb_another():
+    from vlg.cache import Cache
+
+    cache = Cache(tiny.world()["cache"])
+    plain, dropped = (
+        training.draw(
+            cache,
+            training.Settings.parse({**tiny.SETTINGS, "step": 50, "caption_dropout": rate}),
+            7,
+            1000,
+        )
+        for rate in (0.0, 0.9)
+    )
+    assert 0 not in plain.captions and 0 in dropped.captions
+    assert torch.equal(plain.noise, dropped.noise)
+    assert torch.equal(plain.timesteps, dropped.timesteps)
+    batches = [training.draw(cache, training.Settings.parse({**tiny.SETTINGS, "step": 50}), s, 1000)
+               for s in range(50)]  # fmt: skip
+    share = sum(b.captions.count(0) for b in batches) / 200
+    assert 0.1 < share < 0.3  # caption_dropout 0.2, standard error 0.03
+    second = [b.captions[i] != cache.rows[p][0]
+              for b in batches for i, p in enumerate(b.pictures)
+              if len(cache.rows[p]) == 2 and b.captions[i]]  # fmt: skip
+    assert 0.3 < sum(second) / len(second) < 0.7  # either caption of two
+
+
+def test_a_batch_in_parts_gives_the_same_gradient():
+    paths = tiny.world()
+    gradients = []
+    for accumulate in (1, 3):
+        settings = training.Settings.parse(
+            {**tiny.SETTINGS, "step": 9, "batch_size": 8, "accumulate": accumulate}
+        )
+        cache = training.Cache(paths["cache"])
+        terms = training.Losses(settings, cache, paths["base"], paths["guide"], "cpu")
+        state = training.State(checkpoints.load_unet(paths["base"]), settings)
+        batch = training.draw(cache, settings, 0, 1000)
+        sums = training.backward(state, terms, batch, 1.0, 0.3)
+        gradients.append((sums, *(p.grad for p in state.weights.values())))
+    for whole, parts in zip(*gradients, strict=True):
+        assert torch.allclose(whole, parts, rtol=1e-3, atol=1e-6)
+
+
+def test_v_prediction_and_checkpointing_train(tmp_path):
+    model = tiny.finetune(
+        tmp_path, step=2, prediction="v_prediction", gradient_checkpointing=True, target="mix"
+    )
+    assert read_json(model / "scheduler/scheduler_config.json")["prediction_type"] == "v_prediction"
+
+
+def test_bfloat16_computes_over_float32_weights(tmp_path):
+    from safetensors.torch import load_file
+
+    model = tiny.finetune(tmp_path, step=2, precision="bf16")
+    tensors = load_file(model / UNET)
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
+    log = rows(tmp_path, model="embed-2")
+    exact = tiny.finetune(tmp_path / "exact", step=2)
+    assert float(log[0]["denoising"]) == pytest.approx(
+        float(rows(tmp_path / "exact", model="embed-2")[0]["denoising"]), rel=0.02
+    )
+    assert not torch.equal(load_file(exact / UNET)["conv_in.weight"], tensors["conv_in.weight"])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"guide_scal": 1}, "guide_scal: unknown"),
+        ({"batch_size": 0}, "batch_size: 0"),
+        ({"step": 0}, "step: 0"),
+        ({"target": "txt"}, "target: txt"),
+        ({"window": [800, 700]}, "window"),
+        ({"window": [0, 1000]}, "window"),
+    ],
+)
+def test_bad_settings_are_named(tmp_path, values, message):
+    with pytest.raises(UserError, match=message):
+        tiny.finetune(tmp_path, values={**tiny.SETTINGS, "step": 2, **values})
+
+
+def test_settings_are_json(tmp_path):
+    assert json.loads(json.dumps(tiny.SETTINGS)) == tiny.SETTINGS

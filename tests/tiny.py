@@ -1,0 +1,200 @@
+"""Random models small enough for tests, in the same formats as the real ones.
+
+Nothing here is trained: 32x32 pictures, 8x8 latents, a UNet of 0.1 M parameters. `build(folder)`
+writes a base model, a guide and a captioned image folder in about two seconds.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+SIZE = 32  # pixels; the VAE below halves twice, so latents are 4 x 8 x 8
+LENGTH = 12  # tokens of a caption, start and end included
+START, END = "<|startoftext|>", "<|endoftext|>"
+COLOURS = {"red": (220, 40, 40), "green": (40, 160, 60), "blue": (50, 70, 220)}
+SHAPES = ("circle", "square")
+WORDS = ("a", "the", "on", "white", "picture", "of", "big", "small", *COLOURS, *SHAPES)
+
+
+def vocabulary(words: tuple[str, ...] = WORDS) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """A byte-pair vocabulary and merges under which each of `words` is exactly one token.
+
+    A word is split by the merges made so far and its first two pieces are then merged until one
+    piece is left; merges added later have lower priority, so finished words stay whole. The end
+    token has the highest id, because open_clip pools the text at the arg-max of the ids.
+    """
+    merges: list[tuple[str, str]] = []
+
+    def split(word: str) -> list[str]:
+        pieces = [*word[:-1], word[-1] + "</w>"]
+        while pairs := [pair for pair in zip(pieces, pieces[1:], strict=False) if pair in merges]:
+            first = min(pairs, key=merges.index)
+            at = next(i for i in range(len(pieces)) if tuple(pieces[i : i + 2]) == first)
+            pieces[at : at + 2] = ["".join(first)]
+        return pieces
+
+    for word in words:
+        while len(pieces := split(word)) > 1:
+            merges.append((pieces[0], pieces[1]))
+    letters = sorted({letter for word in words for letter in word})
+    tokens = [*letters, *(letter + "</w>" for letter in letters), *("".join(m) for m in merges)]
+    tokens = list(dict.fromkeys(tokens))
+    return {token: i for i, token in enumerate([*tokens, START, END])}, merges
+
+
+def tokenizer():
+    """A transformers CLIPTokenizer over `vocabulary()`."""
+    from transformers import CLIPTokenizer
+
+    vocab, merges = vocabulary()
+    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=LENGTH)
+
+
+def save_base(folder: Path, prediction: str = "epsilon", seed: int = 0) -> Path:
+    """Write a random StableDiffusionPipeline folder; `prediction` as in its scheduler config."""
+    import torch
+    from diffusers import (
+        AutoencoderKL,
+        DDIMScheduler,
+        StableDiffusionPipeline,
+        UNet2DConditionModel,
+    )
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    torch.manual_seed(seed)
+    tokens = tokenizer()
+    text = CLIPTextConfig(
+        vocab_size=len(tokens), hidden_size=16, intermediate_size=32, num_hidden_layers=1,
+        num_attention_heads=2, max_position_embeddings=LENGTH, projection_dim=16,
+        bos_token_id=tokens.bos_token_id, eos_token_id=tokens.eos_token_id,
+        pad_token_id=tokens.eos_token_id,
+    )  # fmt: skip
+    unet = UNet2DConditionModel(
+        sample_size=SIZE // 4, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=16, attention_head_dim=2,
+    )  # fmt: skip
+    vae = AutoencoderKL(
+        block_out_channels=(4, 8, 8), layers_per_block=1, norm_num_groups=2, sample_size=SIZE,
+        down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
+        latent_channels=4, scaling_factor=0.5, mid_block_add_attention=False,
+    )  # fmt: skip
+    scheduler = DDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False,
+        set_alpha_to_one=False, steps_offset=1, prediction_type=prediction,
+    )  # fmt: skip
+    StableDiffusionPipeline(
+        vae=vae, text_encoder=CLIPTextModel(text), tokenizer=tokens, unet=unet,
+        scheduler=scheduler, safety_checker=None, feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(folder)  # fmt: skip
+    return folder
+
+
+def save_guide(folder: Path, size: int = 16, seed: int = 1) -> Path:
+    """Write a random open_clip model as a `local-dir:` folder with a working tokenizer.
+
+    `size` is the guide's input size in pixels; other than SIZE, pictures must be resized for it.
+    """
+    import torch
+    from open_clip.model import CLIP
+    from safetensors.torch import save_file
+
+    torch.manual_seed(seed)
+    tokens = tokenizer()
+    model = {
+        "embed_dim": 8,
+        "vision_cfg": {"image_size": size, "patch_size": 4, "layers": 1, "width": 16,
+                       "head_width": 8},
+        "text_cfg": {"context_length": LENGTH, "vocab_size": len(tokens), "width": 16, "heads": 2,
+                     "layers": 1, "hf_tokenizer_name": "local"},
+    }  # fmt: skip
+    preprocess = {"mean": [0.5, 0.4, 0.6], "std": [0.25, 0.2, 0.3], "interpolation": "bicubic"}
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {"model_cfg": model, "preprocess_cfg": preprocess}
+    (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2))
+    text_cfg = {k: v for k, v in model["text_cfg"].items() if k != "hf_tokenizer_name"}
+    clip = CLIP(8, model["vision_cfg"], text_cfg)
+    weights = {name: tensor.contiguous() for name, tensor in clip.state_dict().items()}
+    save_file(weights, folder / "open_clip_model.safetensors")
+    tokens.save_pretrained(folder)
+    return folder
+
+
+def save_pictures(folder: Path, count: int = 24) -> Path:
+    """Write `count` captioned pictures as an image folder; some have two captions, some one."""
+    from PIL import Image, ImageDraw
+
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for i in range(count):
+        colour, shape = list(COLOURS)[i % 3], SHAPES[i // 3 % 2]
+        picture = Image.new("RGB", (SIZE, SIZE), "white")
+        x, y = 4 + i % 7, 4 + i % 5
+        draw = getattr(ImageDraw.Draw(picture), "ellipse" if shape == "circle" else "rectangle")
+        draw((x, y, x + 16, y + 16), fill=COLOURS[colour])
+        picture.save(folder / f"{i:03d}.png")
+        text = [f"a {colour} {shape}", f"a picture of the {colour} {shape} on white"]
+        rows.append({"file_name": f"{i:03d}.png", "text": text if i % 2 else text[0]})
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "metadata.jsonl").write_text(lines, encoding="utf-8")
+    return folder
+
+
+def build(folder: Path, prediction: str = "epsilon") -> dict[str, Path]:
+    """Write {"base", "guide", "data"} below `folder` and return their paths."""
+    return {
+        "base": save_base(folder / "base", prediction),
+        "guide": save_guide(folder / "guide"),
+        "data": save_pictures(folder / "data"),
+    }
+
+
+@functools.cache
+def world(prediction: str = "epsilon") -> dict[str, Path]:
+    """What `build` writes and the encoded data set, made once per test run: add "cache"."""
+    from vlg.cache import encode
+    from vlg.guides import load_guide
+
+    folder = Path(tempfile.mkdtemp(prefix="vlg-tiny-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    paths = build(folder, prediction)
+    guide = load_guide(paths["guide"])
+    encode(paths["data"], paths["base"], guide, folder / "cache", {"batch_size": 8}, "cpu")
+    return {**paths, "cache": folder / "cache"}
+
+
+SETTINGS = {
+    "batch_size": 4, "learning_rate": 1e-3, "warmup_steps": 3, "weight_decay": 0.01,
+    "max_grad_norm": 1.0, "ema_decay": 0.9, "caption_dropout": 0.2, "guide_scale": 0.3,
+    "window": [0, 700], "seed": 5, "start": 0, "evaluate_every": 3,
+}  # fmt: skip
+
+
+def finetune(out: Path, name: str = "embed", step: int = 2, start: int = 0, **options) -> Path:
+    """Run `vlg.training.finetune` on the tiny world; returns the model folder.
+
+    Options that are settings go there, the others to the function.
+    """
+    from vlg.training import Settings, finetune
+
+    paths = world(options.pop("prediction", "epsilon"))
+    own = {key: options.pop(key) for key in list(options) if key in Settings.__annotations__}
+    arguments = {
+        "base": paths["base"],
+        "guide": paths["guide"],
+        "cache": paths["cache"],
+        "previous": out / "training" / f"{name}-{start}" if start else None,
+        "out_model": out / "models" / f"{name}-{step}",
+        "out_training": out / "training" / f"{name}-{step}",
+        "values": {**SETTINGS, "start": start, "step": step, **own},
+        **options,
+    }
+    finetune(**arguments)
+    return arguments["out_model"]
