@@ -3,31 +3,25 @@
 
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
-
-from snakemake.exceptions import WorkflowError
 
 ROOT = Path(workflow.basedir)
 SCRIPTS = ROOT / "scripts"
 sys.path.insert(0, str(SCRIPTS))
-# Rules call `python`: without conda that must be the one Snakemake runs in, activated or not.
-os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-# glibc gives large blocks back to the system and gets them again, zeroed, at every layer of a model;
-# keeping them saves a seventh of the time of a step on a CPU.
-os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**31 - 1))
-os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**32))
 
-from vlg import config as settings_of, prompts as prompt_files
+from vlg import config as settings_of, environment, prompts as prompt_files
 from vlg.codehash import code_hash
 from vlg.errors import UserError
 
+environment.prepare()
 try:
     CONFIG = settings_of.load(config, Path.cwd())
     VARIANTS = settings_of.variants(CONFIG)
     MODELS = settings_of.models(CONFIG)
 except UserError as error:
-    raise WorkflowError(str(error)) from None
+    sys.exit(f"error: {error}")  # one line; a WorkflowError would print several
 
 OUT = f"results/{CONFIG['study']}"
 STEPS = CONFIG["finetune"]["steps"]
@@ -36,6 +30,7 @@ ARMS = CONFIG["refine"]["arms"] if ROUNDS else {}
 THREADS = CONFIG["resources"]["threads"]
 MEMORY = CONFIG["resources"]["mem_mb"]
 DEVICE = CONFIG["device"]
+EMBEDDED = ("shapes", "shapes-early")  # model sources that are not folders
 
 
 wildcard_constraints:
@@ -46,6 +41,12 @@ wildcard_constraints:
     stage=r"selection|final",
     shard=r"[0-9]+",
     kind=r"base|guide|judge",
+
+
+def python(name):
+    """The beginning of a shell command: the script of a step, as seen from the working folder."""
+    script = shlex.quote(os.path.relpath(SCRIPTS / f"{name}.py"))
+    return f"python {script}".replace("{", "{{").replace("}", "}}")
 
 
 def settings(values):
@@ -95,7 +96,7 @@ def stages(model):
 def images(model, stage):
     """The metadata files of a model's pictures at a stage."""
     return expand(
-        OUT + "/images/{model}/{stage}/shard-{shard}/metadata.jsonl",
+        f"{OUT}/images/{{model}}/{{stage}}/shard-{{shard}}/metadata.jsonl",
         model=model,
         stage=stage,
         shard=shards(model, stage),
@@ -122,4 +123,98 @@ def score_files():
     """All score files of the study."""
     plain = [f"{OUT}/scores/images/{m}/{stage}.csv" for m in MODELS for stage in stages(m)]
     refined = CONFIG["refine"]["models"] if ARMS else []
-    return plain + [f"{OUT}/scores/refined/{model}/{arm}.csv" for model in refined for arm in ARMS]
+    return [*plain, *(f"{OUT}/scores/refined/{m}/{arm}.csv" for m in refined for arm in ARMS)]
+
+
+def prompt_source():
+    """The prompt file, if it is not the shapes world that makes the prompts."""
+    source = CONFIG["prompts"]["source"]
+    return [] if source == "shapes" else source
+
+
+def dataset_source():
+    """The folder of captioned pictures, if they are not drawn."""
+    source = CONFIG["dataset"]["source"]
+    return [] if source == "shapes" else source
+
+
+def model_source(wildcards):
+    """The file by which Snakemake knows a model."""
+    source, kind = CONFIG["models"][wildcards.kind], wildcards.kind
+    if source not in EMBEDDED:
+        marks = {"base": "model_index.json", "guide": "open_clip_config.json"}
+        return f"{source}/{marks.get(kind, 'config.json')}"
+    if CONFIG["models"]["rebuild"]:
+        part = kind + source.removeprefix("shapes")
+        return f"{OUT}/pretrained/{'base/' if kind == 'base' else ''}{part}/manifest.json"
+    return os.path.relpath(ROOT / "resources/shapes/manifest.json")
+
+
+def model_settings(wildcards):
+    """Which model, and which part of the shapes models it is."""
+    source, kind = CONFIG["models"][wildcards.kind], wildcards.kind
+    part = kind + source.removeprefix("shapes") if source in EMBEDDED else source
+    return settings({"kind": kind, "source": part})
+
+
+def is_shipped(wildcards):
+    """Whether a model comes with the pipeline."""
+    return CONFIG["models"][wildcards.kind] in EMBEDDED and not CONFIG["models"]["rebuild"]
+
+
+def previous(wildcards):
+    """The checkpoint that this one continues: the next smaller step of the same variant."""
+    earlier = [step for step in STEPS if step < int(wildcards.step)]
+    if not earlier:
+        return []
+    return f"{OUT}/training/{wildcards.variant}-{earlier[-1]}/manifest.json"
+
+
+def finetune_settings(wildcards):
+    """The variant's settings, and from which step to which."""
+    step = int(wildcards.step)
+    start = max((each for each in STEPS if each < step), default=0)
+    values = {**VARIANTS[wildcards.variant], "start": start, "step": step}
+    return settings({**values, "seed": CONFIG["seeds"]["train"]})
+
+
+def generate_settings(wildcards):
+    """How a shard is drawn and which pictures it has."""
+    seeds = CONFIG["seeds"]
+    return settings(
+        {
+            **sampling_settings(),
+            "model": wildcards.model,
+            "stage": wildcards.stage,
+            "selection": seeds["selection"],
+            "fresh": seeds["fresh"] if wildcards.stage == "final" else [],
+            "shard": int(wildcards.shard),
+            "shard_size": CONFIG["generate"]["shard_size"],
+        }
+    )
+
+
+def refine_settings(wildcards):
+    """How an arm redraws, how often, and on which pictures."""
+    return settings(
+        {
+            **sampling_settings(),
+            **ARMS[wildcards.arm],
+            "arm": wildcards.arm,
+            "rounds": ROUNDS,
+            "shard": int(wildcards.shard),
+            "shard_size": CONFIG["generate"]["shard_size"],
+        }
+    )
+
+
+def refined(model, arm):
+    """The metadata files of all rounds of an arm."""
+    number = STUDY * len(CONFIG["seeds"]["selection"])
+    return expand(
+        f"{OUT}/refined/{{model}}/round-{{round}}/{{arm}}/shard-{{shard}}/metadata.jsonl",
+        model=model,
+        arm=arm,
+        round=range(1, ROUNDS + 1),
+        shard=range(-(-number // CONFIG["generate"]["shard_size"])),
+    )

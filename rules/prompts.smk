@@ -1,19 +1,14 @@
 # In: a prompt file, or nothing in the shapes world. Out: prompts.tsv.
 
 
-def prompt_source():
-    source = CONFIG["prompts"]["source"]
-    return [] if source == "shapes" else source
-
-
 rule prompts:
     """Select the study's prompts."""
     input:
         source=prompt_source(),
     output:
-        OUT + "/prompts.tsv",
+        f"{OUT}/prompts.tsv",
     log:
-        OUT + "/logs/prompts.log",
+        f"{OUT}/logs/prompts.log",
     conda:
         "../envs/tables.yaml"
     params:
@@ -21,7 +16,7 @@ rule prompts:
         code=code("prompts"),
         source=lambda wildcards, input: ["--source", input.source] if input.source else [],
     shell:
-        "python {SCRIPTS:q}/prompts.py --settings {params.settings:q} {params.source:q}"
+        python("prompts") + " --settings {params.settings:q} {params.source:q}"
         " --out {output:q} --log {log:q}"
 
 
@@ -29,16 +24,16 @@ rule hard_prompts:
     """Choose the prompts the base model does worst."""
     input:
         prompts=rules.prompts.output[0],
-        scores=OUT + "/scores/images/base/selection.csv",
+        scores=f"{OUT}/scores/images/base/selection.csv",
     output:
-        OUT + "/hard_prompts.tsv",
+        f"{OUT}/hard_prompts.tsv",
     log:
-        OUT + "/logs/hard_prompts.log",
+        f"{OUT}/logs/hard_prompts.log",
     conda:
         "../envs/tables.yaml"
     params:
         settings=settings(CONFIG["hard"]),
         code=code("hard_prompts"),
     shell:
-        "python {SCRIPTS:q}/hard_prompts.py --settings {params.settings:q}"
+        python("hard_prompts") + " --settings {params.settings:q}"
         " --prompts {input.prompts:q} --scores {input.scores:q} --out {output:q} --log {log:q}"

@@ -14,11 +14,11 @@ rule figures:
     """Draw the figures from the tables and training logs."""
     input:
         tables=rules.tables.output,
-        training=expand(OUT + "/training/{model}/log.csv", model=MODELS[1:]),
+        training=expand(f"{OUT}/training/{{model}}/log.csv", model=MODELS[1:]),
     output:
-        expand(OUT + "/figures/{figure}.{form}", figure=FIGURES, form=["svg", "png"]),
+        expand(f"{OUT}/figures/{{figure}}.{{form}}", figure=FIGURES, form=["svg", "png"]),
     log:
-        OUT + "/logs/figures.log",
+        f"{OUT}/logs/figures.log",
     conda:
         "../envs/tables.yaml"
     params:
@@ -27,7 +27,7 @@ rule figures:
         tables=lambda wildcards, input: os.path.dirname(input.tables[0]),
         out=subpath(output[0], parent=True),
     shell:
-        "python {SCRIPTS:q}/figures.py --settings {params.settings:q} --tables {params.tables:q}"
+        python("figures") + " --settings {params.settings:q} --tables {params.tables:q}"
         " --training {input.training:q} --out {params.out:q} --log {log:q}"
 
 
@@ -38,9 +38,9 @@ rule gallery:
         hard=rules.hard_prompts.output[0],
         scores=score_files(),
     output:
-        OUT + "/gallery/index.html",
+        f"{OUT}/gallery/index.html",
     log:
-        OUT + "/logs/gallery.log",
+        f"{OUT}/logs/gallery.log",
     conda:
         "../envs/tables.yaml"
     params:
@@ -53,30 +53,31 @@ rule gallery:
             }
         ),
         code=code("gallery"),
+        root=lambda wildcards: OUT,
         out=subpath(output[0], parent=True),
     shell:
-        "python {SCRIPTS:q}/gallery.py --settings {params.settings:q} --prompts {input.prompts:q}"
-        " --hard {input.hard:q} --scores {input.scores:q} --root {OUT:q} --out {params.out:q}"
+        python("gallery") + " --settings {params.settings:q} --prompts {input.prompts:q}"
+        " --hard {input.hard:q} --scores {input.scores:q} --root {params.root:q} --out {params.out:q}"
         " --log {log:q}"
 
 
 rule provenance:
     """Record versions, commit, config, checksums, hardware and cost."""
     input:
-        models=expand(OUT + "/models/{model}/manifest.json", model=[*MODELS, "guide", "judge"]),
-        training=expand(OUT + "/training/{model}/summary.json", model=MODELS[1:]),
+        models=expand(f"{OUT}/models/{{model}}/manifest.json", model=[*MODELS, "guide", "judge"]),
+        training=expand(f"{OUT}/training/{{model}}/summary.json", model=MODELS[1:]),
         scores=score_files(),
         tables=rules.tables.output,
     output:
-        OUT + "/provenance.json",
+        f"{OUT}/provenance.json",
     log:
-        OUT + "/logs/provenance.log",
+        f"{OUT}/logs/provenance.log",
     conda:
         "../envs/tables.yaml"
     params:
         settings=settings(CONFIG),
         code=code("provenance"),
     shell:
-        "python {SCRIPTS:q}/provenance.py --settings {params.settings:q} --models {input.models:q}"
+        python("provenance") + " --settings {params.settings:q} --models {input.models:q}"
         " --training {input.training:q} --scores {input.scores:q} --tables {input.tables:q}"
         " --out {output:q} --log {log:q}"

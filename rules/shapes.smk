@@ -2,12 +2,8 @@
 # shipped files under resources/shapes.
 
 
-def pretrained(part):
-    return f"{OUT}/pretrained/{part}"
-
-
 PRETRAIN = (
-    "python {SCRIPTS:q}/pretrain.py --settings {params.settings:q} --part {params.part}"
+    python("pretrain") + " --settings {params.settings:q} --part {params.part}"
     " {params.vae:q} --out {params.out:q} --threads {threads} --log {log:q}"
 )
 
@@ -15,13 +11,13 @@ PRETRAIN = (
 rule pretrain_part:
     """Train the VAE, the guide or the judge."""
     output:
-        OUT + "/pretrained/{part}/manifest.json",
+        f"{OUT}/pretrained/{{part}}/manifest.json",
     log:
-        OUT + "/logs/pretrain/{part}.log",
-    conda:
-        "../envs/models.yaml"
+        f"{OUT}/logs/pretrain/{{part}}.log",
     wildcard_constraints:
         part="vae|guide|judge",
+    conda:
+        "../envs/models.yaml"
     threads: 1
     resources:
         mem_mb=MEMORY,
@@ -38,13 +34,13 @@ rule pretrain_part:
 rule pretrain_base:
     """Train the base, and keep an early checkpoint of the same training."""
     input:
-        vae=OUT + "/pretrained/vae/manifest.json",
+        vae=f"{OUT}/pretrained/vae/manifest.json",
     output:
-        OUT + "/pretrained/base/manifest.json",
-        OUT + "/pretrained/base/base/manifest.json",
-        OUT + "/pretrained/base/base-early/manifest.json",
+        f"{OUT}/pretrained/base/manifest.json",
+        f"{OUT}/pretrained/base/base/manifest.json",
+        f"{OUT}/pretrained/base/base-early/manifest.json",
     log:
-        OUT + "/logs/pretrain/base.log",
+        f"{OUT}/logs/pretrain/base.log",
     conda:
         "../envs/models.yaml"
     threads: 1
@@ -63,11 +59,11 @@ rule pretrain_base:
 rule pretrain:
     """Train all, measure them in full and in half precision, and replace resources/shapes."""
     input:
-        expand(OUT + "/pretrained/{part}/manifest.json", part=["vae", "base", "guide", "judge"]),
+        expand(f"{OUT}/pretrained/{{part}}/manifest.json", part=["vae", "base", "guide", "judge"]),
     output:
-        OUT + "/pretrained/quality.json",
+        f"{OUT}/pretrained/quality.json",
     log:
-        OUT + "/logs/pretrain/ship.log",
+        f"{OUT}/logs/pretrain/ship.log",
     conda:
         "../envs/models.yaml"
     threads: THREADS
@@ -79,6 +75,6 @@ rule pretrain:
         pretrained=subpath(output[0], parent=True),
         out=ROOT / "resources/shapes",
     shell:
-        "python {SCRIPTS:q}/ship.py --settings {params.settings:q}"
+        python("ship") + " --settings {params.settings:q}"
         " --pretrained {params.pretrained:q} --out {params.out:q} --quality {output:q}"
         " --threads {threads} --log {log:q}"

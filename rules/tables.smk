@@ -9,11 +9,11 @@ rule tables:
         prompts=rules.prompts.output[0],
         hard=rules.hard_prompts.output[0],
         scores=score_files(),
-        training=expand(OUT + "/training/{model}/summary.json", model=MODELS[1:]),
+        training=expand(f"{OUT}/training/{{model}}/summary.json", model=MODELS[1:]),
     output:
-        expand(OUT + "/tables/{table}.{form}", table=TABLES, form=["csv", "md", "tex"]),
+        expand(f"{OUT}/tables/{{table}}.{{form}}", table=TABLES, form=["csv", "md", "tex"]),
     log:
-        OUT + "/logs/tables.log",
+        f"{OUT}/logs/tables.log",
     conda:
         "../envs/tables.yaml"
     params:
@@ -28,6 +28,6 @@ rule tables:
         code=code("tables"),
         out=subpath(output[0], parent=True),
     shell:
-        "python {SCRIPTS:q}/tables.py --settings {params.settings:q} --prompts {input.prompts:q}"
+        python("tables") + " --settings {params.settings:q} --prompts {input.prompts:q}"
         " --hard {input.hard:q} --scores {input.scores:q} --training {input.training:q}"
         " --out {params.out:q} --log {log:q}"

@@ -33,6 +33,8 @@ def main(args):
 if __name__ == "__main__":
     arguments = cli.parser(__doc__)
     arguments.add_argument("--prompts", type=Path, required=True, help="prompts.tsv")
-    arguments.add_argument("--scores", type=Path, nargs="+", required=True, help="the base's scores")
+    arguments.add_argument(
+        "--scores", type=Path, nargs="+", required=True, help="the base's scores"
+    )
     arguments.add_argument("--out", type=Path, required=True, help="hard_prompts.tsv to write")
     cli.run(main, arguments)

@@ -52,5 +52,7 @@ if __name__ == "__main__":
     arguments.add_argument("--part", required=True, choices=("vae", "base", "guide", "judge"))
     arguments.add_argument("--vae", type=Path, help="the trained VAE's folder, for --part base")
     arguments.add_argument("--out", type=Path, required=True, help="folder to write")
-    arguments.add_argument("--threads", type=int, default=1, help="CPU threads (changes the result)")
+    arguments.add_argument(
+        "--threads", type=int, default=1, help="CPU threads (changes the result)"
+    )
     cli.run(main, arguments)

@@ -13,10 +13,24 @@ from pathlib import Path
 from vlg import cli
 from vlg.files import read_json, sha256, write_json
 
-PACKAGES = (
-    "snakemake torch torchvision diffusers transformers open_clip_torch torchmetrics datasets "
-    "accelerate safetensors numpy scipy pandas statsmodels matplotlib pillow"
-).split()
+PACKAGES = [
+    "snakemake",
+    "torch",
+    "torchvision",
+    "diffusers",
+    "transformers",
+    "open_clip_torch",
+    "torchmetrics",
+    "datasets",
+    "accelerate",
+    "safetensors",
+    "numpy",
+    "scipy",
+    "pandas",
+    "statsmodels",
+    "matplotlib",
+    "pillow",
+]
 
 
 def versions() -> dict[str, str | None]:
@@ -42,7 +56,10 @@ def commit(root: Path) -> dict[str, str | bool | None]:
         return done.stdout.strip()
 
     changes = git("status", "--porcelain")
-    return {"commit": git("rev-parse", "HEAD"), "modified": bool(changes) if changes is not None else None}
+    return {
+        "commit": git("rev-parse", "HEAD"),
+        "modified": bool(changes) if changes is not None else None,
+    }
 
 
 def hardware() -> dict[str, object]:
@@ -50,7 +67,9 @@ def hardware() -> dict[str, object]:
     model = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+        model = next(
+            line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
+        )
     except (OSError, StopIteration):
         pass
     pages = {name: os.sysconf(name) for name in ("SC_PHYS_PAGES", "SC_PAGE_SIZE")}

@@ -31,7 +31,9 @@ def main(args):
     refinement.refine(
         shard(start, settings["shard"], settings["shard_size"]),
         models,
-        lambda number: args.out / f"round-{number}" / settings["arm"] / f"shard-{settings['shard']}",
+        lambda number: (
+            args.out / f"round-{number}" / settings["arm"] / f"shard-{settings['shard']}"
+        ),
         settings["arm"],
         [pictures.model_hash(args.model), pictures.model_hash(args.guide)],
         recipe,

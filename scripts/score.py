@@ -12,7 +12,6 @@ from vlg import cli, scores
 from vlg.files import atomic
 
 
-
 def main(args):
     import numpy as np
     from tqdm import tqdm
@@ -28,9 +27,7 @@ def main(args):
     if args.settings["truth"]:
         from vlg.shapes.captions import parse
         from vlg.shapes.verify import check
-    wanted = [
-        (folder, row) for folder in args.pictures for row in pictures.read_metadata(folder)
-    ]
+    wanted = [(folder, row) for folder in args.pictures for row in pictures.read_metadata(folder)]
     root = args.root
     rows = []
     for start in tqdm(range(0, len(wanted), args.batch_size), desc="score", mininterval=5):

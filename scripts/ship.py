@@ -10,7 +10,8 @@ from pathlib import Path
 from vlg import cli
 from vlg.files import atomic_folder, check_manifest, write_json, write_manifest
 
-# Where a part lies below pretrained/, and what of it is shipped: base-early shares the rest of base.
+# Where a part lies below pretrained/, and what of it is shipped: base-early shares the rest with
+# base.
 PARTS = {
     "base": ("base/base", ("*",)),
     "base-early": ("base/base-early", ("unet", "text_encoder")),

@@ -27,7 +27,7 @@ def test_what_is_stored_is_what_the_pipeline_computes(paths):
     with torch.no_grad():
         posterior = pipe.vae.encode(picture[None] * 2 - 1).latent_dist
         scale = pipe.vae.config.scaling_factor
-        texts = ["a picture of the red circle on white", ""]
+        texts = ["a picture of the red square on white", ""]
         states, _ = pipe.encode_prompt(texts[:1], "cpu", 1, True, negative_prompt=texts[1:])
     mean, std = cache.latents([3], [False])
     assert torch.allclose(mean, posterior.mean * scale, atol=1e-5)
@@ -133,7 +133,8 @@ def test_pictures_of_other_sizes_are_fitted(tmp_path):
     picture.save(tmp_path / "wide.png")
     pixels, size = module.read_picture(tmp_path / "wide.png", 10)
     assert size == (90, 50) and pixels.shape == (3, 10, 10)
-    assert torch.equal(pixels, torch.tensor([0.0, 0, 1])[:, None, None].expand(3, 10, 10))
+    blue = torch.tensor([0.0, 0, 1])[:, None, None].expand(3, 10, 8)
+    assert torch.equal(pixels[:, :, 1:-1], blue)  # the kernel sees a little red at the edges
 
 
 @pytest.mark.parametrize("damage", ["folder", "config", "weights", "bytes"])

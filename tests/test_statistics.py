@@ -119,6 +119,13 @@ def test_holm_steps_down_and_keeps_what_was_not_tested():
     assert np.isnan(statistics.holm(np.array([np.nan]))).all()
 
 
+def test_holm_agrees_with_statsmodels():
+    multitest = pytest.importorskip("statsmodels.stats.multitest")
+    p = np.random.default_rng(5).uniform(size=40) ** 3
+    expected = multitest.multipletests(p, method="holm")[1]
+    assert statistics.holm(p) == pytest.approx(expected)
+
+
 def test_a_difference_that_is_always_0_is_no_effect():
     estimate = statistics.estimate(np.zeros((10, 2, 1)), **OPTIONS)
     assert (estimate.low[0], estimate.high[0], estimate.p[0]) == (0, 0, 1)
@@ -136,6 +143,12 @@ def test_the_same_arguments_give_the_same_result_and_the_seed_another():
     assert (first.low == again.low).all() and (first.p == again.p).all()
     other = statistics.estimate(values, **OPTIONS | {"seed": 1})
     assert (first.low != other.low).all()
+
+
+def test_small_p_values_do_not_end_at_the_resolution_of_the_draws():
+    values = np.random.default_rng(6).normal(1, 1, size=(40, 2, 1))
+    p = statistics.estimate(values, **OPTIONS).p[0]
+    assert 0 < p < 1e-6
 
 
 def test_what_is_not_a_number_is_refused():

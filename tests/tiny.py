@@ -156,9 +156,13 @@ def build(folder: Path, prediction: str = "epsilon") -> dict[str, Path]:
     }
 
 
-@functools.cache
 def world(prediction: str = "epsilon") -> dict[str, Path]:
-    """What `build` writes and the encoded data set, made once per test run: add "cache"."""
+    """What `build` writes, and the data set encoded as "cache"; made once in a test run."""
+    return _world(prediction)
+
+
+@functools.cache
+def _world(prediction: str) -> dict[str, Path]:
     from vlg.cache import encode
     from vlg.guides import load_guide
 

@@ -50,7 +50,8 @@ def run(function: Callable[[argparse.Namespace], None], arguments: argparse.Argu
         fail(str(error))
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            fail(f"{error.filename or 'results'}: no space left; free some and rerun, finished work is kept")
+            where = error.filename or "results"
+            fail(f"{where}: no space left; free some and rerun, finished work is kept")
         if error.errno in (errno.EACCES, errno.EROFS):
             fail(f"{error.filename}: {error.strerror}; make it writable and rerun")
         log.exception("unexpected error")

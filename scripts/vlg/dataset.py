@@ -1,4 +1,4 @@
-"""Captioned pictures for fine-tuning: drawn in the shapes world, or gathered from a user's folder."""
+"""Captioned pictures for fine-tuning: drawn in the shapes world, or gathered from a folder."""
 
 from __future__ import annotations
 

@@ -77,13 +77,15 @@ def read_json(path: Path | str) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path}: not found; check the path or rerun the step that writes it") from None
+        raise UserError(
+            f"{path}: not found; check the path or rerun the step that writes it"
+        ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid JSON ({error}); delete it and rerun") from None
 
 
 def checksums(folder: Path | str) -> dict[str, dict[str, Any]]:
-    """{relative path: {"sha256": ..., "bytes": ...}} of every file below `folder` but the manifest."""
+    """{relative path: {"sha256": ..., "bytes": ...}} of all files below `folder` but the manifest."""
     folder = Path(folder)
     return {
         path.relative_to(folder).as_posix(): {"sha256": sha256(path), "bytes": path.stat().st_size}
@@ -111,7 +113,9 @@ def check_manifest(folder: Path | str) -> dict[str, Any]:
     for name, expected in manifest["files"].items():
         path = folder / name
         if not path.is_file():
-            raise UserError(f"{path}: missing though {MANIFEST} lists it; delete {folder} and rerun")
+            raise UserError(
+                f"{path}: missing though {MANIFEST} lists it; delete {folder} and rerun"
+            )
         if path.stat().st_size != expected["bytes"] or sha256(path) != expected["sha256"]:
             raise UserError(f"{path}: checksum differs from {MANIFEST}; delete {folder} and rerun")
     return manifest

@@ -67,9 +67,7 @@ def refine(
         seeds = [row["seed"] for row in rows]
         for number in range(1, rounds + 1):
             into = folder(number)
-            wanted = [
-                pictures.key(keys, before["key"], number, recipe) for before in rows
-            ]
+            wanted = [pictures.key(keys, before["key"], number, recipe) for before in rows]
             found = [
                 pictures.kept(into / row["file_name"], k)
                 for row, k in zip(rows, wanted, strict=True)
@@ -83,7 +81,9 @@ def refine(
             ready = ready or models()
             sampler, guide = ready
             if images is None:
-                before_round = [f for f, _ in batch] if number == 1 else [folder(number - 1)] * len(batch)
+                before_round = (
+                    [f for f, _ in batch] if number == 1 else [folder(number - 1)] * len(batch)
+                )
                 images = np.stack(
                     [pictures.load(f / row["file_name"]) for f, row in zip(before_round, rows)]
                 )

@@ -657,7 +657,7 @@ def finetune(
     rank, world = process()
     if world > 1 and not distributed.is_initialized():
         distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
-    stop = stop or Stop()
+    stop = Stop() if stop is None else stop
     resume = out_training.with_name(f".resume-{out_training.name}")
     if rank == 0:  # this process alone writes, but for the others' logs
         checkpoints.make_clean(resume, out_model, out_training)

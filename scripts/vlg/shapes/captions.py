@@ -111,7 +111,9 @@ def sentence(said: Meaning, rng: random.Random | None = None) -> str:
         text += f" {choose(WORDS[relation])} " if relation else " and "
         text += phrase(claims[1])
     if said.background:
-        text += f" on {choose(('a {} background', '{}', 'a {} background'))}".format(said.background)
+        text += f" on {choose(('a {} background', '{}', 'a {} background'))}".format(
+            said.background
+        )
     return choose(LEADS) + text
 
 
@@ -170,7 +172,9 @@ def _other(values, value, rng: random.Random):
 _MEANS = {form: word for word, forms in WORDS.items() for form in forms}
 _MEANS |= {plural(form): shape for shape in SHAPES for form in WORDS[shape]}
 _RELATION = re.compile(
-    r"\b(" + "|".join(sorted((f for r in INVERSE for f in WORDS[r]), key=len, reverse=True)) + r")\b"
+    r"\b("
+    + "|".join(sorted((f for r in INVERSE for f in WORDS[r]), key=len, reverse=True))
+    + r")\b"
 )
 _PHRASE = re.compile(
     r"(?:(?P<number>an?|one|two|three) )?(?:(?P<size>small|little|large|big) )?"
@@ -207,7 +211,9 @@ def parse(text: str) -> Meaning | None:
         number = {"two": 2, "three": 3}.get(match["number"] or "a", 1)
         claims.append(Claim(shape, match["colour"], _MEANS.get(match["size"]), number))
     return Meaning(
-        tuple(claims), _MEANS[relation[1]] if relation else None, background[1] if background else None
+        tuple(claims),
+        _MEANS[relation[1]] if relation else None,
+        background[1] if background else None,
     )
 
 

@@ -26,6 +26,7 @@ log = logging.getLogger("vlg")
 
 EVERYTHING = SEEN + ADAPT + NEVER
 
+
 def tensor(pictures: list[np.ndarray]) -> torch.Tensor:
     """Pictures (32, 32, 3) uint8 as one (n, 3, 32, 32) float tensor in -1..1."""
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -90,7 +91,7 @@ def train_vae(recipe: dict[str, Any]) -> Any:
 
 @torch.no_grad()
 def fold(vae: Any, mean: torch.Tensor, deviation: torch.Tensor) -> None:
-    """Make the latents unit normal by folding `mean` and `deviation` (4,) into the 1x1 convolutions.
+    """Make the latents unit normal: fold `mean` and `deviation` (4,) into the 1x1 convolutions.
 
     z' = (z - mean) / deviation leaves the encoder's last convolution, and z = z' deviation + mean
     enters the decoder's first; what the decoder puts out stays the same.
@@ -114,7 +115,9 @@ def _told(rng: random.Random) -> Told:
     return Told(*(rng.random() >= 0.3 for _ in range(4)))
 
 
-def contrastive_batches(seed: int, size: int) -> Iterator[tuple[torch.Tensor, list[str], list[str]]]:
+def contrastive_batches(
+    seed: int, size: int
+) -> Iterator[tuple[torch.Tensor, list[str], list[str]]]:
     """Endless (pictures (n, 3, 32, 32), true captions, captions wrong in one detail)."""
     rng = random.Random(seed)
     while True:

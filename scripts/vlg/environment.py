@@ -1,0 +1,22 @@
+"""The environment in which the steps of a workflow run."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+
+def prepare() -> None:
+    """Set what every job inherits.
+
+    Rules call `python`: unless a job brings an environment of its own, that must be the one
+    Snakemake runs in, whether it was activated or not.
+
+    glibc gives large blocks back to the system and gets them again, zeroed page by page, at every
+    layer of a model; told to keep them, a training step on a CPU takes a seventh less time.
+    """
+    here = str(Path(sys.executable).parent)
+    os.environ["PATH"] = os.pathsep.join([here, os.environ.get("PATH", os.defpath)])
+    os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**31 - 1))
+    os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**32))

@@ -1,0 +1,519 @@
+"""Do the tables say what the scores say? Checked on a made-up study whose truth is known."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from statistics import fmean
+
+import pandas as pd
+import pytest
+import synthetic
+
+from vlg import published, scores, tables
+from vlg.errors import UserError
+
+SCRIPT = Path(tables.__file__).parents[1] / "tables.py"
+CONTRACT = (
+    "model prompts seeds clipscore clipscore_low clipscore_high delta delta_low delta_high "
+    "fidelity published"
+).split()
+OWN = {
+    "finetune": ["variant", "step", "train_seconds"],
+    "refinement": ["round", "arm", "unet_calls", "seconds"],
+    "hard_prompts": ["selection"],
+    "by_category": ["category"],
+    "by_challenge": ["challenge"],
+    "by_split": ["split"],
+    "by_length": ["length"],
+    "by_fact": ["fact"],
+}
+FIGURES = {"finetune": {"base": 23.46, "embed-500": 23.87}, "refinement": {"0": 23.64, "3": 24.02}}
+
+
+def settings(study, **changes):
+    values = {"draws": 400, "confidence": 0.95, "seed": 0, "published": FIGURES}
+    return values | {"models": study.models, "rounds": study.rounds} | changes
+
+
+def load(root, study, files=None, **changes):
+    """The study as scripts/tables.py loads it."""
+    prompts = scores.read_prompts(root / "prompts.tsv")
+    summaries = (root / "training").glob("*/summary.json")
+    return tables.Study(
+        grids=scores.Grids(scores.read(files or synthetic.score_files(root), prompts)),
+        prompts=prompts,
+        hard=scores.read_prompts(root / "hard_prompts.tsv"),
+        training={path.parent.name: json.loads(path.read_text()) for path in summaries},
+        settings=settings(study, **changes),
+    )
+
+
+def make(root, study, **changes):
+    for table in tables.build(load(root, study, **changes)):
+        tables.write(table, root / "tables")
+    return root / "tables"
+
+
+def made(folder, **changes):
+    """A made-up study with its tables."""
+    study = synthetic.write(folder, synthetic.Study(pictures=False, **changes))
+    make(folder, study)
+    return folder, study
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    return made(tmp_path_factory.mktemp("study"), prompts=36)
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    study = synthetic.write(tmp_path, synthetic.Study(pictures=False, prompts=12, rounds=1))
+    return tmp_path, study
+
+
+def table(root, name):
+    return pd.read_csv(root / "tables" / f"{name}.csv", keep_default_na=False, na_values=[""])
+
+
+def score_rows(root, name):
+    return synthetic.rows(root / "scores" / f"{name}.csv")
+
+
+def mean(rows, column="clipscore"):
+    return fmean(float(row[column]) for row in rows)
+
+
+# --- what every table has ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_tables_have_the_columns_others_rely_on(results, name):
+    columns = list(table(results[0], name).columns)
+    assert [c for c in [*CONTRACT, *OWN[name], "guide"] if c not in columns] == []
+    assert len(columns) == len(set(columns))
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_intervals_hold_their_means_and_shares_are_shares(results, name):
+    frame = table(results[0], name)
+    wide = frame[frame["delta_low"].notna()]
+    assert len(wide)
+    for column in ("clipscore", "delta"):
+        assert (wide[f"{column}_low"] <= wide[column]).all()
+        assert (wide[column] <= wide[f"{column}_high"]).all()
+    assert frame["fidelity"].between(0, 1).all()
+
+
+def test_every_table_is_there_in_three_formats(results):
+    names = {path.name for path in (results[0] / "tables").iterdir()}
+    assert names == {f"{name}.{kind}" for name in [*OWN, "claims"] for kind in ("csv", "md", "tex")}
+
+
+# --- fine-tuning ---------------------------------------------------------------------------------
+
+
+def test_finetune_is_the_mean_over_study_prompts(results):
+    root, study = results
+    frame = table(root, "finetune").set_index("model")
+    assert list(frame.index) == study.models
+    base, embed = (score_rows(root, f"images/{m}/study") for m in ("base", "embed-500"))
+    row = frame.loc["embed-500"]
+    assert row["clipscore"] == pytest.approx(mean(embed), abs=1e-5)
+    assert row["delta"] == pytest.approx(mean(embed) - mean(base), abs=1e-5)
+    assert row["guide_delta"] == pytest.approx(mean(embed, "guide") - mean(base, "guide"), abs=1e-5)
+    assert row["gap"] == pytest.approx(row["guide_delta"] - row["delta"], abs=1e-5)
+    assert row["strict"] == pytest.approx(mean(embed, "strict"), abs=1e-5)
+    assert (row["prompts"], row["seeds"], row["step"], row["variant"]) == (24, 2, 500, "embed")
+    assert row["train_seconds"] == pytest.approx(100)
+    assert row["published"] == 23.87
+
+
+def test_finetune_finds_the_gains_that_were_put_in(results):
+    frame = table(results[0], "finetune").set_index("model")
+    embed = frame.loc["embed-500"]
+    assert embed["delta_low"] < 1.5 < embed["delta_high"]
+    assert embed["delta_low"] > 0.5  # pairing removes prompt and seed effects of 6 and 4 points
+    assert embed["clipscore_high"] - embed["clipscore_low"] > 3
+
+
+def test_base_is_its_own_reference(results):
+    base = table(results[0], "finetune").iloc[0]
+    assert (base["delta"], base["delta_low"], base["delta_high"]) == (0, 0, 0)
+    assert pd.isna(base["p_holm"])
+
+
+# --- refinement ----------------------------------------------------------------------------------
+
+
+def test_round_0_is_the_plain_pictures(results):
+    frame = table(results[0], "refinement")
+    first = frame.iloc[0]
+    assert (first["model"], first["arm"], first["round"]) == ("base", "plain", 0)
+    assert first["clipscore"] == table(results[0], "finetune").iloc[0]["clipscore"]
+    assert first["published"] == 23.64
+    third = frame[(frame["arm"] == "refine") & (frame["round"] == 3)].iloc[0]
+    assert third["published"] == 24.02
+    assert frame[frame["arm"] == "best_of_n"]["published"].isna().all()
+
+
+def test_refinement_is_compared_at_equal_unet_calls(results):
+    root, _ = results
+    frame = table(root, "refinement").set_index(["arm", "round"])
+    rows = score_rows(root, "refined/base")
+
+    def score(arm, number):
+        own = [row for row in rows if row["arm"] == arm and int(row["round"]) == number]
+        return mean(own)
+
+    # Two rounds at half strength cost what one fresh sample costs.
+    second = frame.loc[("refine", 2)]
+    assert second["unet_calls"] == frame.loc[("best_of_n", 1), "unet_calls"] == 40
+    assert second["equal_compute_with"] == "best_of_n 1"
+    assert second["equal_delta"] == pytest.approx(score("refine", 2) - score("best_of_n", 1), abs=1e-5)
+    assert second["equal_delta_low"] < second["equal_delta"] < second["equal_delta_high"]
+    # Three cost one and a half.
+    third = frame.loc[("refine", 3)]
+    assert third["equal_compute_with"] == "best_of_n 1.5"
+    between = (score("best_of_n", 1) + score("best_of_n", 2)) / 2
+    assert third["equal_delta"] == pytest.approx(score("refine", 3) - between, abs=1e-5)
+    assert pd.isna(frame.loc[("best_of_n", 1), "equal_delta"])
+
+
+def test_a_study_without_refinement_has_the_plain_row_only(tmp_path):
+    root, _ = made(tmp_path, prompts=12, arms={}, rounds=0)
+    assert len(table(root, "refinement")) == 1
+    verdicts = table(root, "claims").set_index("claim")
+    assert "not refined" in verdicts.loc["refinement_full", "reason"]
+
+
+def test_refined_models_bring_their_own_plain_row(tmp_path):
+    root, study = made(tmp_path, prompts=12, rounds=1)
+    path = root / "scores/refined/base.csv"
+    tuned = [row | {"model": "embed-200"} for row in synthetic.rows(path)]
+    synthetic.rewrite(root / "scores/refined/embed-200.csv", tuned)
+    make(root, study)
+    frame = table(root, "refinement")
+    assert list(frame["model"]) == ["base"] * 3 + ["embed-200"] * 3
+    assert list(frame["arm"]) == ["plain", "refine", "best_of_n"] * 2
+
+
+# --- hard prompts --------------------------------------------------------------------------------
+
+
+def test_hard_prompts_show_the_regression_of_base_itself(results):
+    root, study = results
+    frame = table(root, "hard_prompts").set_index(["selection", "model"])
+    hard = {row.split("\t")[4] for row in (root / "hard_prompts.tsv").read_text().splitlines()[1:]}
+    plain = [r for name in ("study", "rest", "hard") for r in score_rows_if(root, f"images/base/{name}")]
+    for selection, seeds in (("same_seeds", study.selection), ("fresh_seeds", study.fresh)):
+        own = {
+            (row["id"], row["seed"]): float(row["clipscore"])
+            for row in plain
+            if row["id"] in hard and int(row["seed"]) in seeds
+        }
+        assert len(own) == study.hard * 2
+        row = frame.loc[(selection, "base")]
+        assert row["clipscore"] == pytest.approx(fmean(own.values()), abs=1e-5)
+        assert (row["prompts"], row["seeds"], row["delta"]) == (study.hard, 2, 0)
+    assert (
+        frame.loc[("fresh_seeds", "base"), "clipscore"]
+        > frame.loc[("same_seeds", "base"), "clipscore"]
+    )
+
+
+def score_rows_if(root, name):
+    path = root / "scores" / f"{name}.csv"
+    return synthetic.rows(path) if path.exists() else []
+
+
+def test_a_study_without_hard_prompts_has_an_empty_table(tmp_path):
+    root, _ = made(tmp_path, prompts=12, rounds=1, hard=0)
+    frame = table(root, "hard_prompts")
+    assert len(frame) == 0
+    assert [c for c in [*CONTRACT, "selection"] if c not in frame.columns] == []
+    assert "Nothing to report" in (root / "tables/hard_prompts.md").read_text()
+
+
+# --- groups --------------------------------------------------------------------------------------
+
+
+def test_groups_partition_the_study(results):
+    root, _ = results
+    for name, column in (("by_category", "category"), ("by_split", "split"), ("by_length", "length")):
+        frame = table(root, name)
+        base = frame[frame["model"] == "base"]
+        assert base["prompts"].sum() == 24, name
+        whole = (base["clipscore"] * base["prompts"]).sum() / 24
+        assert whole == pytest.approx(table(root, "finetune").iloc[0]["clipscore"], abs=1e-5)
+        assert base[column].is_unique
+
+
+def test_by_fact_counts_the_prompts_that_state_it(results):
+    root, _ = results
+    frame = table(root, "by_fact").set_index(["fact", "model"])
+    rows = [row for row in score_rows(root, "images/base/study") if row["relation"]]
+    row = frame.loc[("relation", "base")]
+    assert row["prompts"] == len(rows) / 2
+    assert row["fidelity"] == pytest.approx(mean(rows, "relation"), abs=1e-5)
+
+
+def test_groups_too_small_for_an_interval_have_none(results):
+    frame = table(results[0], "by_length")
+    small = frame[frame["prompts"] < tables.FEWEST]
+    assert len(small)
+    assert small["clipscore"].notna().all()
+    assert small[["clipscore_low", "delta_high", "p_holm"]].isna().all(axis=None)
+
+
+def test_photographs_have_no_fidelity(tmp_path):
+    root, _ = made(tmp_path, prompts=12, rounds=1, truth=False)
+    frame = table(root, "finetune")
+    assert frame[["fidelity", "fidelity_delta_low", "strict"]].isna().all(axis=None)
+    assert len(table(root, "by_fact")) == len(table(root, "by_split")) == 0
+    assert "Fidelity" not in (root / "tables/finetune.md").read_text()
+    reason = table(root, "claims").set_index("claim").loc["embed_fidelity", "reason"]
+    assert reason == "not measured: there is no ground truth"
+
+
+# --- claims --------------------------------------------------------------------------------------
+
+
+def test_claims_state_the_published_effects():
+    effects = {claim.name: claim.published for claim in published.CLAIMS}
+    assert effects["normal_gain"] == pytest.approx(23.6169 - 23.4626)
+    assert effects["embed_over_normal"] == pytest.approx(23.8673 - 23.6169)
+    assert effects["embed_gain_hard"] == pytest.approx(19.6628 - 18.8323)
+    assert effects["embed_most_on_hard"] == pytest.approx(0.8305 - 0.4279)
+    assert effects["embed_declines"] == pytest.approx(23.8905 - 23.6294)
+    assert effects["refinement_full"] == pytest.approx(24.1287 - 23.6384)
+    assert effects["refinement_over_best_of_n"] is None
+    # Everything the study claimed is in the direction it claimed.
+    assert all(effect is None or effect > 0 for effect in effects.values())
+    assert len(effects) == len(published.CLAIMS)
+
+
+def test_verdicts_follow_the_intervals(results):
+    frame = table(results[0], "claims")
+    assert frame["claim"].is_unique
+    for row in frame.itertuples():
+        verdict = "supported" if row.effect_low > 0 else "contradicted"
+        if row.effect_low <= 0 <= row.effect_high:
+            verdict = "unresolved"
+        assert row.verdict == verdict, row.claim
+
+
+@pytest.mark.parametrize(
+    ("gains", "verdict"),
+    [
+        ({"normal": 0.2, "embed": 3}, "supported"),
+        ({"normal": 0.2, "embed": -3}, "contradicted"),
+        ({"normal": 0, "embed": 0.1}, "unresolved"),
+    ],
+)
+def test_verdicts_follow_the_truth(tmp_path, gains, verdict):
+    gains = gains | {"refine": 1, "best_of_n": 1}
+    root, _ = made(tmp_path, prompts=18, rounds=1, gains=gains)
+    frame = table(root, "claims").set_index("claim")
+    assert frame.loc["embed_gain", "verdict"] == verdict
+    assert frame.loc["embed_over_normal", "verdict"] == verdict
+    assert frame.loc["embed_over_normal_equal_time", "verdict"] == verdict
+
+
+def test_an_unresolved_claim_says_how_many_prompts_would_settle_it(results):
+    frame = table(results[0], "claims")
+    open_ones = frame[(frame["verdict"] == "unresolved") & frame["published"].notna()]
+    assert len(open_ones)
+    for row in open_ones.itertuples():
+        wanted = row.prompts * (row.mde / row.published) ** 2
+        assert wanted <= row.prompts_for_published <= wanted + 1.1
+        assert f"{row.prompts_for_ours:,.0f} prompts" in row.reason
+
+
+def test_equal_time_interpolates_between_checkpoints(results):
+    root, _ = results
+    row = table(root, "claims").set_index("claim").loc["embed_over_normal_equal_time"]
+    tuned = table(root, "finetune").set_index("model")["clipscore"]
+    # normal's last checkpoint took 135 s, embed's took 100 s and 200 s.
+    embed = 0.65 * tuned["embed-500"] + 0.35 * tuned["embed-1000"]
+    assert "135 s" in row["statement"]
+    assert row["effect"] == pytest.approx(embed - tuned["normal-1000"], abs=1e-5)
+
+
+def test_claims_about_absent_variants_are_open(tmp_path):
+    root, _ = made(tmp_path, prompts=12, rounds=1, variants=("normal",), steps=(100,))
+    frame = table(root, "claims").set_index("claim")
+    assert len(frame) == len(published.CLAIMS)
+    assert frame.loc["embed_gain", "verdict"] == "unresolved"
+    assert frame.loc["embed_gain", "reason"] == "not measured: there is no variant embed"
+
+
+# --- Markdown and LaTeX --------------------------------------------------------------------------
+
+
+def test_markdown_bolds_the_best_only_when_the_interval_says_so(tmp_path, results):
+    text = (results[0] / "tables/finetune.md").read_text()
+    best = table(results[0], "finetune").sort_values("clipscore").iloc[-1]["model"]
+    assert re.findall(r"\*\*([a-z]+-\d+)\*\*", text) == [best]
+    none, _ = made(tmp_path, prompts=12, rounds=1, gains={})
+    text = (none / "tables/finetune.md").read_text()
+    assert "**" not in text and "†:" in text
+
+
+def test_markdown_rows_are_whole(results):
+    for path in (results[0] / "tables").glob("*.md"):
+        lines = [line for line in path.read_text().splitlines() if line.startswith("|")]
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1, path.name
+
+
+def test_captions_give_sample_sizes_and_explain_the_marks(results):
+    text = (results[0] / "tables/finetune.md").read_text()
+    for words in ("24 prompts, 2 seeds", "95 % intervals", "400 draws", "6 comparisons", "†", "80 %"):
+        assert words in text
+
+
+def test_latex_is_balanced_and_escaped(results):
+    for path in (results[0] / "tables").glob("*.tex"):
+        text = path.read_text()
+        plain = re.sub(r"\\[{}]", "", text)
+        assert plain.count("{") == plain.count("}"), path.name
+        assert not re.search(r"(?<!\\)[%#_]", re.sub(r"\\label{.*}", "", text)), path.name
+        assert not re.search(r"[^\x00-\x7f]", text), path.name
+        body = text.split(r"\midrule")[1].split(r"\bottomrule")[0]
+        columns = len(re.search(r"begin{tabular}{([lr]+)}", text)[1])
+        for line in body.strip().splitlines():
+            assert len(re.findall(r"(?<!\\)&", line)) == columns - 1, path.name
+
+
+# --- running -------------------------------------------------------------------------------------
+
+
+def command(root, study, **changes):
+    return [
+        sys.executable,
+        *(str(SCRIPT), "--settings", json.dumps(settings(study, **changes))),
+        *("--prompts", str(root / "prompts.tsv"), "--hard", str(root / "hard_prompts.tsv")),
+        *("--scores", *map(str, synthetic.score_files(root))),
+        *("--training", *map(str, sorted((root / "training").glob("*/summary.json")))),
+        *("--out", str(root / "by_script"), "--log", str(root / "tables.log")),
+    ]
+
+
+def test_the_script_writes_the_same_bytes_without_torch(results):
+    root, study = results
+    program = (
+        "import os, runpy, sys; sys.argv = sys.argv[1:]; sys.path.insert(0, os.path.dirname(sys.argv[0]));"
+        "runpy.run_path(sys.argv[0], run_name='__main__'); sys.exit('torch' in sys.modules)"
+    )
+    arguments = command(root, study)
+    arguments[1:1] = ["-c", program]
+    subprocess.run(arguments, check=True, capture_output=True)
+    for path in (root / "tables").iterdir():
+        assert (root / "by_script" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_a_mistake_ends_in_one_line(fresh):
+    root, study = fresh
+    (root / "scores/images/base/study.csv").unlink()
+    ended = subprocess.run(command(root, study), capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert len(ended.stderr.splitlines()) == 1
+    assert "study prompts" in ended.stderr
+
+
+def test_the_order_of_score_files_does_not_matter(fresh):
+    root, study = fresh
+    files = synthetic.score_files(root)
+    for order in (files, files[::-1]):
+        found = tables.build(load(root, study, files=order))
+        frames = [made.frame for made in found]
+        if order is files:
+            first = frames
+    for one, other in zip(first, frames, strict=True):
+        pd.testing.assert_frame_equal(one, other)
+
+
+def change(root, name, edit):
+    path = root / "scores" / f"{name}.csv"
+    table = synthetic.rows(path)
+    synthetic.rewrite(path, edit(table))
+
+
+def first_row(**changes):
+    return lambda table: [table[0] | changes, *table[1:]]
+
+
+def without(column):
+    return lambda table: [{k: v for k, v in row.items() if k != column} for row in table]
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (without("guide"), "study.csv: no column guide"),
+        (first_row(clipscore=""), "study.csv: line 2 has no clipscore"),
+        (first_row(clipscore="inf"), "study.csv: line 2 has no clipscore"),
+        (first_row(guide="high"), "study.csv: column guide"),
+        (first_row(sha256=""), "study.csv: line 2 has no sha256"),
+        (first_row(id="p9999"), "study.csv: id p9999 is no prompt's"),
+        (first_row(set="other"), "study.csv: set 'other' is none of"),
+        (lambda table: table[1:], "scores of embed-200: 1 of 16 pictures are missing"),
+        (lambda table: [*table, table[0] | {"sha256": "f" * 64}], "one score is stale"),
+    ],
+)
+def test_bad_scores_are_refused(fresh, edit, message):
+    root, study = fresh
+    change(root, "images/embed-200/study", edit)
+    with pytest.raises(UserError, match=re.escape(message)) as error:
+        tables.build(load(root, study))
+    assert "\n" not in str(error.value)
+
+
+def test_the_same_score_twice_counts_once(fresh):
+    root, study = fresh
+    before = tables.build(load(root, study))[0].frame
+    change(root, "images/embed-200/study", lambda table: [*table, table[0]])
+    pd.testing.assert_frame_equal(before, tables.build(load(root, study))[0].frame)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b'model,set\n"a,b\n'])
+def test_damaged_files_are_named(fresh, content):
+    root, study = fresh
+    path = root / "scores/images/base/study.csv"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="study.csv"):
+        load(root, study)
+
+
+def test_missing_files_are_named(fresh):
+    root, study = fresh
+    with pytest.raises(UserError, match="gone.csv: not found"):
+        load(root, study, files=[root / "gone.csv"])
+    (root / "training/embed-500/summary.json").unlink()
+    with pytest.raises(UserError, match="no summary of embed-500"):
+        tables.build(load(root, study))
+
+
+def test_missing_settings_are_named(fresh):
+    root, study = fresh
+    incomplete = load(root, study)
+    with pytest.raises(UserError, match="no key draws, models"):
+        tables.Study(
+            incomplete.grids,
+            incomplete.prompts,
+            incomplete.hard,
+            {},
+            {"confidence": 0.95, "seed": 0, "published": {}, "rounds": 1},
+        )
+
+
+def test_prompts_that_look_like_missing_values_are_prompts(fresh):
+    root, study = fresh
+    path = root / "prompts.tsv"
+    lines = path.read_text().splitlines()
+    lines[1] = "\t".join(['"NA', *lines[1].split("\t")[1:]])
+    path.write_text("\n".join(lines) + "\n")
+    table = scores.read(synthetic.score_files(root), scores.read_prompts(path))
+    assert set(table[table["id"] == "p0000"]["Prompt"]) == {'"NA'}
