@@ -16,7 +16,8 @@ from vlg import cli
 
 def main(args: Namespace) -> None:
     from vlg.device import set_up
-    from vlg.training import Stop, finetune
+    from vlg.processes import Stop
+    from vlg.training import finetune
 
     finetune(
         base=args.base,
@@ -26,6 +27,7 @@ def main(args: Namespace) -> None:
         out_model=args.out_model,
         out_training=args.out_training,
         values=args.settings,
+        decoder=args.decoder,
         device=set_up(args.device, args.threads),
         save_every=args.save_every,
         save_minutes=args.save_minutes,
@@ -39,6 +41,7 @@ if __name__ == "__main__":
     add("--base", type=Path, required=True, help="diffusers folder to start from")
     add("--guide", type=Path, help="open_clip folder; needed unless guide_scale is 0")
     add("--cache", type=Path, required=True, help="folder that encode.py wrote")
+    add("--decoder", type=Path, help="AutoencoderTiny folder for the CLIP gradient only")
     add("--previous", type=Path, help="training folder of the checkpoint before")
     add("--out-model", type=Path, required=True, help="diffusers folder to write")
     add("--out-training", type=Path, required=True, help="training folder to write")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from tools import lock
 ROOT = Path(__file__).resolve().parent.parent
 LOCKED = lock.pins(lock.LOCK.read_text(encoding="utf-8"))
 WANTED = lock.requirements((ROOT / "requirements.in").read_text(encoding="utf-8"))
+DISTRIBUTIONS = importlib.metadata.packages_distributions()
 
 
 def pip_pins(name: str) -> dict[str, Requirement]:
@@ -96,15 +98,40 @@ def test_every_environment_file_is_known():
     assert {path.stem for path in (ROOT / "envs").glob("*.y*ml")} == set(lock.ENVIRONMENTS)
 
 
-def imported(folder: Path) -> set[str]:
-    """Top-level names of all modules that the Python files below `folder` import."""
+def imported(path: Path) -> set[str]:
+    """Full names of all that a Python file imports, wherever in it: modules, or names in them."""
     names = set()
-    for path in folder.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import):
-                names |= {alias.name.split(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and not node.level:
-                names.add(node.module.split(".")[0])
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def foreign(names: set[str], own: set[str]) -> set[str]:
+    """Top-level modules among `names` that are neither Python's nor our own."""
+    return {name.split(".")[0] for name in names} - own - sys.stdlib_module_names
+
+
+def providers(module: str) -> set[str]:
+    """Canonical names of the installed packages that provide a top-level module."""
+    return {lock.canonical(name) for name in DISTRIBUTIONS.get(module, [])}
+
+
+def reached(script: Path) -> set[str]:
+    """What a script of scripts/ imports, directly or through the package."""
+    names, seen, todo = set(), set(), {script}
+    while todo:
+        path = todo.pop()
+        seen.add(path)
+        found = imported(path)
+        names |= found
+        places = [ROOT / "scripts" / name.replace(".", "/") for name in found]
+        ours = {
+            file for place in places for file in (place.with_suffix(".py"), place / "__init__.py")
+        }
+        todo |= {file for file in ours - seen if file.is_file()}
     return names
 
 
@@ -112,10 +139,32 @@ def test_each_import_is_required_by_name():
     """What code imports stands in requirements.in, not only among what others happen to need."""
     folders = [ROOT / name for name in ("scripts", "tests", "tools", "bench")]
     own = {path.stem for folder in (ROOT, *folders) for path in folder.glob("*")}
-    distributions = importlib.metadata.packages_distributions()
-    for name in set().union(*map(imported, folders)) - own - sys.stdlib_module_names:
-        providers = {lock.canonical(provider) for provider in distributions.get(name, [])}
-        assert providers & WANTED, f"{name}: add its package to requirements.in and run `make lock`"
+    names = set().union(*(imported(path) for folder in folders for path in folder.rglob("*.py")))
+    for module in foreign(names, own):
+        assert providers(module) & WANTED, f"{module}: add its package to requirements.in"
+
+
+RULES = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "rules").glob("*.smk")}
+STEPS = [
+    (stage, script)
+    for stage, text in RULES.items()
+    for script in sorted(set(re.findall(r"\bpython\(\"(\w+)\"\)", text)))
+]
+
+
+def test_steps_are_found():
+    """Guards the reading of rules/ above."""
+    assert ("finetune", "finetune") in STEPS and ("tables", "tables") in STEPS
+
+
+@pytest.mark.parametrize(("stage", "script"), STEPS)
+def test_environment_of_a_stage_has_what_its_scripts_import(stage, script):
+    modules = foreign(reached(ROOT / "scripts" / f"{script}.py"), {"vlg"})
+    lacking = {
+        name: {module for module in modules if not providers(module) & set(pip_pins(name))}
+        for name in re.findall(r"envs/(\w+)\.yaml", RULES[stage])
+    }
+    assert set() in lacking.values(), f"no environment of rules/{stage}.smk suits: {lacking}"
 
 
 def test_damaged_lock_is_refused():

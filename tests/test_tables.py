@@ -15,10 +15,8 @@ from vlg import published, scores, tables
 from vlg.errors import UserError
 
 SCRIPT = Path(tables.__file__).parents[1] / "tables.py"
-CONTRACT = (
-    "model prompts seeds clipscore clipscore_low clipscore_high delta delta_low delta_high "
-    "fidelity published"
-).split()
+CONTRACT = ["model", "prompts", "seeds", "clipscore", "clipscore_low", "clipscore_high"]
+CONTRACT += ["delta", "delta_low", "delta_high", "fidelity", "published"]
 OWN = {
     "finetune": ["variant", "step", "train_seconds"],
     "refinement": ["round", "arm", "unet_calls", "seconds"],
@@ -172,7 +170,9 @@ def test_refinement_is_compared_at_equal_unet_calls(results):
     second = frame.loc[("refine", 2)]
     assert second["unet_calls"] == frame.loc[("best_of_n", 1), "unet_calls"] == 40
     assert second["equal_compute_with"] == "best_of_n 1"
-    assert second["equal_delta"] == pytest.approx(score("refine", 2) - score("best_of_n", 1), abs=1e-5)
+    assert second["equal_delta"] == pytest.approx(
+        score("refine", 2) - score("best_of_n", 1), abs=1e-5
+    )
     assert second["equal_delta_low"] < second["equal_delta"] < second["equal_delta_high"]
     # Three cost one and a half.
     third = frame.loc[("refine", 3)]
@@ -207,7 +207,9 @@ def test_hard_prompts_show_the_regression_of_base_itself(results):
     root, study = results
     frame = table(root, "hard_prompts").set_index(["selection", "model"])
     hard = {row.split("\t")[4] for row in (root / "hard_prompts.tsv").read_text().splitlines()[1:]}
-    plain = [r for name in ("study", "rest", "hard") for r in score_rows_if(root, f"images/base/{name}")]
+    plain = [
+        r for name in ("study", "rest", "hard") for r in score_rows_if(root, f"images/base/{name}")
+    ]
     for selection, seeds in (("same_seeds", study.selection), ("fresh_seeds", study.fresh)):
         own = {
             (row["id"], row["seed"]): float(row["clipscore"])
@@ -242,7 +244,11 @@ def test_a_study_without_hard_prompts_has_an_empty_table(tmp_path):
 
 def test_groups_partition_the_study(results):
     root, _ = results
-    for name, column in (("by_category", "category"), ("by_split", "split"), ("by_length", "length")):
+    for name, column in (
+        ("by_category", "category"),
+        ("by_split", "split"),
+        ("by_length", "length"),
+    ):
         frame = table(root, name)
         base = frame[frame["model"] == "base"]
         assert base["prompts"].sum() == 24, name
@@ -370,7 +376,14 @@ def test_markdown_rows_are_whole(results):
 
 def test_captions_give_sample_sizes_and_explain_the_marks(results):
     text = (results[0] / "tables/finetune.md").read_text()
-    for words in ("24 prompts, 2 seeds", "95 % intervals", "400 draws", "6 comparisons", "†", "80 %"):
+    for words in (
+        "24 prompts, 2 seeds",
+        "95 % intervals",
+        "400 draws",
+        "6 comparisons",
+        "†",
+        "80 %",
+    ):
         assert words in text
 
 
@@ -404,7 +417,8 @@ def command(root, study, **changes):
 def test_the_script_writes_the_same_bytes_without_torch(results):
     root, study = results
     program = (
-        "import os, runpy, sys; sys.argv = sys.argv[1:]; sys.path.insert(0, os.path.dirname(sys.argv[0]));"
+        "import os, runpy, sys; sys.argv = sys.argv[1:];"
+        "sys.path.insert(0, os.path.dirname(sys.argv[0]));"
         "runpy.run_path(sys.argv[0], run_name='__main__'); sys.exit('torch' in sys.modules)"
     )
     arguments = command(root, study)

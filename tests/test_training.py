@@ -11,8 +11,8 @@ import signal
 import pytest
 import torch
 
-from tests import tiny
-from vlg import checkpoints, training
+from tests import children, tiny
+from vlg import checkpoints, training, trainlog
 from vlg.errors import UserError
 from vlg.files import check_manifest, read_json
 
@@ -76,18 +76,16 @@ def test_without_ema_and_guide_too(tmp_path):
 def runner():
     """Processes forked from a clean one that has imported all libraries once."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.killed"])
+    context.set_forkserver_preload(["tests.children"])
     return context
 
 
 def survive(runner, out, kills, **options):
     """Run to the end through SIGKILLs at the given events; returns how many struck."""
-    from tests import killed
-
     struck = 0
     for kill_at in [*kills, 10**6]:
         child = runner.Process(
-            target=killed.run, args=(out, tiny.world(), kill_at, {"step": 6, **options})
+            target=children.kill, args=(out, tiny.world(), kill_at, {"step": 6, **options})
         )
         child.start()
         child.join(300)
@@ -208,6 +206,10 @@ def test_the_checkpoint_before_must_be_the_right_one_and_whole(straight, tmp_pat
     wrong = tmp_path / "training" / "embed-6"
     with pytest.raises(UserError, match="is at step 6, not at 7"):
         tiny.finetune(tmp_path, start=7, step=8, previous=wrong)
+    with pytest.raises(UserError, match="was trained with guide_scale 0.3, not 0.2"):
+        tiny.finetune(tmp_path, start=6, step=8, guide_scale=0.2)
+    with pytest.raises(UserError, match="--previous: is at step 0, not at 6"):
+        tiny.finetune(tmp_path, start=6, step=8, previous=None)
     (wrong / "state" / "weights.safetensors").write_bytes(b"")
     with pytest.raises(UserError, match="weights.safetensors: checksum differs"):
         tiny.finetune(tmp_path, start=6, step=8)
@@ -229,7 +231,7 @@ def test_nan_stops_the_run_with_term_and_step(tmp_path, monkeypatch):
     states = (tmp_path / "training" / ".resume-normal-6").glob("step-*")
     assert sorted(p.name for p in states) == ["step-00000001", "step-00000002"]
     with pytest.raises(UserError, match="clip is inf at step 9"):
-        training.check(9, 1.0, float("inf"), 1.0)
+        trainlog.check(9, 1.0, float("inf"), 1.0)
 
 
 def test_a_model_folder_is_whole_and_draws(straight):
@@ -334,6 +336,69 @@ def test_a_batch_in_parts_gives_the_same_gradient():
         gradients.append((sums, *(p.grad for p in state.weights.values())))
     for whole, parts in zip(*gradients, strict=True):
         assert torch.allclose(whole, parts, rtol=1e-3, atol=1e-6)
+
+
+def test_two_processes_equal_one(straight, runner, tmp_path):
+    from safetensors.torch import load_file
+
+    options = {"step": 6}
+    pair = [
+        runner.Process(target=children.share, args=(tmp_path, tiny.world(), rank, options))
+        for rank in (0, 1)
+    ]
+    for child in pair:
+        child.start()
+    for child in pair:
+        child.join(300)
+    assert [child.exitcode for child in pair] == [0, 0]
+    one, two = (load_file(out / "models/embed-6" / UNET) for out in (straight, tmp_path))
+    base = load_file(tiny.world()["base"] / UNET)
+    moved = max((one[key] - base[key]).abs().max() for key in one)
+    apart = max((one[key] - two[key]).abs().max() for key in one)
+    assert apart < 0.05 * moved  # sums in another order; AdamW takes the sign of tiny gradients
+    for ours, theirs in zip(rows(tmp_path), rows(straight), strict=True):
+        assert ours["guide_cosine"] or not theirs["guide_cosine"]
+        assert float(ours["loss"]) == pytest.approx(float(theirs["loss"]), rel=1e-3)
+
+
+def test_lora_trains_few_weights_and_writes_a_whole_model(tmp_path):
+    from diffusers import StableDiffusionPipeline
+    from safetensors.torch import load_file
+
+    options = {"lora_rank": 2, "learning_rate": 0.01}
+    tiny.finetune(tmp_path, step=1, **options)
+    model = tiny.finetune(tmp_path, start=1, step=3, **options)
+    straight = tiny.finetune(tmp_path / "straight", step=3, **options)
+    tensors, base = load_file(model / UNET), load_file(tiny.world()["base"] / UNET)
+    assert tensors.keys() == base.keys()
+    changed = {name for name in base if not torch.equal(base[name], tensors[name])}
+    assert changed and all(".attn" in name and ".to_" in name for name in changed)
+    name = "pytorch_lora_weights.safetensors"
+    for file in (UNET, name):
+        assert (model / file).read_bytes() == (straight / file).read_bytes()
+    # the base with the LoRA file is the model that was written
+    pipe = StableDiffusionPipeline.from_pretrained(tiny.world()["base"])
+    pipe.load_lora_weights(model, weight_name=name)
+    pipe.fuse_lora()
+    pipe.unload_lora_weights()
+    for key, tensor in pipe.unet.state_dict().items():
+        assert torch.allclose(tensor, tensors[key], atol=1e-6)
+    assert read_json(tmp_path / "training/embed-3/summary.json")["parameters"] < 5000
+
+
+def test_a_tiny_decoder_serves_the_gradient_only(straight, tmp_path):
+    from diffusers import AutoencoderTiny
+
+    torch.manual_seed(0)
+    decoder = AutoencoderTiny(
+        encoder_block_out_channels=(4, 4, 4), decoder_block_out_channels=(4, 4, 4),
+        num_encoder_blocks=(1, 1, 1), num_decoder_blocks=(1, 1, 1),
+    )  # fmt: skip
+    decoder.save_pretrained(tmp_path / "decoder")
+    tiny.finetune(tmp_path, step=6, decoder=tmp_path / "decoder")
+    ours, theirs = (rows(out, "held_out.csv")[0] for out in (tmp_path, straight))
+    assert ours["guide_cosine"] == theirs["guide_cosine"]  # of the base, through the VAE
+    assert ours["grad_clip"] != theirs["grad_clip"]
 
 
 def test_v_prediction_and_checkpointing_train(tmp_path):

@@ -30,7 +30,6 @@ class Environment:
     packages: tuple[str, ...]
 
 
-# Every step reads its inputs through the package, hence jsonschema and pyyaml in both.
 ENVIRONMENTS = {
     "models": Environment(
         "Steps that train, sample or score: everything with torch.",
@@ -38,15 +37,14 @@ ENVIRONMENTS = {
             "accelerate",
             "datasets",
             "diffusers",
-            "jsonschema",
             "numpy",
             "open_clip_torch",
             "peft",
             "pillow",
-            "pyyaml",
             "safetensors",
             "scipy",
             "tensorboard",
+            "tokenizers",
             "torch",
             "torchmetrics",
             "torchvision",
@@ -57,13 +55,10 @@ ENVIRONMENTS = {
     "tables": Environment(
         "Steps that make tables, figures and pages from scores: no torch.",
         (
-            "jinja2",
-            "jsonschema",
             "matplotlib",
             "numpy",
             "pandas",
             "pillow",
-            "pyyaml",
             "scipy",
             "statsmodels",
         ),

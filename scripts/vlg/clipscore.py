@@ -25,12 +25,17 @@ class Judge:
         if (folder / MANIFEST).is_file():
             check_manifest(folder)
         try:
-            model = CLIPModel.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+            model, report = CLIPModel.from_pretrained(
+                folder, use_safetensors=True, local_files_only=True, output_loading_info=True
+            )
             self.processor = CLIPProcessor.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError) as error:
+        except Exception as error:
             raise UserError(
                 f"{folder}: transformers cannot load a CLIP from it ({error}); restore it"
             ) from error
+        # transformers draws what a file lacks at random, and would measure with that.
+        if missing := sorted(report["missing_keys"]):
+            raise UserError(f"{folder}: its weights lack {missing[0]}; give a whole CLIP")
         self.model: Any = model.float().eval().requires_grad_(False).to(device)
         self.device = device
         self._texts: dict[str, Any] = {}

@@ -7,7 +7,7 @@ import json
 import os
 import random
 import shutil
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from vlg import pictures
 from vlg.errors import UserError
@@ -53,18 +53,22 @@ def gather(source: Path, out: Path, size: int | None) -> None:
 
 
 def captioned(source: Path) -> list[dict]:
-    """[{"file_name", "text"}] of an image folder, checked."""
+    """[{"file_name": ..., "text": [captions]}] of an image folder, checked, one row a picture."""
     table = source / pictures.METADATA
     if table.is_file():
         try:
             lines = table.read_text("utf-8").split("\n")
             rows = [json.loads(line) for line in lines if line.strip()]
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{table}: not JSON lines ({error}); mend it") from None
     elif (source / "metadata.csv").is_file():
         table = source / "metadata.csv"
-        with open(table, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        try:
+            # Spreadsheets put a byte order mark at the beginning.
+            with open(table, newline="", encoding="utf-8-sig") as file:
+                rows = list(csv.DictReader(file))
+        except (ValueError, csv.Error) as error:
+            raise UserError(f"{table}: not a CSV file in UTF-8 ({error}); mend it") from None
     else:
         table = source
         rows = [
@@ -74,17 +78,21 @@ def captioned(source: Path) -> list[dict]:
         ]
     if not rows:
         raise UserError(f"{table}: no captioned pictures; dataset.source needs at least one")
-    result = []
+    captions: dict[str, list[str]] = {}
     for number, row in enumerate(rows, start=1):
+        row = row if isinstance(row, dict) else {}
         name, text = row.get("file_name"), row.get("text")
         texts = text if isinstance(text, list) else [text]
-        if not isinstance(name, str) or not all(isinstance(t, str) and t.strip() for t in texts):
+        told = texts and all(isinstance(each, str) and each.strip() for each in texts)
+        if not isinstance(name, str) or not told:
             raise UserError(f"{table}: row {number} lacks file_name or a caption; complete it")
-        path = source / name
-        if not path.resolve().is_relative_to(source.resolve()) or not path.is_file():
+        # The name is also the link's below `out`: neither may lead out of its folder.
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or not (source / name).is_file():
             raise UserError(f"{table}: row {number}: {name} is no file below {source}; mend it")
-        result.append({"file_name": name, "text": text})
-    return result
+        # Several captions may also stand in rows of their own.
+        captions.setdefault(path.as_posix(), []).extend(texts)
+    return [{"file_name": name, "text": texts} for name, texts in captions.items()]
 
 
 def link(source: Path, target: Path) -> None:
@@ -99,9 +107,14 @@ def _beside(path: Path) -> list[str]:
     text = path.with_suffix(".txt")
     if not text.is_file():
         raise UserError(f"{path}: no caption; write {text.name} beside it or a metadata.jsonl")
-    return [line.strip() for line in text.read_text("utf-8").split("\n") if line.strip()]
+    try:
+        lines = text.read_text("utf-8").split("\n")
+    except ValueError as error:
+        raise UserError(f"{text}: not UTF-8 text ({error}); save it as such") from None
+    return [line.strip() for line in lines if line.strip()]
 
 
 def _write(out: Path, rows: list[dict]) -> None:
-    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    # ASCII: many readers of JSON lines also break them at Unicode's other line ends.
+    lines = (json.dumps(row) + "\n" for row in rows)
     write_text(out / pictures.METADATA, "".join(lines))

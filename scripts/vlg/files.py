@@ -85,7 +85,7 @@ def read_json(path: Path | str) -> Any:
 
 
 def checksums(folder: Path | str) -> dict[str, dict[str, Any]]:
-    """{relative path: {"sha256": ..., "bytes": ...}} of all files below `folder` but the manifest."""
+    """{path below `folder`: {"sha256": ..., "bytes": ...}} of all its files but the manifest."""
     folder = Path(folder)
     return {
         path.relative_to(folder).as_posix(): {"sha256": sha256(path), "bytes": path.stat().st_size}

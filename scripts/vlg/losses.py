@@ -84,7 +84,7 @@ def denoising(
 
     With `min_snr_gamma` weighted by min(SNR, gamma) / SNR, for v prediction by
     min(SNR, gamma) / (SNR + 1), where SNR = abar / (1 - abar): Min-SNR, Hang et al. 2023, 3.4.
-    At gamma 5 and SD's schedule that reduces the weight of t below about 270 of 1000.
+    At gamma 5 and SD's schedule that lowers the weight of t below 147.
     """
     error = (at_least_float32(predicted) - target).square().mean(dim=(1, 2, 3))
     if min_snr_gamma is None:

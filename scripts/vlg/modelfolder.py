@@ -46,10 +46,19 @@ def check_safetensors(path: Path) -> None:
             if length > min(size, 100_000_000):
                 raise ValueError("header longer than the file")
             header = json.loads(file.read(length))
-        ends = [t["data_offsets"][1] for name, t in header.items() if name != "__metadata__"]
-        if 8 + length + max(ends, default=0) != size:
+        spans = [t["data_offsets"] for name, t in header.items() if name != "__metadata__"]
+        if not all(0 <= begin <= end for begin, end in spans):
+            raise ValueError("offsets out of order")
+        if 8 + length + max((end for _, end in spans), default=0) != size:
             raise ValueError("cut short")
-    except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        struct.error,
+    ) as error:
         raise UserError(f"{path}: not a whole safetensors file ({error}); get it again") from None
 
 

@@ -7,6 +7,7 @@ from. A job that is run again keeps the pictures whose key still fits and draws 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,6 +22,7 @@ from vlg.files import atomic, read_json, sha256, write_text
 
 METADATA = "metadata.jsonl"
 TEXT = "vlg"  # the name of the PNG text chunk
+END = b"\0\0\0\0IEND\xaeB`\x82"  # how every PNG ends
 
 
 def key(*parts: Any) -> str:
@@ -46,12 +48,19 @@ def save(path: Path, picture: np.ndarray, row: dict[str, Any]) -> None:
 def kept(path: Path, expected: str) -> dict[str, Any] | None:
     """The row inside a finished picture whose key is `expected`; None when it must be drawn."""
     try:
-        with Image.open(path) as picture:
+        data = path.read_bytes()
+        if not data.endswith(END):  # decoding does not need it
+            return None
+        with Image.open(io.BytesIO(data)) as picture:
+            picture.verify()  # the checksums of all chunks, at which decoding does not look
+        with Image.open(io.BytesIO(data)) as picture:
             picture.load()
-            row = json.loads(picture.text.get(TEXT, "{}"))
-    except (OSError, ValueError, SyntaxError, AttributeError, Image.DecompressionBombError):
+            row = json.loads(picture.text[TEXT])
+            return row if row["key"] == expected else None
+    except (OSError, ValueError, SyntaxError, LookupError, TypeError, AttributeError):
         return None
-    return row if row.get("key") == expected else None
+    except Image.DecompressionBombError:
+        return None
 
 
 def load(path: Path) -> np.ndarray:

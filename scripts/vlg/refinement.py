@@ -80,14 +80,14 @@ def refine(
                 continue
             ready = ready or models()
             sampler, guide = ready
-            if images is None:
-                before_round = (
-                    [f for f, _ in batch] if number == 1 else [folder(number - 1)] * len(batch)
-                )
-                images = np.stack(
-                    [pictures.load(f / row["file_name"]) for f, row in zip(before_round, rows)]
-                )
+            if images is None and number == 1:
+                images = np.stack([pictures.load_checked(*each) for each in batch])
                 scores = guide_scores(guide, images, texts)
+            elif images is None:
+                last = folder(number - 1)
+                images = np.stack([pictures.load(last / row["file_name"]) for row in rows])
+                # Not scored again: the last bits of a score depend on the batch it was scored in.
+                scores = [row["guide"] for row in rows]
             began = time.monotonic()
             purpose = f"refine-{number}"
             if settings["strength"] == 1:

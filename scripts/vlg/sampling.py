@@ -80,7 +80,7 @@ class Sampler:
         try:
             self.pipeline = StableDiffusionPipeline.from_pretrained(
                 folder,
-                torch_dtype=torch.float32,
+                dtype=torch.float32,
                 use_safetensors=True,
                 local_files_only=True,
                 safety_checker=None,
@@ -179,7 +179,7 @@ def generate(
         found = [
             pictures.kept(out / each.file_name, k) for each, k in zip(batch, keys, strict=True)
         ]
-        if all(row is not None and row["set"] == e.set for row, e in zip(found, batch)):
+        if all(row and row["set"] == e.set for row, e in zip(found, batch, strict=True)):
             rows += [{**row, "seconds": None} for row in found]
             continue
         ready = ready or sampler()

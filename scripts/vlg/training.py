@@ -7,14 +7,12 @@ any number of times ends in the very bits of one that never stopped.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
+import functools
 import logging
 import math
-import os
 import resource
 import shutil
-import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,8 +21,10 @@ from vlg import checkpoints, losses
 from vlg.cache import Cache
 from vlg.codehash import code_hash
 from vlg.errors import UserError
-from vlg.files import atomic_folder, write_json, write_manifest
+from vlg.files import atomic_folder, read_json, write_json, write_manifest
 from vlg.noise import generator
+from vlg.processes import Stop, agreed, from_first, process
+from vlg.trainlog import Log
 
 if TYPE_CHECKING:
     import torch
@@ -52,6 +52,7 @@ class Settings:
     guide_scale: float = 0.0  # 0: normal fine-tuning
     target: str = "text"  # what the picture should look like to the guide: text, image or mix
     window: tuple[int, int] = (0, 999)  # timesteps of the CLIP term, both ends included
+    lora_rank: int = 0  # train low-rank changes of the attention weights instead of all weights
     precision: str = "fp32"  # or bf16: autocast, over weights kept in fp32
     accumulate: int = 1  # parts in which a batch is computed, to save memory
     gradient_checkpointing: bool = False  # recompute activations in UNet and VAE decoder
@@ -108,15 +109,10 @@ def draw(cache: Cache, settings: Settings, step: int, timesteps: int) -> Batch:
     import torch
 
     n = settings.batch_size
-    walk = range(step * n, (step + 1) * n)
-    epochs = {position // cache.pictures for position in walk}
-    order = {
-        epoch: torch.randperm(
-            cache.pictures, generator=generator("order", settings.seed, epoch)
-        ).tolist()
-        for epoch in epochs
-    }
-    pictures = [order[p // cache.pictures][p % cache.pictures] for p in walk]
+    pictures = []
+    for position in range(step * n, (step + 1) * n):
+        epoch, place = divmod(position, cache.pictures)
+        pictures.append(order(cache.pictures, settings.seed, epoch)[place])
     g = generator("train", settings.seed, step)
     which, dropped, mirrored = torch.rand(3, n, generator=g).tolist()
     captions = [
@@ -131,6 +127,14 @@ def draw(cache: Cache, settings: Settings, step: int, timesteps: int) -> Batch:
         torch.randn(n, *cache.shape, generator=g),
         torch.randn(n, *cache.shape, generator=g),
     )
+
+
+@functools.lru_cache(maxsize=2)
+def order(pictures: int, seed: int, epoch: int) -> list[int]:
+    """The order in which an epoch walks the data set."""
+    import torch
+
+    return torch.randperm(pictures, generator=generator("order", seed, epoch)).tolist()
 
 
 def held_out_batches(cache: Cache, size: int, timesteps: int) -> list[Batch]:
@@ -158,10 +162,16 @@ class Losses:
     """Both loss terms of a batch: the frozen models, the cache and the settings behind them."""
 
     def __init__(
-        self, settings: Settings, cache: Cache, base: Path, guide: Path | None, device: str
+        self,
+        settings: Settings,
+        cache: Cache,
+        base: Path,
+        guide: Path | None,
+        device: str,
+        decoder: Path | None = None,
     ) -> None:
         self.settings, self.cache, self.device = settings, cache, device
-        self.base, self.guide_folder = base, guide
+        self.base, self.guide_folder, self.decoder_folder = base, guide, decoder
         self.schedule = losses.load_schedule(base)
         self.schedule.abar = self.schedule.abar.to(device)
         self.timesteps = len(self.schedule.abar)
@@ -181,13 +191,19 @@ class Losses:
         if self.guide_folder is None:
             raise UserError("--guide: missing, and guide_scale is not 0; give the guide's folder")
         self.guide = load_guide(self.guide_folder, self.device)
-        self.vae = checkpoints.load_vae(self.base, self.device)
+        self.vae = self.decoder = checkpoints.load_vae(self.base, self.device)
+        if self.decoder_folder:
+            self.decoder = checkpoints.load_tiny_decoder(self.decoder_folder, self.device)
         if self.settings.gradient_checkpointing:
-            self.vae.enable_gradient_checkpointing()
+            self.decoder.enable_gradient_checkpointing()
 
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Latents to pictures in 0..1, clamped as the pipeline does."""
-        pictures = self.vae.decode(latents / self.vae.config.scaling_factor).sample
+    def decode(self, latents: torch.Tensor, exactly: bool = False) -> torch.Tensor:
+        """Latents to pictures in 0..1, clamped as the pipeline does.
+
+        exactly: by the base's own VAE, even if a tiny decoder serves the gradient.
+        """
+        vae = self.vae if exactly else self.decoder
+        pictures = vae.decode(latents / vae.config.scaling_factor).sample
         return (pictures / 2 + 0.5).clamp(0, 1)
 
     def predict(self, unet: Any, batch: Batch) -> tuple[torch.Tensor, ...]:
@@ -219,14 +235,14 @@ class Losses:
         m is the number of captioned samples inside the window; with guide_scale 0 it is 0 and
         neither guide nor decoder is there.
         """
+        import torch
+
         s = self.settings
         z_t, predicted, target, t = self.predict(unet, batch)
         denoising = losses.denoising(self.schedule, predicted, target, t, s.min_snr_gamma)
         if not s.guide_scale:
             return denoising, denoising[:0], denoising[:0].detach()
         # chosen on the CPU, where the timesteps were drawn: no wait for the device
-        import torch
-
         captioned = torch.tensor([caption != 0 for caption in batch.captions])
         rows = losses.clip_samples(batch.timesteps, captioned, s.window).tolist()
         if not rows:
@@ -254,8 +270,9 @@ class Losses:
                 rows = (batch.timesteps < self.timesteps // 2).nonzero()[:, 0].tolist()
                 if rows and self.guide:
                     e = self.embeddings(batch, rows, "text")
-                    arguments = z_t[rows], predicted[rows], t[rows], e
-                    _, cosine = losses.clip_term(self.schedule, self.decode, self.guide, *arguments)
+                    decode = functools.partial(self.decode, exactly=True)
+                    samples = z_t[rows], predicted[rows], t[rows], e
+                    _, cosine = losses.clip_term(self.schedule, decode, self.guide, *samples)
                     cosines.append(cosine)
         return {
             "denoising": torch.cat(errors).mean().item(),
@@ -271,7 +288,8 @@ class State:
 
         self.unet, self.settings = unet, settings
         self.weights = {n: p for n, p in unet.named_parameters() if p.requires_grad}
-        self.ema = {n: p.detach().clone() for n, p in self.weights.items()}
+        averaged = self.weights if settings.ema_decay else {}
+        self.ema = {n: p.detach().clone() for n, p in averaged.items()}
         self.optimizer = torch.optim.AdamW(
             self.weights.values(),
             lr=settings.learning_rate,
@@ -337,146 +355,6 @@ def learning_rate(settings: Settings, step: int) -> float:
     return settings.learning_rate * min(1.0, (step + 1) / max(1, settings.warmup_steps))
 
 
-class Log:
-    """One row a step in log.csv, one an evaluation in held_out.csv, both also for TensorBoard.
-
-    While the run lasts they are in `folder`, for whoever wants to look. `seconds` counts the
-    training steps of the whole chain, without evaluation, saving and start-up.
-    """
-
-    COLUMNS = {
-        "log.csv": (
-            "step", "loss", "denoising", "clip", "guide_cosine", "grad_norm", "learning_rate",
-            "pictures_per_second", "seconds",
-        ),
-        "held_out.csv": ("step", "denoising", "guide_cosine", "grad_denoising", "grad_clip"),
-    }  # fmt: skip
-
-    def __init__(
-        self, folder: Path, settings: Settings, before: Path | None = None, seconds: float = 0.0
-    ) -> None:
-        """Begin with the rows of the logs in the state folder `before`."""
-        from torch.utils.tensorboard import SummaryWriter
-
-        folder.mkdir(exist_ok=True)
-        self.folder, self.settings, self.seconds = folder, settings, seconds
-        self.pending: list[tuple[int, torch.Tensor]] = []
-        self.last: dict[str, dict[str, float]] = {}
-        shutil.rmtree(folder / "tensorboard", ignore_errors=True)
-        self.events = SummaryWriter(str(folder / "tensorboard"), flush_secs=10)
-        self.files = {
-            name: open(folder / name, "w", encoding="utf-8", newline="")  # noqa: SIM115
-            for name in self.COLUMNS
-        }
-        for name, columns in self.COLUMNS.items():
-            self.files[name].write(",".join(columns) + "\n")
-            if before:
-                with open(before / name, encoding="utf-8", newline="") as file:
-                    for row in csv.DictReader(file):
-                        self.write(name, row)
-        self.restart_clock()
-
-    def restart_clock(self) -> None:
-        """What has passed since the last flush was no training."""
-        self.clock = time.monotonic()
-
-    def step(self, step: int, numbers: torch.Tensor) -> None:
-        """Take the numbers of a step (see `train_step`) without waiting for the device."""
-        self.pending.append((step, numbers))
-
-    def flush(self) -> None:
-        """Write a row for each pending step. Raises UserError when a number is not sane."""
-        import torch
-
-        if not self.pending:
-            return
-        table = torch.stack([numbers for _, numbers in self.pending]).tolist()  # waits for a GPU
-        elapsed = (time.monotonic() - self.clock) / len(table)
-        for (step, _), (denoising, clip, cosines, count, norm) in zip(
-            self.pending, table, strict=True
-        ):
-            self.seconds += elapsed
-            check(step, denoising, clip, norm)
-            row = {
-                "step": step,
-                "loss": denoising + self.settings.guide_scale * clip,
-                "denoising": denoising,
-                "clip": clip if self.settings.guide_scale else math.nan,
-                "guide_cosine": cosines / count if count else math.nan,
-                "grad_norm": norm,
-                "learning_rate": learning_rate(self.settings, step - 1),
-                "pictures_per_second": self.settings.batch_size / elapsed,
-                "seconds": self.seconds,
-            }
-            self.write("log.csv", row)
-        self.pending.clear()
-        self.restart_clock()
-
-    def write(self, name: str, row: dict[str, Any]) -> None:
-        """Append a row to the file `name`; a NaN is an empty cell."""
-        text = {
-            key: value if isinstance(value, str | int) else f"{value:.6g}"
-            for key, value in row.items()
-            if value != "" and not math.isnan(float(value))
-        }
-        self.last[name] = {key: float(value) for key, value in text.items()}
-        cells = (str(text.get(column, "")) for column in self.COLUMNS[name])
-        self.files[name].write(",".join(cells) + "\n")
-        group = "train" if name == "log.csv" else "held_out"
-        for key in text.keys() - {"step"}:
-            # no time of day in a result; `seconds` is a curve of its own
-            self.events.add_scalar(f"{group}/{key}", float(text[key]), int(text["step"]), 0)
-
-    def texts(self) -> dict[str, str]:
-        """Both files as they are now."""
-        for file in self.files.values():
-            file.flush()
-        return {name: (self.folder / name).read_text(encoding="utf-8") for name in self.files}
-
-    def close(self) -> None:
-        """Close the files; the events get a name without the host's and the time of day."""
-        for file in self.files.values():
-            file.close()
-        self.events.close()
-        for events in (self.folder / "tensorboard").iterdir():
-            events.rename(events.with_name("events.out.tfevents.0"))
-
-
-def check(step: int, denoising: float, clip: float, grad_norm: float) -> None:
-    """Raise UserError when a step's numbers are not finite or explode.
-
-    The denoising loss of a UNet that predicts nothing at all is 1; at 100 nothing is learned.
-    """
-    for name, value, limit in (
-        ("denoising", denoising, 100.0),
-        ("clip", clip, math.inf),
-        ("grad_norm", grad_norm, math.inf),
-    ):
-        if not value < limit:
-            raise UserError(
-                f"training: {name} is {value:.4g} at step {step}; lower learning_rate or "
-                "guide_scale; the last good state is kept"
-            )
-
-
-class Stop:
-    """True once SIGTERM (a cluster's time limit, Snakemake's ctrl-C) or SIGINT has come."""
-
-    name = ""
-
-    def listen(self) -> Stop:
-        """Take the two signals of this process from now on."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self.note)
-        return self
-
-    def note(self, number: int, frame: Any) -> None:
-        self.name = signal.Signals(number).name
-
-    def __bool__(self) -> bool:
-        return bool(self.name)
-
-
 def backward(
     state: State, terms: Losses, batch: Batch, denoising_scale: float, clip_scale: float
 ) -> torch.Tensor:
@@ -530,35 +408,6 @@ def train_step(state: State, terms: Losses) -> torch.Tensor:
     return torch.cat([sums, state.update()[None]])
 
 
-def process() -> tuple[int, int]:
-    """(rank, number of processes), as `accelerate launch` or torchrun set them."""
-    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-
-
-def agreed(stop: Stop) -> bool:
-    """Whether any process was told to stop; all get the same answer."""
-    import torch
-    from torch import distributed
-
-    if process()[1] == 1:
-        return bool(stop)
-    nccl = distributed.get_backend() == "nccl"
-    flag = torch.tensor(float(bool(stop)), device="cuda" if nccl else "cpu")
-    distributed.all_reduce(flag)
-    return flag.item() > 0
-
-
-def from_first(value: Any) -> Any:
-    """The first process's value, in all of them."""
-    from torch import distributed
-
-    if process()[1] == 1:
-        return value
-    box = [value]
-    distributed.broadcast_object_list(box)
-    return box[0]
-
-
 def evaluate(state: State, terms: Losses, logs: Log, batches: list[Batch]) -> None:
     """Log the held-out losses of the weights as they would be written now."""
     import torch
@@ -594,6 +443,48 @@ def save(state: State, logs: Log, resume: Path, fingerprint: dict[str, Any]) -> 
     return folder
 
 
+def add_lora(unet: Any, settings: Settings) -> None:
+    """Freeze the UNet and add low-rank matrices to its attention (LoRA, Hu et al. 2021, 4.1).
+
+    W x becomes W x + B A x with A [rank, in] drawn at random and B [out, rank] zero at first.
+    """
+    import torch
+    from peft import LoraConfig
+
+    seed = generator("lora", settings.seed).initial_seed()
+    unet.requires_grad_(False)
+    config = LoraConfig(
+        r=settings.lora_rank,
+        lora_alpha=settings.lora_rank,
+        init_lora_weights="gaussian",
+        target_modules=["to_q", "to_k", "to_v", "to_out.0"],
+    )
+    with torch.random.fork_rng():  # peft draws from the global generator
+        torch.manual_seed(seed)
+        unet.add_adapter(config)
+
+
+def final_weights(state: State) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(all weights of the UNet as the base names them, the LoRA's own or nothing).
+
+    The last thing done with a UNet: its LoRA layers are merged and removed.
+    """
+    import torch
+
+    if not state.settings.lora_rank:
+        return {**state.unet.state_dict(), **state.best}, {}
+    with torch.no_grad():
+        for name, weight in state.weights.items():
+            weight.copy_(state.best[name])
+    lora = {
+        f"unet.{name.replace('.default.', '.')}": weight.detach().clone()
+        for name, weight in state.weights.items()
+    }
+    state.unet.fuse_lora()
+    state.unet.unload_lora()
+    return state.unet.state_dict(), lora
+
+
 def write_results(
     state: State, terms: Losses, logs: Log, final: Path, out_model: Path, out_training: Path
 ) -> None:
@@ -602,9 +493,10 @@ def write_results(
 
     variant, settings = out_training.name.rpartition("-")[0], dataclasses.asdict(state.settings)
     facts = {"variant": variant, "step": state.step, "settings": settings}
-    unet = {**state.unet.state_dict(), **state.best}
+    parameters = sum(weight.numel() for weight in state.weights.values())
+    unet, lora = final_weights(state)
     origin = checkpoints.identity(terms.base)
-    checkpoints.write_model(terms.base, out_model, unet, derived_from=origin, **facts)
+    checkpoints.write_model(terms.base, out_model, unet, lora, derived_from=origin, **facts)
 
     gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     if torch.cuda.is_available():
@@ -615,7 +507,7 @@ def write_results(
         "train_seconds": logs.seconds,
         "held_out": logs.last.get("held_out.csv"),
         "last_step": logs.last.get("log.csv"),
-        "parameters": sum(weight.numel() for weight in state.weights.values()),
+        "parameters": parameters,
         "peak_memory_gb": round(gigabytes, 2),
         "device": terms.device,
         "threads": torch.get_num_threads(),
@@ -639,6 +531,7 @@ def finetune(
     out_model: Path,
     out_training: Path,
     values: dict[str, Any],
+    decoder: Path | None = None,
     device: str = "cpu",
     save_every: int = 500,
     save_minutes: float = 10,
@@ -662,22 +555,25 @@ def finetune(
     if rank == 0:  # this process alone writes, but for the others' logs
         checkpoints.make_clean(resume, out_model, out_training)
 
-    terms = Losses(settings, Cache(cache), base, guide, device)
+    terms = Losses(settings, Cache(cache), base, guide, device, decoder)
     unet = checkpoints.load_unet(base).to(device).train()
+    if settings.lora_rank:
+        add_lora(unet, settings)
     if settings.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
     state = State(unet, settings)
-    fingerprint = run_fingerprint(settings, base, guide, cache, previous)
+    inputs = {"base": base, "guide": guide, "cache": cache, "previous": previous}
+    fingerprint = run_fingerprint(settings, {**inputs, "decoder": decoder})
     before = checkpoints.newest_state(resume, fingerprint) if rank == 0 else None
-    before = from_first(before) or (previous and previous / "state")
-    counters = state.load(before) if before else {"step": 0, "seconds": 0.0}
-    if not settings.start <= state.step <= settings.step:
-        raise UserError(
-            f"{before or base}: is at step {state.step}, not at {settings.start}; rerun the "
-            "checkpoint before this one"
-        )
+    before = from_first(before)
+    if before:
+        log.info("going on from %s", before)
+    else:
+        before = previous and previous / "state"
+        check_previous(before, fingerprint["settings"])
+    seconds = state.load(before)["seconds"] if before else 0.0
     folder = resume / f"process-{rank}" if rank else resume
-    logs = Log(folder, settings, before, counters["seconds"])
+    logs = Log(folder, settings, before, seconds)
     held_out = held_out_batches(terms.cache, settings.batch_size, terms.timesteps)
     if state.step == 0:
         evaluate(state, terms, logs, held_out)
@@ -686,7 +582,7 @@ def finetune(
     saved = time.monotonic()
     final = before
     for _ in tqdm(range(state.step, settings.step), out_training.name, disable=None, mininterval=2):
-        logs.step(state.step + 1, train_step(state, terms))
+        logs.step(state.step + 1, learning_rate(settings, state.step), train_step(state, terms))
         last = state.step == settings.step
         look = last or state.step % settings.evaluate_every == 0
         stopping = agreed(stop)
@@ -709,11 +605,24 @@ def finetune(
         shutil.rmtree(resume)
 
 
-def run_fingerprint(
-    settings: Settings, base: Path, guide: Path | None, cache: Path, previous: Path | None
-) -> dict[str, Any]:
+def check_previous(folder: Path | None, settings: dict[str, Any]) -> None:
+    """UserError unless the state in `folder` (None: the base) is one that `settings` continue."""
+    before = read_json(folder / "counters.json") if folder else {"step": 0, "settings": settings}
+    if before["step"] != settings["start"]:
+        raise UserError(
+            f"{folder or '--previous'}: is at step {before['step']}, not at {settings['start']}; "
+            "rerun the checkpoint before this one"
+        )
+    for key in settings.keys() - {"start", "step"}:
+        if before["settings"][key] != settings[key]:
+            raise UserError(
+                f"{folder}: was trained with {key} {before['settings'][key]}, not {settings[key]}; "
+                "rerun the checkpoint before this one"
+            )
+
+
+def run_fingerprint(settings: Settings, folders: dict[str, Path | None]) -> dict[str, Any]:
     """What a saved state must agree with to be continued: settings, inputs and code."""
-    folders = {"base": base, "guide": guide, "cache": cache, "previous": previous}
     return {
         "settings": {**dataclasses.asdict(settings), "window": list(settings.window)},
         "inputs": {key: checkpoints.identity(path) for key, path in folders.items() if path},

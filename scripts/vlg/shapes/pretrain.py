@@ -175,7 +175,9 @@ def train_base(recipe: dict[str, Any], vae: Any, keep: Callable[[str, Any, Any],
 
     `keep(name, unet, text_encoder)` is called with the averaged weights: "base-early" at the
     share recipe["early"] of the steps and "base" at the end. Min-SNR weighting (gamma 5,
-    arXiv:2303.09556), exponential moving average with decay 0.999.
+    arXiv:2303.09556), exponential moving average with decay 0.999. After recipe["steps"] the
+    averaged weights are trained for recipe["again"] more from half the learning rate, with a seed
+    of its own.
     """
     torch.manual_seed(recipe["seed"])
     rng = random.Random(recipe["seed"])
@@ -215,10 +217,16 @@ def train_base(recipe: dict[str, Any], vae: Any, keep: Callable[[str, Any, Any],
     def after(step: int) -> None:
         decay = min(0.999, (step + 1) / (step + 10))
         torch._foreach_lerp_(average, [p.detach() for p in parameters], 1 - decay)
-        last = step == recipe["steps"] - 1
-        if last or step + 1 == int(recipe["early"] * recipe["steps"]):
+        if step + 1 == int(recipe["early"] * recipe["steps"]):
             trained = swap(average)
-            keep("base" if last else "base-early", unet, text_encoder)
+            keep("base-early", unet, text_encoder)
             swap(trained)
 
     fit(parameters, recipe, loss, "base", after)
+    swap(average)
+    torch.manual_seed(recipe["seed"] + 1)
+    rng.seed(recipe["seed"] + 1)
+    again = {**recipe, "steps": recipe["again"], "lr": recipe["lr"] / 2}
+    fit(parameters, again, loss, "base again", lambda step: after(step + recipe["steps"]))
+    swap(average)
+    keep("base", unet, text_encoder)

@@ -31,7 +31,7 @@ def vae(folder: Path, number: int = 500) -> dict[str, float]:
     import torch
     from diffusers import AutoencoderKL
 
-    model = AutoencoderKL.from_pretrained(folder, torch_dtype=torch.float32).eval()
+    model = AutoencoderKL.from_pretrained(folder, dtype=torch.float32).eval()
     scenes = _scenes(number)
     pixels = pretrain.tensor([world.render(scene) for scene in scenes])
     with torch.no_grad():

@@ -93,7 +93,12 @@ def read(picture: np.ndarray) -> tuple[str | None, list[Seen]]:
         colour = np.median(pixels[inner], axis=0)
         axis = colour - ground
         near = ndimage.binary_dilation(region, structure=np.ones((3, 3)))
-        alpha = np.clip(((pixels - ground) @ axis) / (axis @ axis), 0, 1) * near
+        # A patchwork of colours may have a median that none of its pixels comes near.
+        alpha = np.clip(((pixels - ground) @ axis) / max(axis @ axis, 1.0), 0, 1) * near
+        if alpha.sum() < 1:
+            y, x = ndimage.center_of_mass(region)
+            things.append(Seen(None, None, "small", x + 0.5, y + 0.5))
+            continue
         shape, radius, x, y = _fit(alpha.astype(np.float32))
         size = "large" if radius > BORDER_SIZE else "small"
         things.append(Seen(shape, _nearest(colour, COLOURS), size, x, y))
@@ -124,16 +129,27 @@ def check(picture: np.ndarray, said: Meaning) -> dict[str, float | None]:
                 if (value := getattr(claim, part)) is not None:
                     found[part].append(thing is not None and getattr(thing, part) == value)
         if said.relation:
-            a, b = things[0], things[1]
             # A relation is between the things that were named: with a wrong shape in its place
             # it says nothing.
-            named = all(t is not None and t.shape == c.shape for t, c in zip(things, wanted))
-            found["relation"] = [named and holds(said.relation, a.x - b.x, a.y - b.y)]
+            named = all(t and t.shape == c.shape for t, c in zip(things, wanted, strict=True))
+            first = said.claims[0].number
+            found["relation"] = [
+                named
+                and all(
+                    holds(said.relation, a.x - b.x, a.y - b.y)
+                    for a in things[:first]
+                    for b in things[first:]
+                )
+            ]
         return found
 
     # Six things or more are a mess; the largest few would do, but any six are as wrong.
-    candidates = [*seen[:6], *[None] * len(wanted)]
-    ways = {way for way in permutations(range(len(candidates)), len(wanted))}
+    candidates: list[Seen | None] = [*seen[:6]]
+    places = range(len(candidates) + len(wanted))
+    # Any place past the last thing means the same: nothing was drawn for this claim.
+    nothing = len(candidates)
+    ways = {tuple(min(i, nothing) for i in way) for way in permutations(places, len(wanted))}
+    candidates.append(None)
     best = max(
         (matched(tuple(candidates[i] for i in way)) for way in sorted(ways)),
         key=lambda found: sum(sum(values) for values in found.values()),

@@ -1,10 +1,10 @@
-"""A fine-tuning run that kills itself, for tests of resuming; imported by a process of its own."""
+"""Fine-tuning in processes of its own, for tests of killed and of distributed runs."""
 
 import os
 import signal
 from pathlib import Path
 
-import open_clip  # noqa: F401  imported once for all runs: see `runner` in test_training.py
+import open_clip  # noqa: F401  imported once for all: see `runner` in test_training.py
 import torch
 import torch.utils.tensorboard  # noqa: F401
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel  # noqa: F401
@@ -13,7 +13,7 @@ from tests import tiny
 from vlg import checkpoints, files, training
 
 
-def run(out: Path, world: dict[str, Path], kill_at: int, options: dict) -> None:
+def kill(out: Path, world: dict[str, Path], kill_at: int, options: dict) -> None:
     """Fine-tune below `out`, and SIGKILL this process at its event number `kill_at`.
 
     Events are each training step, each file of tensors half and fully written, each rename of a
@@ -48,3 +48,14 @@ def run(out: Path, world: dict[str, Path], kill_at: int, options: dict) -> None:
     checkpoints.write_manifest = training.write_manifest = before(files.write_manifest)
     files.os.replace = before(os.replace)
     tiny.finetune(out, **options)
+
+
+def share(out: Path, world: dict[str, Path], rank: int, options: dict) -> None:
+    """Fine-tune below `out` as process `rank` of two, which meet in the file `out`/meeting."""
+    torch.set_num_threads(1)
+    tiny.world = lambda prediction="epsilon": world
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2"}
+    meeting = f"file://{out}/meeting"
+    torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2)
+    tiny.finetune(out, **options)
+    torch.distributed.destroy_process_group()

@@ -1,0 +1,54 @@
+"""The processes of a run and the signals that stop them."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+
+class Stop:
+    """True once SIGTERM (a cluster's time limit, Snakemake's ctrl-C) or SIGINT has come."""
+
+    name = ""
+
+    def listen(self) -> Stop:
+        """Take the two signals of this process from now on."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.note)
+        return self
+
+    def note(self, number: int, frame: Any) -> None:
+        self.name = signal.Signals(number).name
+
+    def __bool__(self) -> bool:
+        return bool(self.name)
+
+
+def process() -> tuple[int, int]:
+    """(rank, number of processes), as `accelerate launch` or torchrun set them."""
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+
+def agreed(stop: Stop) -> bool:
+    """Whether any process was told to stop; all get the same answer."""
+    import torch
+    from torch import distributed
+
+    if process()[1] == 1:
+        return bool(stop)
+    nccl = distributed.get_backend() == "nccl"
+    flag = torch.tensor(float(bool(stop)), device="cuda" if nccl else "cpu")
+    distributed.all_reduce(flag)
+    return flag.item() > 0
+
+
+def from_first(value: Any) -> Any:
+    """The first process's value, in all of them."""
+    from torch import distributed
+
+    if process()[1] == 1:
+        return value
+    box = [value]
+    distributed.broadcast_object_list(box)
+    return box[0]

@@ -1,0 +1,27 @@
+"""Fixtures that several test modules may share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline import Checkout
+
+
+@pytest.fixture(scope="session")
+def checkout(tmp_path_factory):
+    """A copy of the checkout to run things in, at a path that shells must quote.
+
+    With VLG_TEST_STUDY=FOLDER it is there and stays there: what a test run finished before is not
+    made again, which saves minutes while tests or rules are being written.
+    """
+    kept = os.environ.get("VLG_TEST_STUDY")
+    return Checkout(Path(kept or tmp_path_factory.mktemp("pipeline") / "it's a copy"))
+
+
+@pytest.fixture(scope="session")
+def study(checkout):
+    """The same with the reduced study finished in results/reduced."""
+    done = checkout.snakemake()
+    assert done.code == 0, done.output
+    return checkout

@@ -1,0 +1,88 @@
+"""Are the figures drawn whole, the same each time, and also when a study has less to show?"""
+
+import json
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+import synthetic
+from test_tables import make
+
+from vlg import figures
+from vlg.errors import UserError
+
+SCRIPT = Path(figures.__file__).parents[1] / "figures.py"
+SETTINGS = {"confidence": 0.95}
+
+
+def study(root, **changes):
+    made = synthetic.Study(pictures=False, prompts=18, rounds=2, steps=(20, 50), **changes)
+    synthetic.write(root, made)
+    make(root, made, draws=100)
+    return root
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    root = study(tmp_path_factory.mktemp("study"))
+    figures.draw(root / "tables", logs(root), root / "figures", SETTINGS)
+    return root
+
+
+def logs(root):
+    return sorted((root / "training").glob("*/log.csv"))
+
+
+def test_every_figure_is_there_in_both_formats(results):
+    from PIL import Image
+
+    names = {path.name for path in (results / "figures").iterdir()}
+    assert names == {f"{name}.{kind}" for name in figures.NAMES for kind in ("svg", "png")}
+    for name in figures.NAMES:
+        ElementTree.parse(results / "figures" / f"{name}.svg")
+        with Image.open(results / "figures" / f"{name}.png") as picture:
+            assert len(picture.convert("RGB").getcolors(1 << 24)) > 20, name  # not blank
+
+
+def test_figures_are_the_same_each_time_and_the_script_draws_them(results):
+    settings = json.dumps(SETTINGS)
+    arguments = ["--settings", settings, "--tables", results / "tables", "--out", results / "again"]
+    arguments += ["--training", *logs(results)]
+    subprocess.run([sys.executable, SCRIPT, *arguments], check=True, capture_output=True)
+    for path in (results / "figures").iterdir():
+        assert (results / "again" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_a_study_with_less_to_show_is_drawn(tmp_path):
+    root = study(tmp_path, truth=False, arms={}, hard=0, variants=("other", "another", "normal"))
+    written = figures.draw(root / "tables", [], root / "figures", SETTINGS)
+    assert len(written) == 2 * len(figures.NAMES)
+
+
+def test_variants_without_a_colour_of_their_own_differ():
+    names = ["normal", "one", "two", "embed", "three"]
+    styles = [figures._series(name, names) for name in names]
+    assert len({style["color"] for style in styles}) == len(names)
+    assert len({style["marker"] for style in styles}) == len(names)
+
+
+def test_chained_logs_are_joined(results):
+    chains = figures.read_logs(logs(results)[::-1])
+    assert set(chains) == {"normal", "embed"}
+    for log in chains.values():
+        assert list(log["step"]) == list(range(1, 51))
+
+
+def test_mistakes_are_named(results, tmp_path):
+    with pytest.raises(UserError, match="finetune.csv: not found"):
+        figures.read(tmp_path, "finetune")
+    (tmp_path / "normal-20").mkdir()
+    log = tmp_path / "normal-20" / "log.csv"
+    log.write_text("loss\n1\n")
+    with pytest.raises(UserError, match="no column step"):
+        figures.read_logs([log])
+    log.write_text("")
+    with pytest.raises(UserError, match="damaged"):
+        figures.read_logs([log])

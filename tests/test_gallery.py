@@ -1,0 +1,362 @@
+"""Does the gallery hold what was scored, and does it work in a browser, from disk?"""
+
+import contextlib
+import json
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+import synthetic
+
+from vlg import gallery, scores
+from vlg.errors import UserError
+
+SCRIPT = Path(gallery.__file__).parents[1] / "gallery.py"
+
+
+def settings(study, **changes):
+    values = {"study": "made <up>", "prompts": 12, "models": study.models, "rounds": study.rounds}
+    return values | changes
+
+
+def write(root, study, out, **changes):
+    prompts = scores.read_prompts(root / "prompts.tsv")
+    table = scores.read(synthetic.score_files(root), prompts)
+    hard = scores.read_prompts(root / "hard_prompts.tsv")
+    gallery.write(root, table, prompts, hard, settings(study, **changes), out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    root = tmp_path_factory.mktemp("study")
+    return root, synthetic.write(
+        root, synthetic.Study(prompts=18, rounds=2, steps=(20, 50), hard=4)
+    )
+
+
+@pytest.fixture(scope="module")
+def page(results):
+    root, study = results
+    return write(root, study, root / "gallery")
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    shape = synthetic.Study(prompts=9, rounds=1, steps=(20,), hard=2, variants=("embed",))
+    return tmp_path, synthetic.write(tmp_path, shape)
+
+
+def data(page):
+    text = (page / "index.html").read_text(encoding="utf-8")
+    return json.loads(
+        re.search(r'<script type="application/json" id="data">(.*?)</script>', text)[1]
+    )
+
+
+# --- contents ------------------------------------------------------------------------------------
+
+
+def test_pictures_named_by_the_page_are_the_pictures_there(page):
+    cells = [prompt["cells"].values() for prompt in data(page)["prompts"]]
+    named = {cell[0] for lines in cells for line in lines for cell in line if cell}
+    assert named == {f"pictures/{path.name}" for path in (page / "pictures").iterdir()}
+
+
+def test_scores_stand_beside_their_pictures(page, results):
+    import hashlib
+
+    root, _ = results
+    shown = data(page)
+    column = [c["name"] for c in shown["columns"]].index("embed-50")
+    by_id = {prompt["id"]: prompt for prompt in shown["prompts"]}
+    checked = 0
+    for row in synthetic.rows(root / "scores/images/embed-50/study.csv"):
+        if row["id"] not in by_id:
+            continue
+        picture, clipscore, guide, fidelity, strict, *facts = by_id[row["id"]]["cells"][
+            row["seed"]
+        ][column]
+        assert clipscore == pytest.approx(float(row["clipscore"]), abs=0.006)
+        assert guide == pytest.approx(float(row["guide"]), abs=0.006)
+        assert strict == int(row["strict"])
+        assert facts[4] == (None if row["relation"] == "" else int(row["relation"]))
+        assert hashlib.sha256((page / picture).read_bytes()).hexdigest() == row["sha256"]
+        checked += 1
+    assert checked > 10
+
+
+def test_columns_are_models_then_rounds(page):
+    names = [column["name"] for column in data(page)["columns"]]
+    tuned = ["normal-20", "normal-50", "embed-20", "embed-50"]
+    arms = [f"base {arm} round {i}" for arm in ("refine", "best_of_n") for i in (1, 2)]
+    assert names == ["base", *tuned, *arms]
+
+
+def test_hard_prompts_come_first_and_leave_room(results):
+    root, _ = results
+    prompts, hard = (scores.read_prompts(root / f"{n}.tsv") for n in ("prompts", "hard_prompts"))
+    assert list(gallery.choose(prompts, hard, 6)["rank"]) == [1, 2, 3, 0, 0, 0]
+    assert list(gallery.choose(prompts, hard, 8).index[:4]) == list(hard["id"])
+    everything = gallery.choose(prompts, hard, 100)
+    assert set(everything.index) == set(hard["id"]) | set(prompts["id"][prompts["set"] == "study"])
+    assert everything.index.is_unique
+
+
+def test_nothing_in_a_prompt_can_end_the_data(page):
+    text = (page / "index.html").read_text(encoding="utf-8")
+    assert text.count("</script>") == 2
+    assert synthetic.AWKWARD[0] in [prompt["text"] for prompt in data(page)["prompts"]]
+    assert "<title>made &lt;up&gt;" in text
+
+
+def test_the_page_asks_for_nothing_from_elsewhere(page):
+    text = (page / "index.html").read_text(encoding="utf-8")
+    assert not re.search(r"https?://|@import|<link[^>]+href=\"(?!data:)", text)
+
+
+def test_the_gallery_is_the_same_each_time_and_the_script_makes_it(page, results):
+    root, study = results
+    again = root / "again"
+    arguments = ["--settings", json.dumps(settings(study)), "--root", root, "--out", again]
+    arguments += ["--prompts", root / "prompts.tsv", "--hard", root / "hard_prompts.tsv"]
+    arguments += ["--scores", *synthetic.score_files(root)[::-1]]
+    subprocess.run([sys.executable, SCRIPT, *arguments], check=True, capture_output=True)
+    first, second = (
+        {p.relative_to(f): p.read_bytes() for p in f.rglob("*") if p.is_file()}
+        for f in (page, again)
+    )
+    assert first == second
+
+
+def test_large_pictures_become_thumbnails(fresh):
+    import hashlib
+
+    from PIL import Image
+
+    root, study = fresh
+    path = root / "scores/images/base/study.csv"
+    table = synthetic.rows(path)
+    picture = root / table[0]["picture"]
+    Image.effect_noise((512, 384), 50).convert("RGB").save(picture)
+    table[0]["sha256"] = hashlib.sha256(picture.read_bytes()).hexdigest()
+    synthetic.rewrite(path, table)
+    out = write(root, study, root / "gallery")
+    with Image.open(out / "pictures" / f"{table[0]['sha256'][:20]}.jpg") as small:
+        assert small.size == (256, 192)
+    assert data(out)["small"] is False
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda path: path.unlink(), "not found"),
+        (lambda path: path.write_bytes(path.read_bytes()[:50]), "not the picture that was scored"),
+    ],
+)
+def test_a_missing_or_other_picture_is_named_and_leaves_no_gallery(fresh, spoil, message):
+    root, study = fresh
+    row = synthetic.rows(root / "scores/images/base/study.csv")[0]
+    spoil(root / row["picture"])
+    with pytest.raises(UserError, match=f"{Path(row['picture']).name}.*{message}"):
+        write(root, study, root / "gallery")
+    assert not (root / "gallery").exists()
+
+
+# --- in a browser --------------------------------------------------------------------------------
+
+
+class Browser:
+    """A headless Chromium, spoken to as W3C WebDriver says, through Debian's chromedriver."""
+
+    def __init__(self, chromium, driver, folder):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.address = f"http://127.0.0.1:{port}"
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self.process = subprocess.Popen([driver, f"--port={port}"], **quiet)
+        self.session = ""
+        options = {"binary": chromium, "args": ["--headless=new", "--no-sandbox", "--disable-gpu"]}
+        options["args"] += ["--disable-dev-shm-usage", f"--user-data-dir={folder}"]
+        wanted = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
+        for _ in range(100):
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"{self.address}/status", timeout=10)
+                break
+            time.sleep(0.2)
+        found = self.post("/session", {"capabilities": {"alwaysMatch": wanted}})
+        self.session = f"/session/{found['sessionId']}"
+
+    def post(self, path, body):
+        request = urllib.request.Request(
+            self.address + self.session + path,
+            json.dumps(body).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=300) as answer:
+            return json.load(answer)["value"]
+
+    def run(self, program):
+        return self.post("/execute/sync", {"script": program, "args": []})
+
+    def keys(self, *keys):
+        strokes = [{"type": kind, "value": k} for k in keys for kind in ("keyDown", "keyUp")]
+        self.post("/actions", {"actions": [{"type": "key", "id": "keys", "actions": strokes}]})
+
+    def width(self, pixels):
+        size = {"width": pixels, "height": 800, "deviceScaleFactor": 1, "mobile": pixels < 700}
+        command = {"cmd": "Emulation.setDeviceMetricsOverride", "params": size}
+        self.post("/goog/cdp/execute", command)
+
+    def close(self):
+        with contextlib.suppress(OSError):
+            stop = urllib.request.Request(self.address + self.session, method="DELETE")
+            urllib.request.urlopen(stop, timeout=30)
+        self.process.terminate()
+        self.process.wait()
+
+
+@pytest.fixture(scope="module")
+def browser(page, tmp_path_factory):
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    if not chromium or not driver:
+        pytest.skip("no chromium with chromedriver (Debian: chromium, chromium-driver)")
+    browser = Browser(chromium, driver, tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def opened(browser, page):
+    """The page freshly opened at a laptop's width; no message in the console at the end."""
+    browser.width(1280)
+    browser.post("/url", {"url": "about:blank"})
+    browser.post("/url", {"url": (page / "index.html").as_uri()})
+    yield browser
+    assert browser.post("/se/log", {"type": "browser"}) == []
+
+
+TAB, ENTER, ESCAPE, DOWN, RIGHT = "\ue004", "\ue007", "\ue00c", "\ue015", "\ue014"
+IDS = "return [...document.querySelectorAll('article')].map((a) => a.dataset.id)"
+
+
+def choose(browser, name, value):
+    browser.run(
+        f"const c = document.getElementById('bar').elements['{name}'];"
+        f"if (c.type === 'checkbox') c.checked = {json.dumps(bool(value))};"
+        f"else c.value = {json.dumps(value)};"
+        "c.dispatchEvent(new Event('input', {bubbles: true}));"
+    )
+
+
+def test_browser_shows_all_prompts_and_texts_as_written(opened, page):
+    shown = data(page)["prompts"]
+    assert opened.run(IDS) == [prompt["id"] for prompt in shown if "0" in prompt["cells"]]
+    texts = opened.run("return [...document.querySelectorAll('h2')].map((h) => h.textContent)")
+    assert synthetic.AWKWARD[0] in texts
+    assert opened.run("return document.title") == "made <up> · gallery"
+    pictures = "const i = [...document.querySelectorAll('article img')];"
+    opened.run(pictures + "i.forEach((x) => x.loading = 'eager')")
+    for _ in range(100):
+        if opened.run(pictures + "return i.every((x) => x.complete)"):
+            break
+        time.sleep(0.1)
+    assert opened.run(pictures + "return i.length > 50 && i.every((x) => x.naturalWidth === 32)")
+    loaded = opened.run("return performance.getEntriesByType('resource').map((r) => r.name)")
+    assert all(name.startswith(("file:", "data:")) for name in loaded)
+
+
+def test_browser_filters(opened, page):
+    prompts = [prompt for prompt in data(page)["prompts"] if "0" in prompt["cells"]]
+    choose(opened, "split", "never")
+    assert opened.run(IDS) == [p["id"] for p in prompts if p["split"] == "never"]
+    choose(opened, "category", "Pair")
+    choose(opened, "q", "RED")
+    wanted = [p for p in prompts if p["split"] == "never" and p["category"] == "Pair"]
+    assert opened.run(IDS) == [p["id"] for p in wanted if "red" in p["text"].lower()]
+    # The view is in the address, and the address gives the view.
+    address = opened.run("return location.hash")
+    before = opened.run(IDS)
+    opened.run("location.hash = ''")
+    time.sleep(0.3)
+    assert len(opened.run(IDS)) == len(prompts)
+    opened.run(f"location.hash = {json.dumps(address)}")
+    time.sleep(0.3)
+    assert opened.run(IDS) == before
+
+
+def test_browser_sorts_by_gain_and_compares_any_two(opened):
+    choose(opened, "a", "1")
+    choose(opened, "b", "6")
+    choose(opened, "sort", "gain")
+    gains = opened.run(
+        "return [...document.querySelectorAll('article')].map((a) => a.dataset.gain ?? null)"
+    )
+    known = [float(gain) for gain in gains if gain is not None]
+    assert len(known) > 5
+    assert known == sorted(known, reverse=True)
+    assert gains[: len(known)] == [gain for gain in gains if gain is not None]  # unknown ones last
+    choose(opened, "pair", True)
+    names = opened.run(
+        "return [...document.querySelectorAll('article:first-child figure b')]"
+        ".map((b) => b.textContent)"
+    )
+    assert names == ["20 steps", "round 2"]
+    scores_ = opened.run(
+        "return [...document.querySelectorAll('article:first-child .score')]"
+        ".map((s) => Number(s.textContent.split(' ')[1]))"
+    )
+    assert scores_[1] - scores_[0] == pytest.approx(known[0], abs=0.011)
+
+
+def test_browser_switches_seeds(opened, page):
+    choose(opened, "seed", "100")
+    hard = [prompt["id"] for prompt in data(page)["prompts"] if prompt["hard"]]
+    assert opened.run(IDS) == hard
+    assert "hard prompts only" in opened.run("return document.getElementById('status').textContent")
+
+
+def test_browser_is_reachable_by_keyboard(opened):
+    for _ in range(20):
+        opened.keys(TAB)
+        if opened.run("return document.activeElement.matches('figure button')"):
+            break
+    where = "const b = document.activeElement; return [b.dataset.prompt, b.dataset.column]"
+    first, second = opened.run(IDS)[:2]
+    assert opened.run(where) == [first, "0"]
+    opened.keys(RIGHT, RIGHT)
+    assert opened.run(where) == [first, "2"]
+    opened.keys(DOWN)
+    assert opened.run(where) == [second, "2"]
+    opened.keys(ENTER)
+    title = (
+        "return document.getElementById('zoom').open"
+        " && document.getElementById('zoom-title').textContent"
+    )
+    assert opened.run(title) == "normal-50"
+    opened.keys(RIGHT)
+    assert opened.run(title) == "embed-20"
+    opened.keys(ESCAPE)
+    assert opened.run(title) is False
+    assert opened.run(where) == [second, "2"]
+
+
+def test_browser_has_no_overflow_at_a_phones_width(opened):
+    opened.width(360)
+    assert opened.run("return document.documentElement.scrollWidth") == 360
+    # A row scrolls within itself.
+    strip = "const s = document.querySelector('.strip');"
+    assert opened.run(f"{strip} s.scrollLeft = 50; return s.scrollLeft") == 50
+    sizes = opened.run(
+        "return [...document.querySelectorAll('h2, figcaption, label')]"
+        ".map((e) => parseFloat(getComputedStyle(e).fontSize))"
+    )
+    assert min(sizes) >= 12

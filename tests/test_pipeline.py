@@ -1,0 +1,503 @@
+"""The whole study, small, through its command lines: what it makes, repeats and refuses.
+
+The study is made once, in minutes; the tests then look at it, or change something and put it back.
+"""
+
+import contextlib
+import csv
+import json
+import os
+import re
+import shutil
+from collections import Counter
+from itertools import product
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.pipeline import command, on_small_disk
+
+RESULTS = Path("results/reduced")
+TUNED = ["normal-2", "normal-4", "embed-2", "embed-4"]
+MODELS = ["base", *TUNED]
+PROMPTS, POOL, HARD = 8, 10, 3
+SELECTION, FRESH = [0, 1], [2]
+ROUNDS, ARMS = 2, ["refine", "best_of_n"]
+TABLES = ["finetune", "refinement", "hard_prompts", "by_category", "by_challenge", "claims"]
+SCORED = ["model", "prompts", "seeds", "clipscore", "clipscore_low", "clipscore_high"]
+SCORED += ["delta", "delta_low", "delta_high", "fidelity", "published"]
+AFTER_SCORES = {"tables", "figures", "gallery", "provenance"}
+
+
+@pytest.fixture(scope="module")
+def results(study):
+    return study.root / RESULTS
+
+
+def rows(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def tsv(path):
+    lines = path.read_text("utf-8").splitlines()
+    return [dict(zip(lines[0].split("\t"), line.split("\t"), strict=True)) for line in lines[1:]]
+
+
+def metadata(folder):
+    return [
+        json.loads(line) for line in (folder / "metadata.jsonl").read_text("utf-8").splitlines()
+    ]
+
+
+def picture_folders(results):
+    return sorted(path.parent for path in results.rglob("shard-*/metadata.jsonl"))
+
+
+# --- what a study makes -------------------------------------------------------------------------
+
+
+def test_the_study_makes_all_files_of_the_contract(results):
+    expected = {
+        "prompts.tsv",
+        "provenance.json",
+        "gallery/index.html",
+        *(f"models/{model}/model_index.json" for model in MODELS),
+        "models/guide/open_clip_config.json",
+        "models/judge/config.json",
+        *(f"tables/{table}.{form}" for table in TABLES for form in ("csv", "md", "tex")),
+        *(f"refined/base/round-{r}/{arm}" for r in range(1, ROUNDS + 1) for arm in ARMS),
+        *(f"images/{model}" for model in MODELS),
+        *(f"scores/images/{model}/final.csv" for model in MODELS),
+        *(f"scores/refined/base/{arm}.csv" for arm in ARMS),
+        *(f"training/{model}/log.csv" for model in TUNED),
+    }
+    assert {name for name in expected if not (results / name).exists()} == set()
+    for form in ("svg", "png"):
+        figures = {path.stem for path in (results / "figures").glob(f"*.{form}")}
+        assert figures >= {"finetune", "refinement", "hard_prompts", "training"}
+
+
+def test_file_names_are_plain(results):
+    """Neither named after a prompt nor left over from a file half written."""
+    odd = [p for p in results.rglob("*") if not re.fullmatch(r"\w[\w.-]*", p.name, re.ASCII)]
+    assert odd == []
+    texts = {row["Prompt"] for row in tsv(results / "prompts.tsv")}
+    assert texts.isdisjoint(path.stem for path in results.rglob("*"))
+
+
+def test_prompts_are_chosen(results):
+    prompts = tsv(results / "prompts.tsv")
+    assert [row["set"] for row in prompts] == ["study"] * PROMPTS + ["rest"] * (POOL - PROMPTS)
+    assert all(row["Prompt"] and row["Category"] and row["Challenge"] for row in prompts)
+    scores = {row["id"]: [] for row in prompts}
+    for row in rows(results / "scores/images/base/selection.csv"):
+        scores[row["id"]].append(float(row["clipscore"]))
+    lowest = sorted(scores, key=lambda name: fmean(scores[name]))[:HARD]
+    assert [row["id"] for row in tsv(results / "hard_prompts.tsv")] == lowest
+
+
+def test_every_picture_is_drawn_once_and_scored_as_it_is(results):
+    import hashlib
+
+    prompts = {row["id"]: row for row in tsv(results / "prompts.tsv")}
+    hard = [row["id"] for row in tsv(results / "hard_prompts.tsv")]
+    study = [name for name, row in prompts.items() if row["set"] == "study"]
+    plain = set(product([*study, *hard], SELECTION)) | set(product(hard, FRESH))
+    refined = set(product(study, SELECTION))
+    expected = {(model, "", 0): plain for model in TUNED}
+    expected["base", "", 0] = set(product(prompts, SELECTION)) | set(product(hard, FRESH))
+    expected |= {("base", arm, r): refined for arm in ARMS for r in range(1, ROUNDS + 1)}
+
+    drawn, sums = {}, {}
+    for folder in picture_folders(results):
+        found = metadata(folder)
+        assert {row["file_name"] for row in found} == {p.name for p in folder.glob("*.png")}
+        for row in found:
+            path = folder / row["file_name"]
+            assert row["prompt"] == prompts[row["id"]]["Prompt"]
+            assert row["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+            key = (row["model"], row["arm"], row["round"])
+            drawn.setdefault(key, Counter())[row["id"], row["seed"]] += 1
+            sums[path.relative_to(results).as_posix()] = row["sha256"]
+    assert drawn == {key: Counter(pictures) for key, pictures in expected.items()}
+
+    scored = [row for path in results.rglob("scores/**/*.csv") for row in rows(path)]
+    assert {row["picture"]: row["sha256"] for row in scored} == sums
+    assert len(scored) == len(sums)
+    for row in scored:
+        assert -100 <= float(row["clipscore"]) <= 100 and -100 <= float(row["guide"]) <= 100
+        assert 0 <= float(row["fidelity"]) <= 1 and row["strict"] in ("0", "1")
+
+
+def test_tables_have_the_columns_and_rows_of_the_contract(results):
+    tables = {name: rows(results / f"tables/{name}.csv") for name in TABLES}
+    extra = {
+        "finetune": ["variant", "step", "train_seconds"],
+        "refinement": ["round", "arm", "unet_calls", "seconds"],
+        "hard_prompts": ["selection"],
+        "by_category": ["category"],
+        "by_challenge": ["challenge"],
+    }
+    for name, columns in extra.items():
+        assert {*SCORED, *columns} <= set(tables[name][0]), name
+    steps = [("base", "base", "0"), *((m, *m.split("-")) for m in TUNED)]
+    assert [(r["model"], r["variant"], r["step"]) for r in tables["finetune"]] == steps
+    rounds = [(arm, str(number)) for arm in ARMS for number in range(1, ROUNDS + 1)]
+    assert [(r["arm"], r["round"]) for r in tables["refinement"]] == [("plain", "0"), *rounds]
+    assert [(r["selection"], r["model"]) for r in tables["hard_prompts"]] == [
+        *product(["same_seeds", "fresh_seeds"], MODELS)
+    ]
+    for name, column in (("by_category", "category"), ("by_challenge", "challenge")):
+        groups = {(row[column], row["model"]) for row in tables[name]}
+        assert groups == set(product({row[column] for row in tables[name]}, MODELS)), name
+        assert len(tables[name]) == len(groups)
+        for model in MODELS:
+            parts = [int(row["prompts"]) for row in tables[name] if row["model"] == model]
+            assert sum(parts) == PROMPTS
+    assert {row["verdict"] for row in tables["claims"]} <= {
+        "supported",
+        "contradicted",
+        "unresolved",
+        "",
+    }
+
+    for row in tables["finetune"]:
+        stage = "selection" if row["model"] == "base" else "final"
+        scores = rows(results / f"scores/images/{row['model']}/{stage}.csv")
+        mean = fmean(float(s["clipscore"]) for s in scores if s["set"] == "study")
+        assert float(row["clipscore"]) == pytest.approx(mean, abs=1e-4)
+        assert (row["prompts"], row["seeds"]) == (str(PROMPTS), str(len(SELECTION)))
+        assert float(row["clipscore_low"]) <= mean <= float(row["clipscore_high"])
+        assert row["model"] == "base" or float(row["train_seconds"]) > 0
+    # Guided sampling of two steps takes four calls, and a fresh sample as many again.
+    calls = {(r["arm"], int(r["round"])): float(r["unet_calls"]) for r in tables["refinement"]}
+    assert calls["plain", 0] == 4
+    assert [calls["best_of_n", number] for number in (1, 2)] == [8, 12]
+    assert 4 < calls["refine", 1] < calls["refine", 2] < 12
+
+
+def test_models_load_in_the_libraries_whose_format_they_have(results):
+    import open_clip
+    from diffusers import StableDiffusionPipeline
+    from transformers import CLIPModel, CLIPProcessor
+
+    weights = {}
+    for model in MODELS:
+        pipeline = StableDiffusionPipeline.from_pretrained(results / "models" / model)
+        weights[model] = next(pipeline.unet.parameters()).detach().numpy()
+    for model in TUNED:
+        assert not np.array_equal(weights[model], weights["base"])
+    assert not np.array_equal(weights["normal-4"], weights["embed-4"])
+    open_clip.create_model_and_transforms(f"local-dir:{results / 'models/guide'}")
+    CLIPModel.from_pretrained(results / "models/judge")
+    CLIPProcessor.from_pretrained(results / "models/judge")
+
+
+@pytest.mark.parametrize(
+    "folder, number, column",
+    [
+        ("images/base", POOL * 2 + HARD, "prompt"),
+        ("images/embed-4", None, "sha256"),
+        ("refined/base", PROMPTS * 2 * ROUNDS * len(ARMS), "accepted"),
+        ("dataset", 40, "text"),
+    ],
+)
+def test_picture_folders_load_with_datasets(results, tmp_path, folder, number, column):
+    import datasets
+
+    loaded = datasets.load_dataset(
+        "imagefolder", data_dir=str(results / folder), cache_dir=str(tmp_path)
+    )["train"]
+    assert len(loaded) == number or len(list((results / folder).rglob("*.png")))
+    assert column in loaded.column_names and loaded[0]["image"].size == (32, 32)
+
+
+def test_provenance_traces_everything(results):
+    from vlg import files
+
+    record = json.loads((results / "provenance.json").read_text("utf-8"))
+    assert record["config"]["finetune"]["steps"] == [2, 4]
+    assert record["config"]["seeds"] == {"train": 0, "selection": SELECTION, "fresh": FRESH}
+    assert all(record["packages"].values()) and record["python"] and all(record["hardware"])
+    if shutil.which("git"):
+        assert re.fullmatch("[0-9a-f]{40}", record["pipeline"]["commit"])
+        assert record["pipeline"]["modified"] is False
+    assert set(record["models"]) == {*MODELS, "guide", "judge"}
+    for name, facts in record["models"].items():
+        on_disk = files.checksums(results / "models" / name)
+        assert facts["files"] == {path: entry["sha256"] for path, entry in on_disk.items()}
+    assert {name: facts["step"] for name, facts in record["training"].items()} == {
+        name: int(name[-1]) for name in TUNED
+    }
+    for kind in ("scores", "tables"):
+        for path, digest in record[kind].items():
+            place = results.parents[1] / path if kind == "scores" else results / kind / path
+            assert files.sha256(place) == digest
+    assert len(record["scores"]) == len(list((results / "scores").rglob("*.csv")))
+
+
+def test_the_gallery_shows_pictures_that_are_there(results):
+    page = (results / "gallery/index.html").read_text("utf-8")
+    named = set(re.findall(r'"(pictures/[^"]*)"', page))
+    there = {f"pictures/{path.name}" for path in (results / "gallery/pictures").iterdir()}
+    assert named == there != set()
+    others = re.findall(r"""(?:src|href)\s*=\s*["']?([^"'\s>]+)""", page)
+    assert all(link.startswith(("data:", "#")) for link in others), others
+
+
+def test_pictures_do_not_depend_on_how_the_work_is_cut(results, tmp_path):
+    """Other shards and batches than the study's: at most one grey level apart."""
+    from vlg import pictures, prompts, sampling
+    from vlg.device import set_up
+
+    how = {"steps": 2, "guidance_scale": 5.0, "scheduler": "dpm++"}
+    which = {"stage": "selection", "model": "base", "selection": SELECTION, "fresh": []}
+    wanted = sampling.listing(prompts.read_table(results / "prompts.tsv"), [], which)
+    model = results / "models/base"
+    sampler = sampling.Sampler(model, how, set_up("cpu", 1))
+    key = pictures.model_hash(model)
+    for index in range(2):
+        part = sampling.shard(wanted, index, 13)
+        sampling.generate(part, lambda: sampler, tmp_path / str(index), "base", key, how, 5)
+    study = {path.name: path for path in (results / "images/base/selection").rglob("*.png")}
+    again = {path.name: path for path in tmp_path.rglob("*.png")}
+    assert again.keys() == study.keys()
+    for name, path in again.items():
+        with Image.open(path) as one, Image.open(study[name]) as other:
+            apart = np.abs(np.asarray(one, int) - np.asarray(other, int)).max()
+        assert apart <= 1, name
+
+
+# --- what is repeated ---------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def edited(path, *changes):
+    """A file with each (old, new) replaced, until the block ends."""
+    before = path.read_text("utf-8")
+    text = before
+    for old, new in changes:
+        assert old in text, f"{path} has no {old!r} to edit"
+        text = text.replace(old, new, 1)
+    path.write_text(text, "utf-8")
+    try:
+        yield
+    finally:
+        path.write_text(before, "utf-8")
+
+
+def followers(*models):
+    """The jobs that new weights of these models start."""
+    jobs = {f"generate model={m}, stage=final, shard={k}" for m in models for k in (0, 1)}
+    return jobs | {f"score model={m}, stage=final" for m in models} | AFTER_SCORES
+
+
+def finetunes(*models):
+    return {"finetune variant={}, step={}".format(*model.split("-")) for model in models}
+
+
+def test_a_second_run_does_nothing(study):
+    done = study.snakemake()
+    assert done.code == 0 and "Nothing to be done" in done.output, done.output
+
+
+def test_touched_files_and_edited_comments_rerun_nothing(study):
+    losses = study.root / "scripts/vlg/losses.py"
+    with edited(losses, ("from __future__", "# A comment.\n\nfrom __future__"), ('"""', '"""Or: ')):
+        for folder, names, files in os.walk(study.root):
+            names[:] = [name for name in names if name not in (".git", ".snakemake")]
+            for name in files:
+                os.utime(Path(folder) / name)
+        assert study.planned() == set()
+
+
+def test_what_changes_no_result_reruns_no_model(study):
+    """Only the record of the config is made anew."""
+    planned = study.planned(
+        generate="{batch_size: 3}",
+        score="{batch_size: 5}",
+        resources="{threads: 2, mem_mb: 3000}",
+        device="cpu",
+    )
+    assert planned == {"provenance"}
+
+
+def test_another_guide_scale_reruns_the_embed_branch(study):
+    planned = study.planned(finetune="{variants: {embed: {guide_scale: 0.1}}}")
+    assert planned == finetunes("embed-2", "embed-4") | followers("embed-2", "embed-4")
+
+
+def test_more_bootstrap_draws_rerun_tables(study):
+    assert study.planned(statistics="{draws: 300}") == {"tables", "figures", "provenance"}
+
+
+def test_an_edit_of_the_loss_reruns_finetuning(study):
+    with edited(study.root / "scripts/vlg/losses.py", ("(1 - cosine)", "(2 - cosine)")):
+        assert study.planned() == finetunes(*TUNED) | followers(*TUNED)
+
+
+def test_deleted_pictures_come_back_as_they_were(study, results):
+    folder = results / "images/embed-4/final"
+    before = {path: path.read_bytes() for path in folder.rglob("*.*")}
+    times = {path: path.stat().st_mtime_ns for path in before}
+    shard = "generate model=embed-4, stage=final, shard="
+
+    shutil.rmtree(folder / "shard-1")
+    assert study.planned() == {f"{shard}1", "score model=embed-4, stage=final"} | AFTER_SCORES
+    lost = folder / "shard-0" / metadata(folder / "shard-0")[0]["file_name"]
+    lost.unlink()
+    (folder / "shard-0/metadata.jsonl").unlink()
+    done = study.snakemake(
+        *(RESULTS / f"images/embed-4/final/shard-{number}/metadata.jsonl" for number in (0, 1))
+    )
+    assert done.code == 0, done.output
+    assert set(re.findall(r"rule (\w+):", done.output)) == {"generate"}
+    assert "12 pictures, 4 drawn, 8 kept" in (
+        (results / "logs/generate/embed-4/final-0.log").read_text()
+    )
+
+    timeless = re.compile(rb'"seconds": [^,}]*')
+    kept = 0
+    for path, content in before.items():
+        again = path.read_bytes()
+        if path.suffix == ".png":
+            assert again == content, path
+            kept += path.stat().st_mtime_ns == times[path]
+        else:
+            assert timeless.sub(b"", again) == timeless.sub(b"", content)
+            path.write_bytes(content)
+    assert kept == 8, "the other batches of the shard should stay as they are"
+    assert set(before) == set(folder.rglob("*.*"))
+    assert study.planned() == set()
+
+
+# --- what is refused ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def wrong(checkout):
+    """A folder of wrong inputs."""
+    root = checkout.root / "wrong"
+    for name, content in {
+        "model/unet/config.json": "{}",
+        "both/config.json": "{}",
+        "both/open_clip_config.json": "{}",
+        "headless.tsv": "a cat\tAnimals\na dog\tAnimals\n",
+        "gap.tsv": "Prompt\tCategory\na cat\tAnimals\n\tAnimals\n",
+        "pictures/metadata.jsonl": '{"file_name": "0.png", "text": "a cat"}\n'
+        '{"file_name": "1.png", "text": ""}\n',
+    }.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(content, encoding="utf-8")
+    for number in range(2):
+        Image.new("RGB", (32, 32)).save(root / f"pictures/{number}.png")
+    yield root
+    shutil.rmtree(root)
+
+
+@pytest.mark.parametrize(
+    "section, value, told",
+    [
+        ("stepz", "1", "config: stepz: unknown key"),
+        ("refine", "{rounds: many}", "config: refine.rounds: expected a whole number, got 'many'"),
+        ("finetune", "{steps: [4, 2]}", "config: finetune.steps: must rise, got [4, 2]"),
+        ("finetune", "{steps: [-2, 4]}", "config: finetune.steps[0]: must be at least 1, got -2"),
+        (
+            "models",
+            "{guide: wrong/both, judge: wrong/both}",
+            "config: models.judge: is the same model as models.guide: 'wrong/both'",
+        ),
+        ("models", "{base: wrong/model}", "config: models.base: wrong/model has no model_index"),
+        ("prompts", "{source: no.tsv}", "config: prompts.source: no file 'no.tsv'"),
+        ("prompts", "{source: wrong/headless.tsv}", "wrong/headless.tsv: has no column Prompt"),
+        ("prompts", "{source: wrong/gap.tsv}", "wrong/gap.tsv: line 3: the prompt is empty"),
+    ],
+)
+def test_a_wrong_config_stops_before_any_job(checkout, wrong, section, value, told):
+    checkout.snakemake("--dry-run", **{section: value}).refused(told)
+
+
+def test_a_picture_without_a_caption_is_refused(checkout, wrong):
+    done = checkout.run(
+        *command("dataset", {"size": None}, source="wrong/pictures", out="wrong/dataset")
+    )
+    done.refused("wrong/pictures/metadata.jsonl: row 2")
+    assert not (wrong / "dataset").exists()
+
+
+def test_altered_shipped_weights_are_refused(checkout, wrong):
+    shutil.copytree(checkout.root / "resources/shapes", wrong / "shapes")
+    weights = wrong / "shapes/guide/open_clip_model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    settings = {"kind": "guide", "source": "guide"}
+    done = checkout.run(
+        *command("model", settings, source="wrong/shapes", shipped=True, out="wrong/guide")
+    )
+    done.refused("wrong/shapes/guide/open_clip_model.safetensors: checksum differs")
+    assert not (wrong / "guide").exists()
+
+
+def test_weights_cut_short_are_refused(checkout, wrong):
+    shutil.copytree(checkout.root / "resources/shapes/base", wrong / "cut")
+    weights = wrong / "cut/unet/diffusion_pytorch_model.safetensors"
+    os.truncate(weights, weights.stat().st_size // 2)
+    settings = {"kind": "base", "source": "wrong/cut"}
+    done = checkout.run(*command("model", settings, source="wrong/cut", out="wrong/base"))
+    done.refused("wrong/cut/unet/diffusion_pytorch_model.safetensors: not a whole safetensors")
+    assert not (wrong / "base").exists()
+
+
+@pytest.mark.parametrize("damaged, told", [("png", "not a whole picture"), ("jsonl", "damaged")])
+def test_pictures_cut_in_half_are_refused(study, wrong, damaged, told):
+    folder = wrong / damaged
+    shutil.copytree(study.root / RESULTS / "images/base/final/shard-0", folder)
+    path = sorted(folder.glob(f"*.{damaged}"))[-1]
+    os.truncate(path, path.stat().st_size // 2)
+    models = {name: RESULTS / f"models/{name}" for name in ("judge", "guide")}
+    done = study.run(
+        *command("score", {"truth": True}, pictures=f"wrong/{damaged}", root="wrong", **models),
+        *("--out", f"wrong/{damaged}.csv"),
+    )
+    done.refused(f"wrong/{damaged}/{path.name}: {told}", "delete")
+    assert not (wrong / f"{damaged}.csv").exists()
+
+
+def small_disk(study, folder, *what, **options):
+    """(refused, repeated, first copy of the disk, second): see on_small_disk."""
+    runs = on_small_disk(study, folder, *what, **options)
+    if not runs:
+        pytest.skip("this system lets us mount no small disk")
+    runs[0].refused("no space left", "free some")
+    assert runs[1].code == 0, runs[1].output
+    return folder / "0/out", folder / "1/out"
+
+
+def test_a_full_disk_loses_no_finished_picture(study, results, tmp_path):
+    settings = {
+        **{"steps": 2, "guidance_scale": 5.0, "scheduler": "dpm++", "shard": 0, "shard_size": 12},
+        **{"stage": "selection", "model": "base", "selection": SELECTION, "fresh": []},
+    }
+    inputs = {"model": RESULTS / "models/base", "prompts": RESULTS / "prompts.tsv"}
+    # A page of the disk for each picture, of which there are 12, and one for the log.
+    first, second = small_disk(study, tmp_path, "32k", "generate", settings, **inputs, batch_size=4)
+    assert not (first / "metadata.jsonl").exists()
+    finished = sorted(path.name for path in first.glob("*.png"))
+    kept = [n for n in finished if (first / n).stat().st_mtime == (second / n).stat().st_mtime]
+    assert len(kept) >= 4, "the first batch was whole"
+    for path in (results / "images/base/selection/shard-0").glob("*.png"):
+        assert (second / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_full_disk_leaves_no_half_model(study, tmp_path):
+    settings = {"kind": "base", "source": "base"}
+    first, second = small_disk(
+        study, tmp_path, "12m", "model", settings, source="resources/shapes", shipped=True
+    )
+    assert not first.exists()
+    assert (second / "manifest.json").is_file()

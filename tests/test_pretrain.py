@@ -1,0 +1,236 @@
+"""The tiny models: one token a word, folders their libraries load, the same weights for a seed."""
+
+import copy
+import json
+import random
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from vlg.files import check_manifest, sha256
+from vlg.shapes import captions, models, pretrain, world
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "pretrain.py"
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return models.tokenizer()
+
+
+def scenes(number, seed=0):
+    rng = random.Random(seed)
+    return [world.sample(rng, pretrain.EVERYTHING) for _ in range(number)]
+
+
+# ----------------------------------------------------------------------------------- tokenizer
+
+
+def test_every_word_is_one_token(tokenizer):
+    words = models.words()
+    for word in words:
+        assert len(tokenizer.tokenize(word)) == 1, word
+        assert tokenizer.decode(tokenizer(word).input_ids, skip_special_tokens=True).strip() == word
+    assert len({tokenizer(word).input_ids[1] for word in words}) == len(words)
+
+
+def test_captions_and_prompts_are_made_of_these_words_and_fit(tokenizer):
+    rng = random.Random(0)
+    texts = [captions.caption(scene, rng) for scene in scenes(300)]
+    texts += [row["Prompt"] for row in captions.prompts(100, 0)]
+    assert {word for text in texts for word in text.split()} <= set(models.words())
+    assert max(len(tokenizer(text).input_ids) for text in texts) <= models.CONTEXT
+    # The longest sentence there is: lead-in, two full phrases, the longest relation, background.
+    longest = (
+        "a picture of a large red circle to the right of a small blue square on a gray background"
+    )
+    assert len(tokenizer(longest).input_ids) <= models.CONTEXT
+
+
+def test_the_end_token_has_the_highest_id(tokenizer):
+    ids = tokenizer("a red circle").input_ids
+    assert ids[-1] == tokenizer.eos_token_id == max(tokenizer.get_vocab().values())
+    assert len(tokenizer) == models.text_config()["vocab_size"]
+    assert ids[0] == tokenizer.bos_token_id
+    assert tokenizer.pad_token_id == tokenizer.eos_token_id
+
+
+@settings(max_examples=100, deadline=None)
+@given(text=st.text(max_size=40))
+@example("é 日本 🟥 \u2028 “42”")
+def test_any_text_is_encoded(text, tokenizer=models.tokenizer()):
+    ids = tokenizer(text, padding="max_length", truncation=True).input_ids
+    assert len(ids) == models.CONTEXT and ids[0] == tokenizer.bos_token_id
+    assert tokenizer.eos_token_id in ids
+    assert all(0 <= i < len(tokenizer) for i in ids)
+
+
+# --------------------------------------------------------------------------------------- the VAE
+
+
+def test_folding_makes_latents_unit_normal_and_leaves_pictures_alone():
+    torch.manual_seed(0)
+    vae = models.vae().eval()
+    with torch.no_grad():
+        vae.quant_conv.bias[:4] += torch.tensor([3.0, -1.0, 0.5, 0.0])
+    folded = copy.deepcopy(vae)
+    pictures = pretrain.tensor([world.render(scene) for scene in scenes(32)])
+    with torch.no_grad():
+        before = vae.encode(pictures).latent_dist
+        mean, deviation = before.mode().mean((0, 2, 3)), before.mode().std((0, 2, 3))
+        pretrain.fold(folded, mean, deviation)
+        after = folded.encode(pictures).latent_dist
+        assert after.mode().mean((0, 2, 3)).abs().max() < 1e-4
+        assert (after.mode().std((0, 2, 3)) - 1).abs().max() < 1e-4
+        # The posterior is the same distribution in other units, and is decoded to the same.
+        assert torch.allclose(after.std * deviation[:, None, None], before.std, rtol=1e-4)
+        z = torch.randn(4, 4, 8, 8)
+        unit = (z - mean[:, None, None]) / deviation[:, None, None]
+        assert (folded.decode(unit).sample - vae.decode(z).sample).abs().max() < 1e-4
+
+
+# ------------------------------------------------------------------------- training, much reduced
+
+RECIPES = {
+    "vae": {"seed": 11, "steps": 3, "batch": 4, "lr": 3e-3},
+    "guide": {"seed": 13, "steps": 2, "batch": 4, "lr": 1e-3},
+    "judge": {"seed": 14, "steps": 2, "batch": 4, "lr": 1e-3},
+    "base": {"seed": 12, "steps": 4, "batch": 4, "lr": 1e-3, "scenes": 40, "early": 0.5, "again": 2},
+}
+
+
+def train(part, out, **recipe):
+    """Run scripts/pretrain.py with a reduced recipe, as the command line does."""
+    arguments = ["--part", part, "--out", str(out / part)]
+    arguments += ["--settings", json.dumps({**RECIPES[part], **recipe})]
+    arguments += ["--vae", str(out / "vae")] if part == "base" else []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [str(SCRIPT), *arguments])
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    return out / part
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """All parts, rebuilt from nothing."""
+    out = tmp_path_factory.mktemp("pretrain")
+    for part in RECIPES:
+        train(part, out)
+    return out
+
+
+def weights(folder):
+    return {
+        path.relative_to(folder).as_posix(): sha256(path)
+        for path in sorted(folder.rglob("*.safetensors"))
+    }
+
+
+def test_each_part_says_how_it_was_made(trained):
+    for part, recipe in RECIPES.items():
+        for folder in [trained / part, *(trained / part).glob("base*")]:
+            manifest = check_manifest(folder)
+            assert manifest["recipe"] == recipe and manifest["threads"] == 1
+            assert manifest["seconds"] >= 0 and manifest["files"]
+
+
+def test_the_vae_has_unit_normal_latents(trained):
+    from diffusers import AutoencoderKL
+
+    vae = AutoencoderKL.from_pretrained(trained / "vae").eval()
+    assert vae.config.scaling_factor == 1
+    pictures = pretrain.tensor([world.render(scene) for scene in scenes(64, seed=5)])
+    with torch.no_grad():
+        latents = vae.encode(pictures).latent_dist.mode()
+    assert latents.shape == (64, 4, 8, 8)
+    assert latents.mean((0, 2, 3)).abs().max() < 0.3
+    assert (latents.std((0, 2, 3)) - 1).abs().max() < 0.3
+
+
+def test_base_and_its_early_checkpoint_draw_different_pictures(trained):
+    from vlg.sampling import Sampler
+
+    values = {"steps": 2, "guidance_scale": 2.0, "scheduler": "dpm++"}
+    images = []
+    for name in ("base", "base-early"):
+        sampler = Sampler(trained / "base" / name, values, "cpu")
+        assert sampler.side == world.SIDE
+        images.append(sampler.draw(["a red circle", "two small blue squares"], [0, 0]))
+    assert images[0].shape == (2, 32, 32, 3)
+    assert (images[0] != images[1]).any()
+    base, early = (weights(trained / "base" / name) for name in ("base", "base-early"))
+    differ = {name.split("/")[0] for name in base if base[name] != early[name]}
+    assert differ == {"unet", "text_encoder"}
+    assert base["vae/diffusion_pytorch_model.safetensors"] in weights(trained / "vae").values()
+
+
+def test_guide_and_judge_load_with_their_libraries_and_differ(trained, tokenizer):
+    from transformers import CLIPTokenizer
+
+    from vlg.clipscore import Judge
+    from vlg.guides import load_guide
+
+    guide, judge = load_guide(trained / "guide"), Judge(trained / "judge", "cpu")
+    images = np.stack([world.render(scene) for scene in scenes(3)])
+    texts = ["a red circle", "three crosses on pink", "é 日本"]
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
+    assert guide.encode_image(pixels).shape == judge.encode_image(list(images)).shape == (3, 64)
+    # Both take pictures to -1..1, as they were trained.
+    assert torch.allclose(guide.preprocess(pixels), pixels * 2 - 1, atol=1e-6)
+    given = judge.processor.image_processor(images=list(images), return_tensors="pt").pixel_values
+    assert torch.allclose(given, pixels * 2 - 1, atol=1e-6)
+    # And both, the base too, read the same ids.
+    guide.encode_text(texts)
+    texts += [captions.caption(scene, random.Random(0)) for scene in scenes(20)]
+    padded = {"padding": "max_length", "truncation": True, "return_tensors": "pt"}
+    wanted = tokenizer(texts, **padded).input_ids
+    assert torch.equal(guide._tokenizer(texts), wanted)
+    assert torch.equal(judge.processor.tokenizer(texts, **padded).input_ids, wanted)
+    saved = CLIPTokenizer.from_pretrained(trained / "base" / "base" / "tokenizer")
+    assert torch.equal(saved(texts, **padded).input_ids, wanted)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(trained, tmp_path):
+    for part in ("vae", "judge"):
+        torch.rand(3)  # somebody else's draws
+        assert weights(train(part, tmp_path / "again")) == weights(trained / part), part
+    assert weights(train("judge", tmp_path / "other", seed=15)) != weights(trained / "judge")
+    (tmp_path / "again" / "base").mkdir()
+    assert weights(train("base", tmp_path / "again")) == weights(trained / "base")
+
+
+def test_base_training_shows_no_pair_that_is_held_out(monkeypatch):
+    drawn = []
+    sample = world.sample
+
+    def remembered(rng, allowed, kind=""):
+        drawn.append(sample(rng, allowed, kind))
+        return drawn[-1]
+
+    monkeypatch.setattr(pretrain, "sample", remembered)
+    torch.manual_seed(0)
+    kept = []
+    pretrain.train_base(
+        {**RECIPES["base"], "steps": 2, "scenes": 60},
+        models.vae().eval(),
+        lambda name, unet, text: kept.append(name),
+    )
+    assert kept == ["base-early", "base"]
+    pairs = {(thing.shape, thing.colour) for scene in drawn for thing in scene.things}
+    assert len(drawn) == 60 and pairs <= set(world.SEEN)
+
+
+def test_negatives_of_the_clips_are_false():
+    from vlg.shapes.verify import check
+
+    pictures, texts, negatives = next(pretrain.contrastive_batches(0, 40))
+    images = ((pictures + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+    for image, text, negative in zip(images, texts, negatives, strict=True):
+        assert check(image, captions.parse(text))["strict"] == 1, text
+        assert check(image, captions.parse(negative))["strict"] == 0, negative

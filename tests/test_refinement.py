@@ -1,0 +1,279 @@
+"""Rounds keep the best by the guide, cost what they cost, and are never drawn twice."""
+
+import numpy as np
+import pytest
+
+from tests import tiny
+from vlg import pictures, refinement
+from vlg.errors import UserError
+from vlg.files import write_manifest
+from vlg.guides import load_guide
+from vlg.refinement import refine
+from vlg.sampling import Sampler
+
+PROMPTS = ["a red circle", "the blue square", "a big green circle", "a small square", "a picture"]
+SETTINGS = {"steps": 10, "guidance_scale": 4.0, "scheduler": "ddim", "strength": 0.5,
+            "accept": "best", "rounds": 4}  # fmt: skip
+
+
+class FakeGuide:
+    """Likes bright pictures."""
+
+    device = "cpu"
+
+    def encode_image(self, pixels):
+        return pixels.mean((1, 2, 3))[:, None]
+
+    def encode_text(self, texts):
+        import torch
+
+        return torch.ones(len(texts), 1)
+
+
+def score(image):
+    return image.astype(float).mean() / 2.55
+
+
+class FakeSampler:
+    """Draws noise of a random brightness that (purpose, text, seed) determine; counts its calls."""
+
+    def __init__(self):
+        self.calls = []
+        self.unet_calls = 0
+
+    def image(self, text, seed, purpose):
+        rng = np.random.default_rng([*text.encode(), seed, *purpose.encode()])
+        return rng.integers(0, rng.integers(20, 255), (8, 8, 3), np.uint8)
+
+    def draw(self, texts, seeds, purpose="latents"):
+        self.calls.append(purpose)
+        self.unet_calls = 20
+        return np.stack([self.image(t, s, purpose) for t, s in zip(texts, seeds, strict=True)])
+
+    def redraw(self, images, texts, seeds, strength, purpose):
+        fresh = self.draw(texts, seeds, purpose)
+        self.unet_calls = 10
+        return (images * (1 - strength) + fresh * strength).astype(np.uint8)
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Round 0: five pictures in a folder, two of them with seed 1."""
+    folder = tmp_path / "start"
+    folder.mkdir()
+    rows = []
+    for index, prompt in enumerate(PROMPTS):
+        seed = index // 3
+        row = {
+            "file_name": f"{seed}-p{index:04}.png", "id": f"p{index:04}", "prompt": prompt,
+            "seed": seed, "set": "study", "model": "base", "arm": "", "round": 0,
+            "unet_calls": 20, "key": f"key {index}",
+        }  # fmt: skip
+        image = FakeSampler().image(prompt, seed, "latents")
+        pictures.save(folder / row["file_name"], image, row)
+        rows.append(row)
+    pictures.write_metadata(folder, rows)
+    return [(folder, row) for row in pictures.read_metadata(folder)]
+
+
+def run(start, out, keys=("model", "guide"), **settings):
+    """Refine with fakes; returns the purposes of what was drawn, a batch each."""
+    fake = FakeSampler()
+    values = {**SETTINGS, **settings}
+    refine(start, lambda: (fake, FakeGuide()), lambda n: out / f"{n}", "arm", keys, values, 2)
+    return fake.calls
+
+
+def rounds(out, number=4):
+    """[rows of round 1, ...], each row with its picture under "image"."""
+    return [
+        [{**r, "image": pictures.load_checked(out / f"{n}", r)} for r in pictures.read_metadata(out / f"{n}")]
+        for n in range(1, number + 1)
+    ]  # fmt: skip
+
+
+def bytes_of(out):
+    return {
+        path.relative_to(out).as_posix(): path.read_bytes() for path in sorted(out.rglob("*.png"))
+    }
+
+
+@pytest.mark.parametrize("strength", [0.5, 1])
+def test_the_best_is_kept_and_never_worse(start, tmp_path, strength):
+    run(start, tmp_path / "out", strength=strength)
+    for index, (folder, row) in enumerate(start):
+        incumbent = pictures.load(folder / row["file_name"])
+        for number, done in enumerate(rounds(tmp_path / "out"), start=1):
+            now = done[index]
+            fresh = FakeSampler().image(row["prompt"], row["seed"], f"refine-{number}")
+            if strength < 1:
+                fresh = (incumbent * 0.5 + fresh * 0.5).astype(np.uint8)
+            assert now["accepted"] == (score(fresh) > score(incumbent))
+            incumbent = fresh if now["accepted"] else incumbent
+            assert np.array_equal(now["image"], incumbent)
+            assert now["guide"] == pytest.approx(score(incumbent), abs=1e-3)
+    accepted = [row["accepted"] for done in rounds(tmp_path / "out") for row in done]
+    assert 0 < sum(accepted) < len(accepted)
+
+
+def test_always_replaces_even_with_worse(start, tmp_path):
+    run(start, tmp_path / "out", strength=1, accept="always")
+    worse = 0
+    before = [pictures.load(folder / row["file_name"]) for folder, row in start]
+    for number, done in enumerate(rounds(tmp_path / "out"), start=1):
+        for index, row in enumerate(done):
+            fresh = FakeSampler().image(row["prompt"], row["seed"], f"refine-{number}")
+            assert row["accepted"] and np.array_equal(row["image"], fresh)
+            worse += score(fresh) < score(before[index])
+            before[index] = fresh
+    assert worse
+
+
+def test_rows_say_what_a_picture_is_and_costs(start, tmp_path):
+    run(start, tmp_path / "out")
+    for number, done in enumerate(rounds(tmp_path / "out"), start=1):
+        assert [r["file_name"] for r in done] == [row["file_name"] for _, row in start]
+        for row in done:
+            assert (row["model"], row["arm"], row["round"], row["set"]) == (
+                "base", "arm", number, "study",
+            )  # fmt: skip
+            assert row["unet_calls"] == 20 + 10 * number
+            assert row["seconds"] >= 0 and isinstance(row["accepted"], bool)
+    run(start, tmp_path / "fresh", strength=1)
+    assert rounds(tmp_path / "fresh")[3][0]["unet_calls"] == 20 + 4 * 20
+
+
+def test_a_second_run_draws_nothing(start, tmp_path):
+    run(start, tmp_path / "out")
+    before = bytes_of(tmp_path / "out")
+
+    def never():
+        raise AssertionError("a model was loaded")
+
+    refine(start, never, lambda n: tmp_path / f"out/{n}", "arm", ("model", "guide"), SETTINGS, 2)
+    assert bytes_of(tmp_path / "out") == before
+    assert [row["accepted"] for row in rounds(tmp_path / "out")[3]]
+
+
+def test_more_rounds_continue_the_finished_ones(start, tmp_path):
+    run(start, tmp_path / "long")
+    run(start, tmp_path / "out", rounds=2)
+    assert set(run(start, tmp_path / "out", rounds=4)) == {"refine-3", "refine-4"}
+    assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "long")
+
+
+def test_a_lost_or_damaged_picture_is_made_again_with_its_batch(start, tmp_path):
+    run(start, tmp_path / "out")
+    before = bytes_of(tmp_path / "out")
+    (tmp_path / "out/2/1-p0003.png").unlink()
+    cut = tmp_path / "out/3/0-p0000.png"
+    cut.write_bytes(cut.read_bytes()[:-3])
+    assert run(start, tmp_path / "out") == ["refine-3", "refine-2"]
+    assert bytes_of(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"strength": 0.6}, {"accept": "always"}, {"keys": ("other", "guide")}, {"steps": 9},
+     {"keys": ("model", "other")}],
+)  # fmt: skip
+def test_other_settings_or_weights_start_again(start, tmp_path, change):
+    run(start, tmp_path / "out")
+    assert len(run(start, tmp_path / "out", **change)) == 4 * 3
+
+
+def test_another_start_starts_again(start, tmp_path):
+    run(start, tmp_path / "out")
+    start[4] = (start[4][0], {**start[4][1], "key": "of another picture"})
+    assert run(start, tmp_path / "out") == [f"refine-{n}" for n in range(1, 5)]
+    run(start[:4], tmp_path / "out")
+    assert len(list((tmp_path / "out/1").glob("*.png"))) == 4  # what is not wanted goes
+
+
+def test_a_start_that_is_not_what_was_drawn_is_refused(start, tmp_path):
+    folder, row = start[1]
+    pictures.save(folder / row["file_name"], np.zeros((8, 8, 3), np.uint8), row)
+    with pytest.raises(UserError, match="0-p0001.png: checksum differs"):
+        run(start, tmp_path / "out")
+
+
+def test_an_empty_shard_has_all_its_rounds(tmp_path):
+    run([], tmp_path / "out")
+    assert rounds(tmp_path / "out") == [[], [], [], []]
+
+
+# ---------------------------------------------------------------------------- with genuine models
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("refinement")
+    write_manifest(tiny.save_base(folder / "base"))
+    tiny.save_guide(folder / "guide")
+    settings = {**SETTINGS, "steps": 4}
+    return Sampler(folder / "base", settings, "cpu"), load_guide(folder / "guide")
+
+
+@pytest.fixture
+def drawn(models, tmp_path):
+    """Round 0 by the tiny model."""
+    folder = tmp_path / "drawn"
+    rows = []
+    for index, image in enumerate(models[0].draw(PROMPTS[:3], [0, 0, 0])):
+        row = {
+            "file_name": f"0-p{index:04}.png", "id": f"p{index:04}", "prompt": PROMPTS[index],
+            "seed": 0, "set": "study", "model": "base", "unet_calls": 8, "key": f"{index}",
+        }  # fmt: skip
+        pictures.save(folder / row["file_name"], image, row)
+        rows.append(row)
+    pictures.write_metadata(folder, rows)
+    return [(folder, row) for row in pictures.read_metadata(folder)]
+
+
+def test_strength_one_is_a_fresh_independent_sample(models, drawn, tmp_path):
+    settings = {**SETTINGS, "steps": 4, "strength": 1, "accept": "always", "rounds": 2}
+    out = tmp_path / "out"
+    refine(drawn, lambda: models, lambda n: out / f"{n}", "arm", ("m", "g"), settings, 3)
+    sampler, guide = models
+    for number, done in enumerate(rounds(out, 2), start=1):
+        fresh = sampler.draw(PROMPTS[:3], [0, 0, 0], f"refine-{number}")
+        for image, row in zip(fresh, done, strict=True):
+            assert np.array_equal(row["image"], image)
+            before = pictures.load(drawn[0][0] / row["file_name"])
+            assert np.abs(before.astype(int) - image).max() > 10
+            assert row["unet_calls"] == 8 + 8 * number
+        scores = refinement.guide_scores(guide, fresh, PROMPTS[:3])
+        assert [row["guide"] for row in done] == scores
+    first, second = ([row["image"] for row in done] for done in rounds(out, 2))
+    assert np.abs(np.stack(first).astype(int) - np.stack(second)).max() > 10
+
+
+def test_a_resumed_refinement_has_the_same_bytes(models, drawn, tmp_path):
+    settings = {**SETTINGS, "steps": 4, "rounds": 3}
+    for out, number in (("straight", 3), ("resumed", 1), ("resumed", 3)):
+        refine(
+            drawn,
+            lambda: models,
+            lambda n, out=out: tmp_path / out / f"{n}",
+            "arm",
+            ("m", "g"),
+            {**settings, "rounds": number},
+            2,
+        )
+    assert bytes_of(tmp_path / "resumed") == bytes_of(tmp_path / "straight")
+    done = rounds(tmp_path / "straight", 3)
+    assert done[2][0]["unet_calls"] == 8 + 3 * 4  # half of four steps, guided
+    assert all(b["guide"] >= a["guide"] for a, b in zip(done[0], done[2], strict=True))
+
+
+def test_guide_scores_are_a_hundred_cosines(models):
+    import torch
+
+    guide = models[1]
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    found = refinement.guide_scores(guide, images, PROMPTS[:3])
+    for image, text, value in zip(images, PROMPTS, found, strict=False):
+        pixels = torch.from_numpy(image).permute(2, 0, 1)[None] / 255
+        with torch.no_grad():
+            a, b = guide.encode_image(pixels)[0], guide.encode_text([text])[0]
+        assert value == pytest.approx(100 * float(a @ b / a.norm() / b.norm()), abs=1e-3)
