@@ -37,6 +37,10 @@ rule gallery:
         prompts=rules.prompts.output[0],
         hard=rules.hard_prompts.output[0],
         scores=score_files(),
+        templates=[
+            os.path.relpath(SCRIPTS / "vlg/templates" / f"gallery.{kind}")
+            for kind in ("html", "css", "js")
+        ],
     output:
         f"{OUT}/gallery/index.html",
     log:

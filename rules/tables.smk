@@ -1,6 +1,16 @@
 # In: scores, prompts, training summaries. Out: tables/, figures/.
 
-TABLES = ["finetune", "refinement", "hard_prompts", "by_category", "by_challenge", "claims"]
+TABLES = [
+    "finetune",
+    "refinement",
+    "hard_prompts",
+    "by_category",
+    "by_challenge",
+    "by_split",
+    "by_length",
+    "by_fact",
+    "claims",
+]
 
 
 rule tables:

@@ -75,9 +75,13 @@ def test_a_hostile_header_is_refused_in_one_line(tmp_path, data):
         st.binary(max_size=40),
         st.recursive(
             st.none() | st.integers() | st.text(max_size=5),
-            lambda inner: st.lists(inner, max_size=3)
-            | st.dictionaries(
-                st.sampled_from(["a", "__metadata__", "data_offsets", "shape"]), inner, max_size=3
+            lambda inner: (
+                st.lists(inner, max_size=3)
+                | st.dictionaries(
+                    st.sampled_from(["a", "__metadata__", "data_offsets", "shape"]),
+                    inner,
+                    max_size=3,
+                )
             ),
             max_leaves=8,
         ),

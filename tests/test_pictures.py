@@ -110,7 +110,9 @@ def test_a_cut_picture_ends_in_one_line(tmp_path, image, length):
     path = tmp_path / "a.png"
     pictures.save(path, image, {})
     path.write_bytes(path.read_bytes()[:length])
-    with pytest.raises(UserError, match=r"a.png: not a whole picture .*delete .* and rerun") as error:
+    with pytest.raises(
+        UserError, match=r"a.png: not a whole picture .*delete .* and rerun"
+    ) as error:
         pictures.load(path)
     assert "\n" not in str(error.value)
 

@@ -64,7 +64,7 @@ def test_the_end_token_has_the_highest_id(tokenizer):
 @settings(max_examples=100, deadline=None)
 @given(text=st.text(max_size=40))
 @example("é 日本 🟥 \u2028 “42”")
-def test_any_text_is_encoded(text, tokenizer=models.tokenizer()):
+def test_any_text_is_encoded(tokenizer, text):
     ids = tokenizer(text, padding="max_length", truncation=True).input_ids
     assert len(ids) == models.CONTEXT and ids[0] == tokenizer.bos_token_id
     assert tokenizer.eos_token_id in ids
@@ -101,7 +101,15 @@ RECIPES = {
     "vae": {"seed": 11, "steps": 3, "batch": 4, "lr": 3e-3},
     "guide": {"seed": 13, "steps": 2, "batch": 4, "lr": 1e-3},
     "judge": {"seed": 14, "steps": 2, "batch": 4, "lr": 1e-3},
-    "base": {"seed": 12, "steps": 4, "batch": 4, "lr": 1e-3, "scenes": 40, "early": 0.5, "again": 2},
+    "base": {
+        "seed": 12,
+        "steps": 4,
+        "batch": 4,
+        "lr": 1e-3,
+        "scenes": 40,
+        "early": 0.5,
+        "again": 2,
+    },
 }
 
 

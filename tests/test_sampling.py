@@ -202,7 +202,12 @@ def test_a_picture_set_is_drawn_and_described(tmp_path):
     assert [r["file_name"] for r in rows] == [f"3-p000{i}.png" for i in range(5)]
     assert rows[4]["prompt"] == "a/b\n“é”"
     for each in rows:
-        assert (each["model"], each["arm"], each["round"], each["unet_calls"]) == ("base", "", 0, 20)
+        assert (each["model"], each["arm"], each["round"], each["unet_calls"]) == (
+            "base",
+            "",
+            0,
+            20,
+        )
         assert each["set"] == "study" and each["seconds"] >= 0
         picture = pictures.load_checked(tmp_path, each)
         assert np.array_equal(picture, Fake().draw([each["prompt"]], [3])[0])

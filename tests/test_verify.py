@@ -27,7 +27,9 @@ def test_renders_are_read_right_and_wrong_captions_refused(scenes):
     pictures = [render(scene) for scene in scenes]
     said = [meaning(scene) for scene in scenes]
     right = [check(p, s)["strict"] for p, s in zip(pictures, said, strict=True)]
-    false = [check(p, captions.wrong(s, rng))["strict"] for p, s in zip(pictures, said, strict=True)]
+    false = [
+        check(p, captions.wrong(s, rng))["strict"] for p, s in zip(pictures, said, strict=True)
+    ]
     assert np.mean(right) >= 0.99
     assert np.mean(false) <= 0.01
 

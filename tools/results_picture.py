@@ -1,6 +1,6 @@
 """Make docs/results.png, the README's first picture, from a finished shapes study.
 
-    .venv/bin/python tools/results_picture.py
+.venv/bin/python tools/results_picture.py
 """
 
 import csv
