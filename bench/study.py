@@ -1,8 +1,9 @@
 """How long the whole study takes, and how much of that is start-up.
 
 Runs three things one after the other, each in a folder of its own: the study as configured; the
-same DAG, job for job, with next to nothing to compute (one step, two prompts), which is what start-up,
-scheduling and files cost; and the study again, which does nothing. Prints a Markdown table.
+same DAG, job for job, with next to nothing to compute (one step, two prompts), which is what
+start-up, scheduling and files cost; and the study again, which does nothing. Prints a Markdown
+table.
 
     .venv/bin/python bench/study.py --cores 2
 """

@@ -29,7 +29,7 @@ KINDS = {"single": "one thing", "pair": "two things in a relation", "count": "tw
 def detail(true: captions.Meaning, false: captions.Meaning) -> str:
     """In which detail two meanings differ, in the words of the table."""
     if true.background != false.background:
-        return "background"
+        return "wrong background"
     if true.relation != false.relation:
         return "relation turned round"
     changed = {
@@ -41,7 +41,7 @@ def detail(true: captions.Meaning, false: captions.Meaning) -> str:
     both = all(a != b for a, b in zip(true.claims, false.claims, strict=True))
     if len(true.claims) == 2 and both:
         return "colours exchanged"
-    return changed.pop()
+    return f"wrong {changed.pop()}"
 
 
 def disturbances(rng: np.random.Generator) -> dict:
@@ -96,7 +96,7 @@ def measure(number: int, seed: int) -> str:
             accepted[name] += strict
             of[name] += 1
     rows.append(("captions with one wrong detail accepted", accepted.pop("all"), of.pop("all")))
-    rows += [(f"- wrong {name}", accepted[name], of[name]) for name in sorted(of)]
+    rows += [(f"- {name}", accepted[name], of[name]) for name in sorted(of)]
 
     lines = ["| | pictures | share |", "|---|---|---|"]
     lines += [f"| {name} | {k:,} of {n:,} | {100 * k / n:.2f} % |" for name, k, n in rows]

@@ -87,9 +87,12 @@ def run(start, out, keys=("model", "guide"), **settings):
 def rounds(out, number=4):
     """[rows of round 1, ...], each row with its picture under "image"."""
     return [
-        [{**r, "image": pictures.load_checked(out / f"{n}", r)} for r in pictures.read_metadata(out / f"{n}")]
-        for n in range(1, number + 1)
-    ]  # fmt: skip
+        [
+            {**row, "image": pictures.load_checked(folder, row)}
+            for row in pictures.read_metadata(folder)
+        ]
+        for folder in (out / f"{n}" for n in range(1, number + 1))
+    ]
 
 
 def bytes_of(out):
