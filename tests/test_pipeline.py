@@ -5,6 +5,7 @@ The study is made once, in minutes; the tests then look at it, or change somethi
 
 import contextlib
 import csv
+import hashlib
 import json
 import os
 import re
@@ -101,8 +102,6 @@ def test_prompts_are_chosen(results):
 
 
 def test_every_picture_is_drawn_once_and_scored_as_it_is(results):
-    import hashlib
-
     prompts = {row["id"]: row for row in tsv(results / "prompts.tsv")}
     hard = [row["id"] for row in tsv(results / "hard_prompts.tsv")]
     study = [name for name, row in prompts.items() if row["set"] == "study"]
@@ -130,7 +129,7 @@ def test_every_picture_is_drawn_once_and_scored_as_it_is(results):
     assert len(scored) == len(sums)
     for row in scored:
         assert -100 <= float(row["clipscore"]) <= 100 and -100 <= float(row["guide"]) <= 100
-        assert 0 <= float(row["fidelity"]) <= 1 and row["strict"] in ("0", "1")
+        assert 0 <= float(row["fidelity"]) <= 1 and float(row["strict"]) in (0, 1)
 
 
 def test_tables_have_the_columns_and_rows_of_the_contract(results):
@@ -222,7 +221,8 @@ def test_provenance_traces_everything(results):
     record = json.loads((results / "provenance.json").read_text("utf-8"))
     assert record["config"]["finetune"]["steps"] == [2, 4]
     assert record["config"]["seeds"] == {"train": 0, "selection": SELECTION, "fresh": FRESH}
-    assert all(record["packages"].values()) and record["python"] and all(record["hardware"])
+    assert all(record["packages"].values()) and record["python"]
+    assert record["hardware"]["processor"] and record["hardware"]["cores"] >= 1
     if shutil.which("git"):
         assert re.fullmatch("[0-9a-f]{40}", record["pipeline"]["commit"])
         assert record["pipeline"]["modified"] is False
@@ -245,8 +245,7 @@ def test_the_gallery_shows_pictures_that_are_there(results):
     named = set(re.findall(r'"(pictures/[^"]*)"', page))
     there = {f"pictures/{path.name}" for path in (results / "gallery/pictures").iterdir()}
     assert named == there != set()
-    others = re.findall(r"""(?:src|href)\s*=\s*["']?([^"'\s>]+)""", page)
-    assert all(link.startswith(("data:", "#")) for link in others), others
+    assert re.findall(r"https?://|@import|url\(", page) == [], "it opens without a network"
 
 
 def test_pictures_do_not_depend_on_how_the_work_is_cut(results, tmp_path):

@@ -101,6 +101,12 @@ def test_unet_calls_are_counted_a_picture(base, guidance, scheduler, full, half)
     assert sampler.unet_calls == half
 
 
+def test_a_strength_of_less_than_a_step_is_refused(sampler):
+    images = np.zeros((1, 32, 32, 3), np.uint8)
+    with pytest.raises(UserError, match="strength 0.3 of 3 steps is none"):
+        sampler.redraw(images, PROMPTS[:1], [0], 0.3, "refine-1")
+
+
 def test_a_model_that_changed_or_does_not_load_is_told_in_one_line(base, tmp_path):
     import shutil
 

@@ -90,6 +90,15 @@ def test_every_colour_is_told_from_every_background(colour, ground):
     assert [(s.shape, s.colour, s.size) for s in seen] == [("triangle", colour, "small")]
 
 
+@pytest.mark.parametrize("shape", world.SHAPES)
+@pytest.mark.parametrize(("radius", "size"), [(3.6, "small"), (4.9, "small"), (5.7, "large")])
+def test_sizes_are_divided_in_the_middle(shape, radius, size):
+    alpha = world.coverage(shape, 15.3, 16.1, radius)[..., None]
+    ground, colour = (np.array(c) for c in (world.BACKGROUNDS["pink"], world.COLOURS["blue"]))
+    picture = np.rint(ground + alpha * (colour - ground)).astype(np.uint8)
+    assert [(s.shape, s.size) for s in read(picture)[1]] == [(shape, size)]
+
+
 def test_a_shape_between_two_or_in_another_colour_is_not_read_as_known():
     brown = np.full((32, 32, 3), 245, np.uint8)
     brown[10:22, 10:22] = (90, 60, 40)

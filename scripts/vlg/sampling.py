@@ -141,6 +141,9 @@ class Sampler:
         import torch
         from diffusers import StableDiffusionImg2ImgPipeline
 
+        steps = self.settings["steps"]
+        if int(steps * strength) < 1:
+            raise UserError(f"refine.arms: strength {strength} of {steps} steps is none; raise it")
         pipeline = StableDiffusionImg2ImgPipeline(
             **self.pipeline.components, requires_safety_checker=False
         )
