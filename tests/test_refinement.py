@@ -72,7 +72,7 @@ def start(tmp_path):
         image = FakeSampler().image(prompt, seed, "latents")
         pictures.save(folder / row["file_name"], image, row)
         rows.append(row)
-    pictures.write_metadata(folder, rows)
+    pictures.write_metadata(folder, [{**row, "seconds": 0.5} for row in rows])
     return [(folder, row) for row in pictures.read_metadata(folder)]
 
 
@@ -134,14 +134,17 @@ def test_always_replaces_even_with_worse(start, tmp_path):
 
 def test_rows_say_what_a_picture_is_and_costs(start, tmp_path):
     run(start, tmp_path / "out")
+    spent = [row["seconds"] for _, row in start]
     for number, done in enumerate(rounds(tmp_path / "out"), start=1):
         assert [r["file_name"] for r in done] == [row["file_name"] for _, row in start]
+        assert all(row["seconds"] >= before for row, before in zip(done, spent, strict=True))
+        spent = [row["seconds"] for row in done]
         for row in done:
             assert (row["model"], row["arm"], row["round"], row["set"]) == (
                 "base", "arm", number, "study",
             )  # fmt: skip
             assert row["unet_calls"] == 20 + 10 * number
-            assert row["seconds"] >= 0 and isinstance(row["accepted"], bool)
+            assert isinstance(row["accepted"], bool)
     run(start, tmp_path / "fresh", strength=1)
     assert rounds(tmp_path / "fresh")[3][0]["unet_calls"] == 20 + 4 * 20
 
@@ -229,7 +232,7 @@ def drawn(models, tmp_path):
         }  # fmt: skip
         pictures.save(folder / row["file_name"], image, row)
         rows.append(row)
-    pictures.write_metadata(folder, rows)
+    pictures.write_metadata(folder, [{**row, "seconds": 0.5} for row in rows])
     return [(folder, row) for row in pictures.read_metadata(folder)]
 
 

@@ -110,6 +110,8 @@ def refine(
                 rows, wanted, accepted, scores, images, strict=True
             ):
                 calls = row["unet_calls"] + sampler.unet_calls
+                # Cost is cumulative; what a picture kept from an earlier run took is not known.
+                spent = row["seconds"]
                 row = {
                     **{name: row[name] for name in ("file_name", "id", "prompt", "seed", "set")},
                     "model": row["model"],
@@ -121,7 +123,9 @@ def refine(
                     "key": k,
                 }
                 pictures.save(into / row["file_name"], image, row)
-                fresh.append({**row, "seconds": round(seconds, 4)})
+                fresh.append(
+                    {**row, "seconds": None if spent is None else round(spent + seconds, 4)}
+                )
             rows = fresh
             metadata[number] += rows
     for number, rows in metadata.items():
