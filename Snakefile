@@ -29,6 +29,7 @@ rule all:
     """The whole study."""
     default_target: True
     input:
+        all_pictures(),
         rules.tables.output,
         rules.figures.output,
         rules.gallery.output,

@@ -218,3 +218,11 @@ def refined(model, arm):
         round=range(1, ROUNDS + 1),
         shard=range(-(-number // CONFIG["generate"]["shard_size"])),
     )
+
+
+def all_pictures():
+    """The metadata files of every picture folder. The whole study asks for them by name, because
+    Snakemake makes a deleted file again only when something that is wanted needs it."""
+    refining = CONFIG["refine"]["models"] if ARMS else []
+    plain = [images(model, stage) for model in MODELS for stage in stages(model)]
+    return sum([*plain, *(refined(model, arm) for model in refining for arm in ARMS)], [])

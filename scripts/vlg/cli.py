@@ -6,6 +6,8 @@ import argparse
 import errno
 import json
 import logging
+import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -43,20 +45,21 @@ def run(function: Callable[[argparse.Namespace], None], arguments: argparse.Argu
     if args.log:
         args.log.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(args.log, mode="w", encoding="utf-8"))
+    logging.raiseExceptions = False  # a log on a full disk is no reason for a traceback
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", handlers=handlers)
     try:
         function(args)
     except UserError as error:
         fail(str(error))
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            where = error.filename or "results"
+    except Exception as error:
+        # safetensors reports the system's error only in words.
+        words = re.search(r"\(os error (\d+)\)", str(error))
+        number = int(words[1]) if words else getattr(error, "errno", None)
+        where = getattr(error, "filename", None) or "results"
+        if number in (errno.ENOSPC, errno.EDQUOT):
             fail(f"{where}: no space left; free some and rerun, finished work is kept")
-        if error.errno in (errno.EACCES, errno.EROFS):
-            fail(f"{error.filename}: {error.strerror}; make it writable and rerun")
-        log.exception("unexpected error")
-        sys.exit(2)
-    except Exception:
+        if number in (errno.EACCES, errno.EROFS):
+            fail(f"{where}: {os.strerror(number)}; make it writable and rerun")
         log.exception("unexpected error")
         sys.exit(2)
 
