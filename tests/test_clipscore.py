@@ -78,6 +78,15 @@ def test_scores_are_those_of_torchmetrics(judge, side):
     assert max(0, np.mean(found)) == pytest.approx(mean, abs=1e-3)
 
 
+def test_scores_below_zero_stay_below_zero(folder, judge):
+    images = pictures(len(PROMPTS))
+    found = judge.scores(images, PROMPTS)
+    assert min(found) > 0
+    turned = Judge(folder, "cpu")
+    turned.model.text_projection.weight.data.neg_()
+    assert turned.scores(images, PROMPTS) == pytest.approx([-score for score in found], abs=1e-3)
+
+
 def test_a_long_prompt_is_cut_with_its_end_token_kept(judge):
     words = ["a red circle and", "two blue squares on", "three large green pluses"] * 8
     long = " ".join(words)

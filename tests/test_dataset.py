@@ -127,7 +127,7 @@ def test_a_subset_is_fixed_and_changes_little_when_pictures_are_added(source, tm
     first = chosen(names[:20], 8, "first")
     assert len(first) == 8 and first == sorted(first)
     assert first == chosen(names[19::-1], 8, "turned")
-    assert set(first) != set(names[:8])
+    assert set(first) not in (set(names[:8]), set(sorted(names[:20])[:8]))
     assert set(chosen(names[:20], 12, "more")) > set(first)
     assert len(set(chosen(names, 8, "added")) & set(first)) >= 3
     assert len(chosen(names, 99, "all")) == 30

@@ -176,6 +176,10 @@ def test_a_lost_or_damaged_picture_is_made_again_with_its_batch(start, tmp_path)
     cut.write_bytes(cut.read_bytes()[:-3])
     assert run(start, tmp_path / "out") == ["refine-3", "refine-2"]
     assert bytes_of(tmp_path / "out") == before
+    for number in (1, 3):  # round 2 is kept between them, and round 3 begins from it
+        (tmp_path / f"out/{number}/0-p0000.png").unlink()
+    assert run(start, tmp_path / "out") == ["refine-1", "refine-3"]
+    assert bytes_of(tmp_path / "out") == before
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,9 @@ def load(path: Path) -> np.ndarray:
 def write_metadata(folder: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Write metadata.jsonl, adding each picture's checksum: the folder is whole once it exists."""
     lines = [
-        json.dumps({**row, "sha256": sha256(folder / row["file_name"])}, ensure_ascii=False)
+        json.dumps(
+            {**row, "sha256": sha256(folder / row["file_name"])}, ensure_ascii=False, sort_keys=True
+        )
         for row in rows
     ]
     write_text(folder / METADATA, "".join(line + "\n" for line in lines))
