@@ -13,6 +13,7 @@ configfile: "config.yaml"
 
 
 include: "rules/common.smk"
+include: "rules/fetch.smk"
 include: "rules/prompts.smk"
 include: "rules/data.smk"
 include: "rules/models.smk"

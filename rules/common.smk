@@ -11,7 +11,7 @@ ROOT = Path(workflow.basedir)
 SCRIPTS = ROOT / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from vlg import config as settings_of, environment, prompts as prompt_files
+from vlg import config as settings_of, environment, hub, prompts as prompt_files
 from vlg.codehash import code_hash
 from vlg.errors import UserError
 
@@ -31,6 +31,7 @@ THREADS = CONFIG["resources"]["threads"]
 MEMORY = CONFIG["resources"]["mem_mb"]
 DEVICE = CONFIG["device"]
 EMBEDDED = ("shapes", "shapes-early")  # model sources that are not folders
+GATHERING = ("split", "picture", "captions", "smallest")  # keys of dataset that gather pictures
 
 
 wildcard_constraints:
@@ -62,7 +63,7 @@ def code(name):
 def pool_size():
     """Number of prompts of the study: those reported and those only searched for hard ones."""
     chosen, source = CONFIG["prompts"], CONFIG["prompts"]["source"]
-    if source == "shapes":
+    if source == "shapes" or hub.parse(source):
         return chosen["pool"] or chosen["study"]
     wanted = {k: chosen[k] for k in ("study", "pool", "category", "challenge", "order")}
     return len(prompt_files.select(prompt_files.read(source), **wanted))
@@ -126,21 +127,82 @@ def score_files():
     return [*plain, *(f"{OUT}/scores/refined/{m}/{arm}.csv" for m in refined for arm in ARMS)]
 
 
+def download(what):
+    """The file by which Snakemake knows a download."""
+    return f"{OUT}/downloads/{what}/manifest.json"
+
+
+def hub_sources():
+    """{what: source} of all that the study takes from the Hub."""
+    sources = {kind: CONFIG["models"][kind] for kind in ("base", "guide", "judge")}
+    sources |= {what: CONFIG[what]["source"] for what in ("dataset", "prompts")}
+    return {what: source for what, source in sources.items() if hub.parse(source)}
+
+
+def as_source(path, file=""):
+    """The option --source for a path; of a download it is the folder, or a file in it."""
+    if not path:
+        return []
+    folder = os.path.dirname(path)
+    return ["--source", folder + file if path == download(os.path.basename(folder)) else path]
+
+
+def fetch_settings(wildcards):
+    """What to download and, of a data set, how much of it."""
+    what = wildcards.what
+    values = {"what": what, "source": hub_sources()[what]}
+    if what == "dataset":
+        values |= dataset_settings()
+    if what == "prompts":
+        values["sha256"] = CONFIG["prompts"]["sha256"]
+    return settings(values)
+
+
 def prompt_source():
-    """The prompt file, if it is not the shapes world that makes the prompts."""
+    """The prompt file, or its download, if it is not the shapes world that makes the prompts."""
+    if "prompts" in hub_sources():
+        return download("prompts")
     source = CONFIG["prompts"]["source"]
     return [] if source == "shapes" else source
 
 
+def prompt_settings():
+    """Which prompts. The checksum of a download is checked when it is fetched."""
+    values = dict(CONFIG["prompts"])
+    if values["sha256"] is None or "prompts" in hub_sources():
+        del values["sha256"]
+    return settings(values)
+
+
 def dataset_source():
-    """The folder of captioned pictures, if they are not drawn."""
+    """The captioned pictures, or their download, if they are not drawn."""
+    if "dataset" in hub_sources():
+        return download("dataset")
     source = CONFIG["dataset"]["source"]
     return [] if source == "shapes" else source
+
+
+def dataset_settings():
+    """Which pictures are drawn, or gathered from what has captions."""
+    chosen = CONFIG["dataset"]
+    drawn = chosen["source"] == "shapes"
+    names = ["source", "size", *(["seed"] if drawn else GATHERING)]
+    return {name: chosen[name] for name in names}
+
+
+def encode_settings():
+    """How pictures are encoded, where it is not as the base model was trained."""
+    resolution = CONFIG["dataset"]["resolution"]
+    return settings({"resolution": resolution} if resolution else {})
 
 
 def model_source(wildcards):
     """The file by which Snakemake knows a model."""
     source, kind = CONFIG["models"][wildcards.kind], wildcards.kind
+    if kind in hub_sources():
+        return download(kind)
+    if source.endswith(".safetensors"):
+        return source
     if source not in EMBEDDED:
         marks = {"base": "model_index.json", "guide": "open_clip_config.json"}
         return f"{source}/{marks.get(kind, 'config.json')}"

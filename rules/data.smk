@@ -1,4 +1,4 @@
-# In: a folder of captioned pictures, or nothing in the shapes world. Out: dataset/, latents/.
+# In: captioned pictures or their download, or nothing in the shapes world. Out: dataset/, latents/.
 
 
 rule dataset:
@@ -12,9 +12,9 @@ rule dataset:
     conda:
         "../envs/models.yaml"
     params:
-        settings=settings(CONFIG["dataset"]),
+        settings=settings(dataset_settings()),
         code=code("dataset"),
-        source=lambda wildcards, input: ["--source", input.source] if input.source else [],
+        source=lambda wildcards, input: as_source(input.source),
         out=subpath(output[0], parent=True),
     shell:
         python("dataset") + " --settings {params.settings:q} {params.source:q}"
@@ -38,7 +38,7 @@ rule encode:
         mem_mb=MEMORY,
         device=DEVICE,
     params:
-        settings=settings({}),
+        settings=encode_settings(),
         code=code("encode"),
         data=subpath(input.data, parent=True),
         base=subpath(input.base, parent=True),

@@ -1,4 +1,4 @@
-# In: model folders, or the shapes models (shipped, or trained by shapes.smk). Out: models/.
+# In: model folders, one file, downloads, or the shapes models (shipped, or trained by shapes.smk). Out: models/.
 
 
 rule model:
@@ -14,7 +14,9 @@ rule model:
     params:
         settings=model_settings,
         code=code("model"),
-        source=subpath(input[0], parent=True),
+        source=lambda wildcards, input: (
+            input[0] if input[0].endswith(".safetensors") else os.path.dirname(input[0])
+        ),
         shipped=lambda wildcards: ["--shipped"] if is_shipped(wildcards) else [],
         out=subpath(output[0], parent=True),
     shell:

@@ -1,4 +1,4 @@
-# In: a prompt file, or nothing in the shapes world. Out: prompts.tsv.
+# In: a prompt file or its download, or nothing in the shapes world. Out: prompts.tsv.
 
 
 rule prompts:
@@ -12,9 +12,9 @@ rule prompts:
     conda:
         "../envs/tables.yaml"
     params:
-        settings=settings(CONFIG["prompts"]),
+        settings=prompt_settings(),
         code=code("prompts"),
-        source=lambda wildcards, input: ["--source", input.source] if input.source else [],
+        source=lambda wildcards, input: as_source(input.source, "/prompts.tsv"),
     shell:
         python("prompts") + " --settings {params.settings:q} {params.source:q}"
         " --out {output:q} --log {log:q}"

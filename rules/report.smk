@@ -69,6 +69,7 @@ rule provenance:
     """Record versions, commit, config, checksums, hardware and cost."""
     input:
         models=expand(f"{OUT}/models/{{model}}/manifest.json", model=[*MODELS, "guide", "judge"]),
+        downloads=[download(what) for what in hub_sources()],
         training=expand(f"{OUT}/training/{{model}}/summary.json", model=MODELS[1:]),
         scores=score_files(),
         tables=rules.tables.output,
@@ -83,5 +84,6 @@ rule provenance:
         code=code("provenance"),
     shell:
         python("provenance") + " --settings {params.settings:q} --models {input.models:q}"
+        " --downloads {input.downloads:q}"
         " --training {input.training:q} --scores {input.scores:q} --tables {input.tables:q}"
         " --out {output:q} --log {log:q}"

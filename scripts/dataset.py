@@ -1,7 +1,8 @@
 """Make the image folder that fine-tuning learns from: pictures and metadata.jsonl.
 
 Draws it in the shapes world (full and true captions, pairs the base never saw among them), or
-takes a fixed subset of a folder of captioned pictures, which stay where they are and are linked.
+takes a fixed subset of captioned pictures: those of a folder stay where they are and are linked,
+those inside parquet files are written out. Broken and tiny ones are skipped and reported.
 """
 
 from pathlib import Path
@@ -13,16 +14,17 @@ from vlg.files import atomic_folder, write_manifest
 def main(args):
     from vlg import dataset
 
+    settings = {name: value for name, value in args.settings.items() if name != "source"}
     with atomic_folder(args.out) as out:
         if args.source:
-            dataset.gather(args.source, out, args.settings["size"])
+            dataset.gather(args.source, out, **settings)
         else:
-            dataset.draw(out, args.settings["size"], args.settings["seed"])
+            dataset.draw(out, **settings)
         write_manifest(out, settings=args.settings)
 
 
 if __name__ == "__main__":
     arguments = cli.parser(__doc__)
-    arguments.add_argument("--source", type=Path, help="image folder; without it shapes are drawn")
+    arguments.add_argument("--source", type=Path, help="image folder or parquet; none: shapes")
     arguments.add_argument("--out", type=Path, required=True, help="folder to write")
     cli.run(main, arguments)

@@ -1,8 +1,8 @@
 """Put a model where the study looks for it: base (diffusers), guide (open_clip), judge (HF CLIP).
 
-Reads a model folder, or a part of the shipped shapes models, whose checksums are compared with
-their manifest. Only safetensors, tokenizer and configuration files are taken; shipped half
-precision becomes float32.
+Reads a model folder, a Stable Diffusion 1.x checkpoint in one safetensors file, or a part of the
+shipped shapes models, whose checksums are compared with their manifest. Only safetensors, tokenizer
+and configuration files are taken; shipped half precision becomes float32.
 """
 
 from pathlib import Path
@@ -17,6 +17,8 @@ def main(args):
     with atomic_folder(args.out) as out:
         if args.shipped:
             modelfolder.unpack(args.source, args.settings["source"], out)
+        elif args.source.is_file():
+            modelfolder.unfold(args.source, out)
         else:
             modelfolder.take(args.source, args.settings["kind"], out)
         write_manifest(out, source=args.settings["source"])
@@ -24,7 +26,7 @@ def main(args):
 
 if __name__ == "__main__":
     arguments = cli.parser(__doc__)
-    arguments.add_argument("--source", type=Path, required=True, help="model folder")
+    arguments.add_argument("--source", type=Path, required=True, help="model folder or file")
     arguments.add_argument(
         "--shipped", action="store_true", help="--source is resources/shapes, check its manifest"
     )

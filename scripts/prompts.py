@@ -12,6 +12,7 @@ from vlg import cli, prompts
 def main(args):
     settings = args.settings
     if args.source:
+        prompts.check_sha256(args.source, settings.get("sha256"))
         rows = prompts.read(args.source)
     else:
         from vlg.shapes import captions

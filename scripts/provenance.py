@@ -1,6 +1,7 @@
 """Record how a study was made: versions, commit, config, checksums, hardware, seeds and cost.
 
-Reads the manifests of the study's folders and its training summaries; writes provenance.json.
+Reads the manifests of the study's models and downloads and its training summaries; writes
+provenance.json.
 """
 
 import os
@@ -101,6 +102,7 @@ def main(args):
                 }
                 for name, manifest in manifests.items()
             },
+            "downloads": {path.parent.name: read_json(path) for path in args.downloads},
             "training": {path.parent.name: read_json(path) for path in args.training},
             "scores": {path.as_posix(): sha256(path) for path in args.scores},
             "tables": {path.name: sha256(path) for path in args.tables},
@@ -112,6 +114,7 @@ if __name__ == "__main__":
     arguments = cli.parser(__doc__)
     add = arguments.add_argument
     add("--models", type=Path, nargs="+", required=True, help="manifest.json of each model")
+    add("--downloads", type=Path, nargs="*", default=[], help="manifest.json of each download")
     add("--training", type=Path, nargs="*", default=[], help="summary.json of each checkpoint")
     add("--scores", type=Path, nargs="+", required=True, help="score files")
     add("--tables", type=Path, nargs="+", required=True, help="tables")

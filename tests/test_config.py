@@ -50,6 +50,8 @@ def root(tmp_path_factory):
         "both/open_clip_config.json": "{}",
         "nothing/README": "",
         "pictures/train/0.PNG": "",
+        "one.safetensors": "",
+        "table.parquet": "",
         "good.tsv": "Prompt\tCategory\na cat\tAnimals\na dog\tAnimals\na car\tVehicles\n",
         "headless.tsv": "a cat\tAnimals\na dog\tAnimals\n",
         "gap.tsv": "Prompt\tCategory\na cat\tAnimals\n\tAnimals\n",
@@ -73,6 +75,7 @@ def merged(overlay: str) -> dict:
     return merge(yaml.safe_load(BASE), yaml.safe_load(overlay) or {})
 
 
+GOOD_SHA256 = "7d58e1b9d32bfa47b59e10158421b30208d1de5a69d6e60c382d7028e14ef7da"
 NAME = "lower-case letters, digits and `_`, beginning with a letter"
 STUDY = "letters, digits and single `_`, `.`, `-`, beginning with a letter or digit"
 OTHER_JUDGE = "a CLIP cannot judge what it guided, give another one"
@@ -127,6 +130,30 @@ INVALID = {
     ),
     "prompts: {category: Animals}": (
         "prompts.category: expected a list or null, got 'Animals'; see docs/configuration.md"
+    ),
+    'models: {base: "hub:stable-diffusion"}': (
+        "models.base: no repository of the Hub: 'hub:stable-diffusion'; "
+        "write hub:owner/name[@revision]"
+    ),
+    'dataset: {source: "https://huggingface.co/datasets/a/b"}': (
+        "dataset.source: no repository of the Hub: 'https://huggingface.co/datasets/a/b'; "
+        "write hub:owner/name[@revision]"
+    ),
+    'prompts: {source: "hub:a/b"}': (
+        "prompts.pool: prompts of the Hub are not counted before they are there; "
+        "write how many to take, 1632 for all of PartiPrompts"
+    ),
+    'models: {guide: "hub:a/clip", judge: "hub:A/CLIP@main"}': (
+        f"models.judge: is the same model as models.guide: 'hub:A/CLIP@main'; {OTHER_JUDGE}"
+    ),
+    "models: {base: gone.safetensors}": ("models.base: no file 'gone.safetensors'; check the path"),
+    "prompts: {source: plain.txt, sha256: abc}": (
+        "prompts.sha256: not allowed, got 'abc'; use 64 digits 0-9, a-f"
+    ),
+    "prompts: {source: good.tsv, study: 2, sha256: " + "a" * 64 + "}": (
+        "prompts.sha256: ROOT/good.tsv has another checksum, "
+        f"{GOOD_SHA256}; "
+        "give the file that was meant, or this checksum"
     ),
     "models: {base: {folder: x}}": (
         "models.base: expected text, got {'folder': 'x'}; the default is …"
@@ -286,7 +313,7 @@ INVALID = {
         "dataset.source: no folder 'coco'; give a folder of captioned pictures or shapes"
     ),
     "dataset: {source: nothing}": (
-        "dataset.source: nothing holds no picture (.jpeg, .jpg, .png, .webp); "
+        "dataset.source: nothing holds no picture (.jpeg, .jpg, .parquet, .png, .webp); "
         "give a folder of captioned pictures or shapes"
     ),
     "prompts: {source: missing.tsv}": (
@@ -346,6 +373,13 @@ def test_a_config_that_is_no_mapping(value):
         "models: {base: shapes-early, guide: both}",
         "dataset: {source: pictures, size: null}",
         "prompts: {source: good.tsv, study: 2, pool: 3}",
+        f"prompts: {{source: good.tsv, study: 2, sha256: {GOOD_SHA256}}}",
+        "models: {base: one.safetensors}",
+        "models: {base: 'hub:a/sd@v1', guide: 'hub:a/guide', judge: 'hub:a/judge'}",
+        "models: {guide: 'hub:a/clip', judge: judge}",
+        "dataset: {source: 'hub:a/coco', size: null, captions: [caption_0, caption_1]}",
+        "dataset: {source: table.parquet}",
+        "prompts: {source: 'hub:a/parti', pool: 1632}",
         "refine: {models: [], rounds: 0}",
         "refine: {models: [base, embed-1000]}",
     ],

@@ -1,6 +1,7 @@
 """Model folders get into a study with what loads them and nothing else, whole or not at all."""
 
 import json
+import re
 import struct
 
 import pytest
@@ -8,7 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save, save_file
+from transformers import CLIPTokenizer
 
+from tests import tiny
 from vlg import files, modelfolder
 from vlg.errors import UserError
 
@@ -19,6 +22,16 @@ def file(header, body=b""):
     """A safetensors file with any header."""
     header = header if isinstance(header, bytes) else json.dumps(header).encode()
     return struct.pack("<Q", len(header)) + header + body
+
+
+PARTS = ("unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model")
+PARTS = tuple(f"{name}.safetensors" for name in PARTS)
+INDEX = {
+    "_class_name": "StableDiffusionPipeline",
+    "unet": ["diffusers", "UNet2DConditionModel"],
+    "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"],
+    "feature_extractor": ["transformers", "CLIPImageProcessor"],
+}
 
 
 def write(path, data):
@@ -100,8 +113,9 @@ def test_any_bytes_pass_or_are_refused(tmp_path_factory, header, body):
 @pytest.fixture
 def source(tmp_path):
     path = tmp_path / "source"
-    write(path / "model_index.json", b"{}")
-    write(path / "unet/diffusion_pytorch_model.safetensors", WEIGHTS)
+    write(path / "model_index.json", json.dumps(INDEX).encode())
+    for name in PARTS:
+        write(path / name, WEIGHTS)
     write(path / "unet/config.json", b"{}")
     write(path / "tokenizer/merges.txt", b"a b")
     for name in ("unet/diffusion_pytorch_model.bin", "unet/code.py", ".git/config", "README.md"):
@@ -118,10 +132,50 @@ def test_only_what_loads_a_model_is_taken(source, tmp_path):
     modelfolder.take(source, "base", tmp_path / "out")
     assert names(tmp_path / "out") == {
         "model_index.json",
-        "unet/diffusion_pytorch_model.safetensors",
+        *PARTS,
         "unet/config.json",
         "tokenizer/merges.txt",
     }
+
+
+def test_the_safety_checker_is_left_out_and_the_rest_loads_without_it(source, tmp_path):
+    write(source / "safety_checker/model.safetensors", WEIGHTS)
+    modelfolder.take(source, "base", tmp_path / "out")
+    index = json.loads((tmp_path / "out/model_index.json").read_text())
+    assert index["safety_checker"] == index["feature_extractor"] == [None, None]
+    assert index["unet"] == INDEX["unet"] and index["requires_safety_checker"] is False
+    assert not (tmp_path / "out/safety_checker").exists()
+    assert json.loads((source / "model_index.json").read_text()) == INDEX
+
+
+def test_other_pipelines_are_refused(source, tmp_path):
+    index = {**INDEX, "_class_name": "StableDiffusionXLPipeline"}
+    (source / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(UserError, match="is a StableDiffusionXLPipeline; give a StableDiffusionP"):
+        modelfolder.take(source, "base", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        (["model", "model.fp16", "model.non_ema"], {"model": "model"}),
+        (["model.non_ema", "model.fp16", "model.bf16"], {"model.fp16": "model"}),
+        (["model-00001-of-00002", "model-00002-of-00002", "model"], {"model": "model"}),
+        (["open_clip_model", "model"], {"open_clip_model": "open_clip_model"}),
+        (["b", "a"], {"a": "a"}),
+        (["model.non_ema"], {}),
+    ],
+)
+def test_of_several_weights_one_set_is_taken(given, taken):
+    found = modelfolder.wanted("guide", [f"{name}.safetensors" for name in given])
+    assert found == {f"{a}.safetensors": f"{b}.safetensors" for a, b in taken.items()}
+
+
+def test_shards_stay_together():
+    names = [f"model-0000{n}-of-00002.safetensors" for n in (1, 2)]
+    names.append("model.safetensors.index.json")
+    others = ["model.fp16.safetensors", "pytorch_model.bin.index.json"]
+    assert set(modelfolder.wanted("judge", [*names, *others])) == set(names)
 
 
 def test_weights_are_linked_and_links_are_followed(source, tmp_path):
@@ -143,9 +197,12 @@ def test_folders_of_another_kind_are_refused(source, tmp_path):
 
 
 def test_pickled_weights_are_not_enough(source, tmp_path):
-    (source / "unet/diffusion_pytorch_model.safetensors").unlink()
-    with pytest.raises(UserError, match="models.base: .* has no .*safetensors; convert"):
-        modelfolder.take(source, "base", tmp_path / "out")
+    for name in PARTS:
+        kept = (source / name).rename(tmp_path / "kept")
+        part = name.partition("/")[0]
+        with pytest.raises(UserError, match=f"base: .* has no .*safetensors in {part}; convert"):
+            modelfolder.take(source, "base", tmp_path / "out")
+        kept.rename(source / name)
 
 
 def test_cut_weights_are_found_before_anything_is_taken(source, tmp_path):
@@ -195,3 +252,121 @@ def test_a_shipped_file_that_changed_is_refused(shipped, tmp_path):
     (shipped / "base/vae/model.safetensors").write_bytes(data)
     with pytest.raises(UserError, match="base/vae/model.safetensors: checksum differs"):
         modelfolder.unpack(shipped, "judge", tmp_path / "judge")
+
+
+def renamed(name, rules):
+    for old, new in rules:
+        name = re.sub(old, new, name)
+    return name
+
+
+def as_one_file(base, path):
+    """Write a diffusers folder of the tiny models as a checkpoint in the original format.
+
+    Names are those of the CompVis code: blocks are counted through, and the VAE's upward ones from
+    the other end.
+    """
+    unet = json.loads((base / "unet/config.json").read_text())
+    per = unet["layers_per_block"] + 1
+
+    def down(found):
+        block, kind, layer = int(found[1]), found[2], int(found[3])
+        if kind == "downsamplers":
+            return f"input_blocks.{block * per + per}.0.op"
+        return f"input_blocks.{1 + block * per + layer}.{int(kind == 'attentions')}"
+
+    def up(found):
+        block, kind, layer = int(found[1]), found[2], int(found[3])
+        attends = unet["up_block_types"][block].startswith("CrossAttn")
+        if kind == "upsamplers":
+            return f"output_blocks.{block * per + per - 1}.{1 + attends}.conv"
+        return f"output_blocks.{block * per + layer}.{int(kind == 'attentions')}"
+
+    part = r"_blocks\.(\d+)\.(resnets|attentions|{})\.(\d+)(?:\.conv(?=\.))?"
+    unet_rules = [
+        (r"^down" + part.format("downsamplers"), down),
+        (r"^up" + part.format("upsamplers"), up),
+        (r"^mid_block\.attentions\.0", "middle_block.1"),
+        (r"^mid_block\.resnets\.(\d)", lambda found: f"middle_block.{2 * int(found[1])}"),
+        (r"^time_embedding\.linear_(\d)", lambda f: f"time_embed.{2 * int(f[1]) - 2}"),
+        (r"^conv_in\.", "input_blocks.0.0."),
+        (r"^conv_norm_out\.", "out.0."),
+        (r"^conv_out\.", "out.2."),
+        (r"\.conv1\.", ".in_layers.2."),
+        (r"\.time_emb_proj\.", ".emb_layers.1."),
+        (r"\.conv2\.", ".out_layers.3."),
+        (r"\.conv_shortcut\.", ".skip_connection."),
+    ]
+    vae_rules = [
+        (r"down_blocks\.(\d)\.resnets\.", r"down.\1.block."),
+        (r"down_blocks\.(\d)\.downsamplers\.0\.", r"down.\1.downsample."),
+        (r"up_blocks\.(\d)\.resnets\.", lambda found: f"up.{2 - int(found[1])}.block."),
+        (r"up_blocks\.(\d)\.upsamplers\.0\.", lambda found: f"up.{2 - int(found[1])}.upsample."),
+        (r"mid_block\.resnets\.(\d)", lambda found: f"mid.block_{int(found[1]) + 1}"),
+        (r"conv_shortcut", "nin_shortcut"),
+        (r"conv_norm_out", "norm_out"),
+    ]
+    tensors = {}
+    for name, tensor in load_file(base / "unet/diffusion_pytorch_model.safetensors").items():
+        # The blocks of a transformer have norms of the same names, which they keep.
+        norms = [(r"\.norm1\.", ".in_layers.0."), (r"\.norm2\.", ".out_layers.0.")]
+        rules = unet_rules + norms * ("resnets" in name)
+        tensors["model.diffusion_model." + renamed(name, rules)] = tensor
+    for name, tensor in load_file(base / "vae/diffusion_pytorch_model.safetensors").items():
+        tensors["first_stage_model." + renamed(name, vae_rules)] = tensor
+    for name, tensor in load_file(base / "text_encoder/model.safetensors").items():
+        text = name if name.startswith("text_model.") else f"text_model.{name}"
+        tensors["cond_stage_model.transformer." + text] = tensor
+    save_file(tensors, path)
+    return path
+
+
+def test_a_checkpoint_in_one_file_becomes_the_same_model(tmp_path):
+    base = tiny.save_base(tmp_path / "base")
+    file = as_one_file(base, tmp_path / "model.safetensors")
+    modelfolder.unfold(file, tmp_path / "out", shape=base)
+    for name in PARTS:
+        given, made = load_file(base / name), load_file(tmp_path / "out" / name)
+        assert set(given) == set(made)
+        assert all(torch.equal(given[key], made[key]) for key in given), name
+    modelfolder.take(tmp_path / "out", "base", tmp_path / "taken")
+    tokens = CLIPTokenizer.from_pretrained(tmp_path / "taken/tokenizer")
+    assert tokens("a cat", padding="max_length").input_ids[:5] == [49406, 320, 2368, 49407, 49407]
+    with pytest.raises(UserError, match="is no Stable Diffusion 1.x checkpoint .*; give a"):
+        modelfolder.unfold(file, tmp_path / "large")
+    file.write_bytes(file.read_bytes()[:-4])
+    with pytest.raises(UserError, match="not a whole safetensors file"):
+        modelfolder.unfold(file, tmp_path / "cut", shape=base)
+
+
+def test_the_tokenizer_is_open_clips():
+    import open_clip
+
+    texts = [
+        "bond",
+        "U.S. 101",
+        "Salvador Dalí",
+        '"G I G G L E" painted',
+        "中文 é",
+    ]
+    ours = modelfolder.clip_tokenizer()(texts, padding="max_length", truncation=True).input_ids
+    theirs = open_clip.get_tokenizer("ViT-B-32")(texts).tolist()
+    cut = [[i for i in ids if i not in (0, 49407)] for ids in theirs]
+    assert [[i for i in ids if i != 49407] for ids in ours] == cut
+
+
+def test_the_shape_that_is_shipped_is_stable_diffusions():
+    from accelerate import init_empty_weights
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    def parameters(model):
+        return sum(each.numel() for each in model.parameters())
+
+    with init_empty_weights():
+        unet, vae = (
+            kind.from_config(kind.load_config(modelfolder.SD15 / part))
+            for kind, part in ((UNet2DConditionModel, "unet"), (AutoencoderKL, "vae"))
+        )
+        text = CLIPTextModel(CLIPTextConfig.from_pretrained(modelfolder.SD15 / "text_encoder"))
+    assert [parameters(m) for m in (unet, vae, text)] == [859_520_964, 83_653_863, 123_060_480]

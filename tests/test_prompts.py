@@ -35,7 +35,7 @@ def rows_of(tmp_path, content: str | bytes, name: str = "p.tsv"):
 def test_quirks_of_partiprompts(path):
     rows = prompts.read(path)
     texts = [row["Prompt"] for row in rows]
-    assert len(rows) == prompts.count(path) == path.read_bytes().count(b"\n") - 1
+    assert len(rows) == path.read_bytes().count(b"\n") - 1
     assert len(set(texts)) == len(texts)
     assert {"bond", "42", "0", "U.S. 101", "Salvador Dalí"} <= set(texts)
     assert [text for text in texts if text.startswith('"')] == [

@@ -17,6 +17,7 @@ from vlg.files import (
     atomic_folder,
     check_manifest,
     checksums,
+    link,
     read_json,
     sha256,
     write_json,
@@ -112,15 +113,6 @@ def write_model(base: Path, folder: Path, unet: Tensors, lora: Tensors, **facts:
         if lora:
             save_tensors(temporary / "pytorch_lora_weights.safetensors", lora)
         write_manifest(temporary, **facts)
-
-
-def link(source: str, target: str) -> None:
-    """Hard-link a file, or copy it where that is not possible (another file system)."""
-    source = os.path.realpath(source)  # a Hub cache holds symbolic links, which must not be kept
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 # The state of a run is a folder: one safetensors file per group of tensors (weights, ema, and

@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from vlg import prompts
+from vlg import hub, prompts
 from vlg.errors import UserError
 
 SCHEMA = Path(__file__).parents[2] / "schemas" / "config.schema.yaml"
@@ -37,7 +37,7 @@ MODEL_KIND = {
     "judge": "a Hugging Face CLIP folder",
 }
 WEIGHTS = {".safetensors", ".bin", ".pt", ".pth"}
-PICTURES = {".png", ".jpg", ".jpeg", ".webp"}
+PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".parquet"}
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 NULL = ("null", "~", "")  # as the command line writes it, where all is text
 
@@ -352,9 +352,20 @@ def _check_seeds(config: dict[str, Any]) -> None:
 
 def _check_models(config: dict[str, Any], root: Path) -> None:
     names = config["models"]
+    if hub.parse(names["guide"]) and hub.same(names["guide"], names["judge"]):
+        _fail(
+            ("models", "judge"),
+            f"is the same model as models.guide: {_shown(names['judge'])}",
+            "a CLIP cannot judge what it guided, give another one",
+        )
     folders = {
-        part: root / names[part] for part, known in EMBEDDED.items() if names[part] not in known
+        part: root / names[part]
+        for part, known in EMBEDDED.items()
+        if names[part] not in known and not _is_hub(names[part], ("models", part))
     }
+    file = folders.pop("base") if names["base"].endswith(".safetensors") else None
+    if file and not os.path.isfile(file):
+        _fail(("models", "base"), f"no file {_shown(names['base'])}", "check the path")
     guide, judge = folders.get("guide"), folders.get("judge")
     if guide and judge and os.path.realpath(guide) == os.path.realpath(judge):
         _fail(
@@ -383,6 +394,15 @@ def _check_models(config: dict[str, Any], root: Path) -> None:
         )
 
 
+def _is_hub(source: str, key: Key) -> bool:
+    """Whether a source is on the Hub; raises when it says so and is not written as it must be."""
+    if hub.parse(source):
+        return True
+    if source.startswith((hub.PREFIX, "hf:", "https://huggingface.co/")):
+        _fail(key, f"no repository of the Hub: {_shown(source)}", "write hub:owner/name[@revision]")
+    return False
+
+
 def _same_weights(one: Path, other: Path) -> tuple[Path, Path] | None:
     """The first two weight files of two folders that are equal byte for byte.
 
@@ -403,6 +423,8 @@ def _check_dataset(config: dict[str, Any], root: Path) -> None:
     if source == "shapes":
         if config["dataset"]["size"] is None:
             _fail(("dataset", "size"), "the shapes world has no end", _default(("dataset", "size")))
+        return
+    if _is_hub(source, key) or (source.endswith(".parquet") and os.path.isfile(root / source)):
         return
     if not os.path.isdir(root / source):
         near = difflib.get_close_matches(source, ["shapes"])
@@ -426,6 +448,14 @@ def _check_prompts(config: dict[str, Any], root: Path) -> None:
             f"must be at least prompts.study ({wanted['study']}), got {wanted['pool']}",
             "raise it, or null for all",
         )
+    if _is_hub(wanted["source"], ("prompts", "source")):
+        if wanted["pool"] is None:
+            _fail(
+                ("prompts", "pool"),
+                "prompts of the Hub are not counted before they are there",
+                "write how many to take, 1632 for all of PartiPrompts",
+            )
+        return
     if wanted["source"] != "shapes":
         if not os.path.isfile(root / wanted["source"]):
             near = difflib.get_close_matches(wanted["source"], ["shapes"])
@@ -434,6 +464,7 @@ def _check_prompts(config: dict[str, Any], root: Path) -> None:
                 f"no file {_shown(wanted['source'])}",
                 "did you mean shapes?" if near else "give a .tsv, .csv or .txt file or shapes",
             )
+        prompts.check_sha256(root / wanted["source"], wanted["sha256"])
         rows = prompts.read(root / wanted["source"])
         chosen = ("study", "pool", "category", "challenge", "order")
         prompts.select(rows, **{name: wanted[name] for name in chosen})

@@ -84,6 +84,17 @@ def read_json(path: Path | str) -> Any:
         raise UserError(f"{path}: not valid JSON ({error}); delete it and rerun") from None
 
 
+def link(source: Path | str, target: Path | str) -> None:
+    """Hard-link a file, or copy it where that cannot be (another file system).
+
+    Symbolic links, of which the Hub's cache is made, are followed: a study must not depend on them.
+    """
+    try:
+        os.link(os.path.realpath(source), target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
 def checksums(folder: Path | str) -> dict[str, dict[str, Any]]:
     """{path below `folder`: {"sha256": ..., "bytes": ...}} of all its files but the manifest."""
     folder = Path(folder)

@@ -16,7 +16,7 @@ import csv
 import difflib
 import io
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,14 @@ def read(path: Path | str) -> list[Row]:
     `id` is the position in the file (`p0000`), `split` is kept where the file has it, `set` is
     empty until `select`. Raises UserError with the line for whatever is wrong with the file.
     """
+    return checked(path, _records(Path(path)))
+
+
+def checked(path: Path | str, records: Iterable[tuple[int, Row]]) -> list[Row]:
+    """The rows of `read` from (line number, {column: cell}) of the file at `path`."""
     rows = []
     seen: dict[str, int] = {}
-    for line, cells in _records(Path(path)):
+    for line, cells in records:
         row = dict.fromkeys(COLUMNS, "") | cells
         row |= {"Prompt": row["Prompt"].strip(), "id": f"p{len(rows):04d}", "set": ""}
         text = row["Prompt"]
@@ -57,9 +62,13 @@ def read(path: Path | str) -> list[Row]:
     return rows
 
 
-def count(path: Path | str) -> int:
-    """Number of prompts in a source file."""
-    return len(read(path))
+def check_sha256(path: Path | str, expected: str | None) -> None:
+    """UserError when a prompt file is not the one whose checksum the config tells (None: any)."""
+    if expected is not None and (found := files.sha256(path)) != expected:
+        raise UserError(
+            f"config: prompts.sha256: {path} has another checksum, {found}; give the file that "
+            "was meant, or this checksum"
+        )
 
 
 def select(
@@ -140,7 +149,7 @@ def _records(path: Path) -> Iterator[tuple[int, Row]]:
         _, header = next(records, (1, []))
         if not header:
             raise UserError(f"{path}: is empty; name the columns in the first line")
-        columns = _columns(path, header)
+        columns = columns_of(path, header)
     for line, cells in records:
         if len(cells) != len(columns):
             separator = "commas; quote a prompt that has one" if kind == ".csv" else "tabs"
@@ -185,7 +194,7 @@ def _csv_records(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
         ) from None
 
 
-def _columns(path: Path, header: list[str]) -> list[str]:
+def columns_of(path: Path, header: list[str]) -> list[str]:
     """Column names; those of SOURCE_COLUMNS are found in any case."""
     known = {name.lower(): name for name in SOURCE_COLUMNS}
     columns = [known.get(name.strip().lower(), name.strip()) for name in header]

@@ -1,0 +1,24 @@
+# In: the Hugging Face Hub. Out: downloads/<what>/. No other rule needs the network.
+
+
+# Where jobs run on a cluster, its nodes often have no way out: these run beside Snakemake.
+localrules:
+    fetch,
+
+
+rule fetch:
+    """Download a model, the data set or the prompts; what the Hub's cache has is not fetched."""
+    output:
+        f"{OUT}/downloads/{{what}}/manifest.json",
+    log:
+        f"{OUT}/logs/fetch/{{what}}.log",
+    wildcard_constraints:
+        what="base|guide|judge|dataset|prompts",
+    conda:
+        "../envs/models.yaml"
+    params:
+        settings=fetch_settings,
+        code=code("fetch"),
+        out=subpath(output[0], parent=True),
+    shell:
+        python("fetch") + " --settings {params.settings:q} --out {params.out:q} --log {log:q}"

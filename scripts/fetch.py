@@ -1,0 +1,45 @@
+"""Download one thing of a study from the Hugging Face Hub: a model, pictures or prompts.
+
+Needs the network once, when the Hub's cache (HF_HOME) does not have it. Writes a folder of the
+files that the study reads and, beside it, OUT.commit.json: the commit that the revision was
+resolved to, to which later runs keep. Where HF_TOKEN is set, gated repositories are open.
+"""
+
+import os
+from pathlib import Path
+
+from vlg import cli
+from vlg.errors import UserError
+from vlg.files import atomic_folder, write_manifest
+
+# Progress bars would fill the logs of jobs with thousands of lines.
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+
+def main(args):
+    from vlg import downloads, hub
+
+    settings = args.settings
+    source, what = hub.parse(settings["source"]), settings["what"]
+    if source is None:
+        raise UserError(f"{settings['source']}: not hub:owner/name[@revision]; mend it")
+    models = ("base", "guide", "judge")
+    kind = "model" if what in models else "dataset"
+    key = f"models.{what}" if what in models else f"{what}.source"
+    notes = args.out.with_name(f"{args.out.name}.commit.json")
+    repository = hub.Repository(source, kind, key, notes)
+    with atomic_folder(args.out) as out:
+        if what in models:
+            downloads.model(repository, what, out)
+        elif what == "dataset":
+            downloads.pictures(repository, settings, out)
+        else:
+            downloads.prompt_table(repository, settings, out)
+        write_manifest(out, source=str(source), id=source.id, commit=repository.commit)
+
+
+if __name__ == "__main__":
+    arguments = cli.parser(__doc__)
+    arguments.add_argument("--out", type=Path, required=True, help="folder to write")
+    cli.run(main, arguments)
