@@ -191,9 +191,10 @@ def dataset_settings():
 
 
 def encode_settings():
-    """How pictures are encoded, where it is not as the base model was trained."""
-    resolution = CONFIG["dataset"]["resolution"]
-    return settings({"resolution": resolution} if resolution else {})
+    """How pictures are encoded, where it is not in the simplest way."""
+    chosen = {**CONFIG["encode"], "resolution": CONFIG["dataset"]["resolution"]}
+    simplest = {"resolution": None, "flip": False, "dtype": "float32"}
+    return settings({k: chosen[k] for k, v in simplest.items() if chosen[k] != v})
 
 
 def model_source(wildcards):
@@ -237,7 +238,44 @@ def finetune_settings(wildcards):
     step = int(wildcards.step)
     start = max((each for each in STEPS if each < step), default=0)
     values = {**VARIANTS[wildcards.variant], "start": start, "step": step}
+    values.pop("decoder", None)  # an input
     return settings({**values, "seed": CONFIG["seeds"]["train"]})
+
+
+def guided(wildcards):
+    """Whether a variant needs the guide: for its loss, or to log its cosine."""
+    variant = VARIANTS[wildcards.variant]
+    return variant["guide_scale"] > 0 or "watch_guide" in variant
+
+
+def guide(wildcards):
+    """The guide and what it says of the data set, where a variant needs them."""
+    names = ("models/guide", "embeddings") if guided(wildcards) else ()
+    return [f"{OUT}/{name}/manifest.json" for name in names]
+
+
+def training_data(wildcards):
+    """The encoded data set, or the pictures for a variant that needs pixels."""
+    cached = VARIANTS[wildcards.variant].get("cached", True)
+    return f"{OUT}/{'latents' if cached else 'dataset'}/manifest.json"
+
+
+def decoder(wildcards):
+    """The files of a variant's tiny decoder, its config.json first."""
+    folder = VARIANTS[wildcards.variant].get("decoder")
+    weights = sorted(Path(folder).glob("*.safetensors")) if folder else []
+    return [f"{folder}/config.json", *map(str, weights)] if folder else []
+
+
+def finetune_options(wildcards, input):
+    """The folders that not every fine-tuning has, as words of a command line."""
+    cached = VARIANTS[wildcards.variant].get("cached", True)
+    given = {"cache" if cached else "data": input.data, "previous": input.previous}
+    given |= zip(("guide", "embeddings"), input.guide)
+    if input.decoder:
+        given["decoder"] = input.decoder[0]
+    chosen = [(name, os.path.dirname(file)) for name, file in given.items() if file]
+    return [word for name, folder in chosen for word in (f"--{name}", folder)]
 
 
 def generate_settings(wildcards):

@@ -1,4 +1,5 @@
-# In: captioned pictures or their download, or nothing in the shapes world. Out: dataset/, latents/.
+# In: captioned pictures or their download, or nothing in the shapes world; base, guide.
+# Out: dataset/, latents/, embeddings/.
 
 
 rule dataset:
@@ -26,7 +27,6 @@ rule encode:
     input:
         data=rules.dataset.output[0],
         base=f"{OUT}/models/base/manifest.json",
-        guide=f"{OUT}/models/guide/manifest.json",
     output:
         f"{OUT}/latents/manifest.json",
     log:
@@ -37,14 +37,41 @@ rule encode:
     resources:
         mem_mb=MEMORY,
         device=DEVICE,
+        batch=CONFIG["encode"]["batch_size"],
     params:
         settings=encode_settings(),
         code=code("encode"),
         data=subpath(input.data, parent=True),
         base=subpath(input.base, parent=True),
-        guide=subpath(input.guide, parent=True),
         out=subpath(output[0], parent=True),
     shell:
         python("encode") + " --settings {params.settings:q} --data {params.data:q}"
-        " --base {params.base:q} --guide {params.guide:q} --out {params.out:q}"
+        " --base {params.base:q} --out {params.out:q} --batch-size {resources.batch}"
+        " --device {resources.device} --threads {threads} --log {log:q}"
+
+
+rule encode_guide:
+    """Embed pictures and captions by the guide: another guide encodes no picture again."""
+    input:
+        data=rules.dataset.output[0],
+        guide=f"{OUT}/models/guide/manifest.json",
+    output:
+        f"{OUT}/embeddings/manifest.json",
+    log:
+        f"{OUT}/logs/encode_guide.log",
+    conda:
+        "../envs/models.yaml"
+    threads: THREADS
+    resources:
+        mem_mb=MEMORY,
+        device=DEVICE,
+        batch=CONFIG["encode"]["batch_size"],
+    params:
+        code=code("encode_guide"),
+        data=subpath(input.data, parent=True),
+        guide=subpath(input.guide, parent=True),
+        out=subpath(output[0], parent=True),
+    shell:
+        python("encode_guide") + " --data {params.data:q} --guide {params.guide:q}"
+        " --out {params.out:q} --batch-size {resources.batch}"
         " --device {resources.device} --threads {threads} --log {log:q}"

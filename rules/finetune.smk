@@ -1,12 +1,13 @@
-# In: base, guide, latents/. Out: models/<variant>-<step>/, training/<variant>-<step>/.
+# In: base, latents/ or dataset/, for a CLIP term guide and embeddings/. Out: models/<variant>-<step>/, training/<variant>-<step>/.
 
 
 rule finetune:
     """Train one checkpoint, continuing the one before."""
     input:
         base=f"{OUT}/models/base/manifest.json",
-        guide=f"{OUT}/models/guide/manifest.json",
-        latents=rules.encode.output[0],
+        guide=guide,
+        data=training_data,
+        decoder=decoder,
         previous=previous,
     output:
         model=f"{OUT}/models/{{variant}}-{{step}}/manifest.json",
@@ -23,19 +24,17 @@ rule finetune:
     resources:
         mem_mb=MEMORY,
         device=DEVICE,
+        save_every=CONFIG["finetune"]["save_every"],
+        save_minutes=CONFIG["finetune"]["save_minutes"],
     params:
         settings=finetune_settings,
         code=code("finetune"),
         base=subpath(input.base, parent=True),
-        guide=subpath(input.guide, parent=True),
-        cache=subpath(input.latents, parent=True),
-        previous=lambda wildcards, input: (
-            ["--previous", os.path.dirname(input.previous)] if input.previous else []
-        ),
+        options=lambda wildcards, input: finetune_options(wildcards, input),
         model=subpath(output.model, parent=True),
         training=subpath(output.training, parent=True),
     shell:
         python("finetune") + " --settings {params.settings:q} --base {params.base:q}"
-        " --guide {params.guide:q} --cache {params.cache:q} {params.previous:q}"
-        " --out-model {params.model:q} --out-training {params.training:q}"
+        " {params.options:q} --out-model {params.model:q} --out-training {params.training:q}"
+        " --save-every {resources.save_every} --save-minutes {resources.save_minutes}"
         " --device {resources.device} --threads {threads} --log {log:q}"

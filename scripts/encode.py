@@ -1,7 +1,7 @@
-"""Encode a data set once for all fine-tuning.
+"""Encode a data set once for all fine-tuning: what the base model says of pictures and captions.
 
-Reads an image folder with metadata.jsonl, a diffusers model and an open_clip guide; writes a folder
-of VAE posteriors, text-encoder states and guide embeddings (formats: scripts/vlg/cache.py).
+Reads an image folder with metadata.jsonl and a diffusers model; writes a folder of VAE posteriors
+and text-encoder states (formats: scripts/vlg/cache.py).
 """
 
 from __future__ import annotations
@@ -15,18 +15,17 @@ from vlg import cli
 def main(args: Namespace) -> None:
     from vlg.cache import encode
     from vlg.device import set_up
-    from vlg.guides import load_guide
 
     device = set_up(args.device, args.threads)
-    encode(args.data, args.base, load_guide(args.guide, device), args.out, args.settings, device)
+    encode(args.data, args.base, args.out, args.settings, device, args.batch_size)
 
 
 if __name__ == "__main__":
     arguments = cli.parser(__doc__)
     arguments.add_argument("--data", type=Path, required=True, help="image folder")
     arguments.add_argument("--base", type=Path, required=True, help="diffusers folder")
-    arguments.add_argument("--guide", type=Path, required=True, help="open_clip folder")
     arguments.add_argument("--out", type=Path, required=True, help="folder to write")
+    arguments.add_argument("--batch-size", type=int, default=32, help="pictures encoded at once")
     arguments.add_argument("--device", default="auto", help="auto, cpu or cuda")
     arguments.add_argument("--threads", type=int, default=1, help="CPU threads")
     cli.run(main, arguments)

@@ -1,7 +1,8 @@
 """Fine-tune a base model to one checkpoint, normally or with the CLIP term (guide_scale > 0).
 
-Reads a diffusers model, an open_clip guide, the folder that encode.py wrote and, for all but the
-first checkpoint of a variant, the training folder of the one before. Writes a diffusers model and a
+Reads a diffusers model, the folder that encode.py wrote (or, with `cached: false`, the pictures),
+for a CLIP term an open_clip guide and the folder that encode_guide.py wrote, and for all but the
+first checkpoint of a variant the training folder of the one before. Writes a diffusers model and a
 training folder: log.csv, held_out.csv, tensorboard/, summary.json, and in state/ all that the next
 checkpoint continues from. Run it again after it was killed: it goes on from its last saved state.
 """
@@ -22,7 +23,9 @@ def main(args: Namespace) -> None:
     finetune(
         base=args.base,
         guide=args.guide,
+        embeddings=args.embeddings,
         cache=args.cache,
+        data=args.data,
         previous=args.previous,
         out_model=args.out_model,
         out_training=args.out_training,
@@ -40,7 +43,9 @@ if __name__ == "__main__":
     add = arguments.add_argument
     add("--base", type=Path, required=True, help="diffusers folder to start from")
     add("--guide", type=Path, help="open_clip folder; needed unless guide_scale is 0")
-    add("--cache", type=Path, required=True, help="folder that encode.py wrote")
+    add("--embeddings", type=Path, help="folder that encode_guide.py wrote; needed with --guide")
+    add("--cache", type=Path, help="folder that encode.py wrote; needed unless cached is false")
+    add("--data", type=Path, help="image folder; needed if cached is false")
     add("--decoder", type=Path, help="AutoencoderTiny folder for the CLIP gradient only")
     add("--previous", type=Path, help="training folder of the checkpoint before")
     add("--out-model", type=Path, required=True, help="diffusers folder to write")

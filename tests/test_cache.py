@@ -7,7 +7,7 @@ import torch
 
 from tests import tiny
 from vlg import cache as module
-from vlg.cache import Cache, LiveCache, encode, read_captions
+from vlg.cache import Cache, LiveCache, encode, encode_guide, read_captions
 from vlg.errors import UserError
 from vlg.files import check_manifest
 from vlg.guides import load_guide
@@ -21,9 +21,9 @@ def paths():
 def test_what_is_stored_is_what_the_pipeline_computes(paths):
     from diffusers import StableDiffusionPipeline
 
-    cache = Cache(paths["cache"])
+    cache = Cache(paths["cache"], paths["embeddings"])
     pipe = StableDiffusionPipeline.from_pretrained(paths["base"])
-    picture, _ = module.read_picture(paths["data"] / "003.png", 32)
+    picture = module.read_picture(paths["data"] / "003.png", 32)
     with torch.no_grad():
         posterior = pipe.vae.encode(picture[None] * 2 - 1).latent_dist
         scale = pipe.vae.config.scaling_factor
@@ -32,7 +32,7 @@ def test_what_is_stored_is_what_the_pipeline_computes(paths):
     mean, std = cache.latents([3], [False])
     assert torch.allclose(mean, posterior.mean * scale, atol=1e-5)
     assert torch.allclose(std, posterior.std * scale, atol=1e-5)
-    row = cache.index["captions"].index
+    row = cache.listing.captions.index
     rows = [row("a red circle"), 0]
     _, empty = pipe.encode_prompt(["a red circle"], "cpu", 1, True, negative_prompt=[""])
     assert torch.allclose(cache.states(rows)[1], empty[0], atol=1e-5)
@@ -43,7 +43,7 @@ def test_what_is_stored_is_what_the_pipeline_computes(paths):
 
 def test_captions_are_stored_once_and_the_last_pictures_are_held_out(paths):
     cache = Cache(paths["cache"])
-    captions = cache.index["captions"]
+    captions = cache.listing.captions
     assert captions[0] == "" and len(set(captions)) == len(captions) < 24
     texts = [[captions[row] for row in rows] for rows in cache.rows]
     assert texts == [each for _, each in read_captions(paths["data"])]
@@ -53,15 +53,15 @@ def test_captions_are_stored_once_and_the_last_pictures_are_held_out(paths):
 
 def test_shards_and_precision_change_no_answer_but_by_rounding(paths, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "SHARD", 7)
-    guide = load_guide(paths["guide"])
-    settings = {"batch_size": 3, "dtype": "float16", "flip": True}
-    encode(paths["data"], paths["base"], guide, tmp_path / "small", settings, "cpu")
-    small = Cache(tmp_path / "small")
+    settings = {"dtype": "float16", "flip": True}
+    encode(paths["data"], paths["base"], tmp_path / "small", settings, "cpu", 3)
+    encode_guide(paths["data"], load_guide(paths["guide"]), tmp_path / "embedded", "cpu", 3)
+    small = Cache(tmp_path / "small", tmp_path / "embedded")
     assert len(list((tmp_path / "small").glob("latents-*.safetensors"))) == 4
     rows, captions = [0, 6, 7, 23], [0, 3, 5]
     answers = small.latents(rows, [False] * 4), small.states(captions), small.guide_pictures(rows)
     monkeypatch.undo()
-    large = Cache(paths["cache"])
+    large = Cache(paths["cache"], paths["embeddings"])
     expected = large.latents(rows, [False] * 4), large.states(captions), large.guide_pictures(rows)
     for ours, theirs in zip(
         (*answers[0], *answers[1:]), (*expected[0], *expected[1:]), strict=True
@@ -70,29 +70,75 @@ def test_shards_and_precision_change_no_answer_but_by_rounding(paths, tmp_path, 
         assert torch.allclose(ours, theirs, rtol=2e-3, atol=2e-3)  # float16 has 11 bits
     monkeypatch.setattr(module, "SHARD", 7)
     flipped, _ = small.latents([4, 5], [True, False])
-    picture, _ = module.read_picture(paths["data"] / "004.png", 32)
+    picture = module.read_picture(paths["data"] / "004.png", 32)
     mirrored, _ = module.Encoder(paths["base"], "cpu").latents(picture.flip(-1)[None])
     assert torch.allclose(flipped[0], mirrored[0], atol=2e-3)
 
 
-def test_training_from_the_cache_equals_encoding_at_every_step(paths, tmp_path, monkeypatch):
+def test_training_from_the_cache_equals_encoding_at_every_step(paths, tmp_path):
     from safetensors.torch import load_file
 
-    from vlg import training
-
     cached = tiny.finetune(tmp_path / "cached", step=3)
-
-    def live(folder):
-        return LiveCache(folder, paths["data"], paths["base"], "cpu")
-
-    monkeypatch.setattr(training, "Cache", live)
-    encoded = tiny.finetune(tmp_path / "live", step=3)
+    live = {"cached": False, "cache": None, "data": paths["data"]}
+    encoded = tiny.finetune(tmp_path / "live", step=3, **live)
     name = "unet/diffusion_pytorch_model.safetensors"
     base, one, other = (load_file(p / name) for p in (paths["base"], cached, encoded))
     moved = max((one[key] - base[key]).abs().max() for key in one)
     apart = max((one[key] - other[key]).abs().max() for key in one)
     # Batches of other sizes differ by 1e-6 or so, and AdamW takes the sign of tiny gradients.
     assert apart < 0.05 * moved
+
+
+def test_augmentations_are_functions_of_seed_and_step(paths):
+    """Another step, another crop; the same step, the same; and what isn't trained on is whole."""
+    from vlg import training
+    from vlg.batches import held_out_batches
+
+    def live(**options):
+        return LiveCache(paths["data"], paths["base"], "cpu", **options)
+
+    settings = training.Settings.parse({**tiny.SETTINGS, "step": 9, "batch_size": 22})
+    plain, augmented = live(), live(crop=0.5, jitter=0.4)
+    answers = {}
+    again = live(crop=0.5, jitter=0.4)
+    for name, source in (("plain", plain), ("augmented", augmented), ("again", again)):
+        for step in (0, 1):
+            batch = training.draw(source, settings, step, 1000)
+            mean, _ = source.latents(batch.pictures, batch.flipped, batch.augment)
+            answers[name, step] = mean[[batch.pictures.index(i) for i in range(22)]]
+        batch = held_out_batches(source, 2, 1000)[0]
+        mean, _ = source.latents(batch.pictures, batch.flipped, batch.augment)
+        answers[name, "held out"] = mean
+    assert torch.equal(answers["plain", 0], answers["plain", 1])
+    assert torch.equal(answers["augmented", 0], answers["again", 0])
+    assert torch.equal(answers["augmented", 1], answers["again", 1])
+    changed = (answers["augmented", 0] - answers["augmented", 1]).abs().amax(dim=(1, 2, 3))
+    assert torch.all(changed > 0)
+    whole = answers["plain", "held out"], answers["augmented", "held out"]
+    assert torch.allclose(*whole, atol=1e-5)
+
+
+def test_a_crop_keeps_its_share_and_jitter_its_bounds(paths, tmp_path):
+    from PIL import Image
+
+    picture = Image.new("RGB", (80, 40), "red")
+    picture.paste("blue", (0, 0, 20, 20))
+    picture.save(tmp_path / "wide.png")
+    corner = module.read_picture(tmp_path / "wide.png", 10, (0.5, 0.0, 0.0))
+    blue = torch.tensor([0.0, 0, 1])[:, None, None].expand(3, 9, 9)
+    assert torch.equal(corner[:, :-1, :-1], blue)  # the kernel sees a little red at the edges
+    far = module.read_picture(tmp_path / "wide.png", 10, (0.5, 1.0, 1.0))
+    assert torch.equal(far, torch.tensor([1.0, 0, 0])[:, None, None].expand(3, 10, 10))
+    grey = torch.full((3, 4, 4), 0.5)
+    assert torch.allclose(module.jittered(grey, [1.2, 0.5, 2.0]), grey * 1.2)
+    assert torch.allclose(module.jittered(far, [1.0, 1.0, 0.0]), torch.full((3, 10, 10), 0.299))
+
+
+def test_embeddings_of_another_data_set_are_refused(paths, tmp_path):
+    data = tiny.save_pictures(tmp_path / "data", 23)
+    encode_guide(data, load_guide(paths["guide"]), tmp_path / "embeddings", "cpu")
+    with pytest.raises(UserError, match="of other pictures or captions"):
+        Cache(paths["cache"], tmp_path / "embeddings")
 
 
 @pytest.mark.parametrize(
@@ -121,7 +167,7 @@ def test_a_picture_cut_in_half_is_named_and_leaves_nothing(paths, tmp_path):
     whole = (data / "002.png").read_bytes()
     (data / "002.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match=r"002\.png: not a whole picture"):
-        encode(data, paths["base"], load_guide(paths["guide"]), tmp_path / "out", {}, "cpu")
+        encode(data, paths["base"], tmp_path / "out", {}, "cpu")
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
@@ -131,8 +177,8 @@ def test_pictures_of_other_sizes_are_fitted(tmp_path):
     picture = Image.new("RGB", (90, 50), "red")
     picture.paste("blue", (20, 0, 70, 50))  # the middle square
     picture.save(tmp_path / "wide.png")
-    pixels, size = module.read_picture(tmp_path / "wide.png", 10)
-    assert size == (90, 50) and pixels.shape == (3, 10, 10)
+    pixels = module.read_picture(tmp_path / "wide.png", 10)
+    assert pixels.shape == (3, 10, 10)
     blue = torch.tensor([0.0, 0, 1])[:, None, None].expand(3, 10, 8)
     assert torch.equal(pixels[:, :, 1:-1], blue)  # the kernel sees a little red at the edges
 

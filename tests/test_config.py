@@ -277,6 +277,26 @@ INVALID = {
         "prompts.pool: must be at least prompts.study (160), got 100; raise it, or null for all"
     ),
     "dataset: {size: null}": "dataset.size: the shapes world has no end; the default is …",
+    "finetune: {accumulate: 17}": "finetune.accumulate: 17 parts of a batch of 16; use at most 16",
+    "finetune: {variants: {embed: {accumulate: 9, batch_size: 8}}}": (
+        "finetune.variants.embed.accumulate: 9 parts of a batch of 8; use at most 8"
+    ),
+    "finetune: {crop: 0.8}": (
+        "finetune.crop: needs pixels, and variants train from the cache; set cached: false"
+    ),
+    "finetune: {variants: {embed: {jitter: 0.1}}}": (
+        "finetune.variants.embed.jitter: needs pixels, and variants train from the cache; "
+        "set cached: false"
+    ),
+    "finetune: {variants: {embed: {decoder: nothing}}}": (
+        "finetune.variants.embed.decoder: 'nothing' is no AutoencoderTiny; give a folder of one"
+    ),
+    "finetune: {decoder: judge}": (
+        "finetune.decoder: 'judge' is no AutoencoderTiny; give a folder of one"
+    ),
+    "dataset: {resolution: 30}": (
+        "dataset.resolution: 30 is not a multiple of 8; see docs/configuration.md"
+    ),
     # models, pictures and prompts that are not there or not what they should be
     "models: {base: shape}": "models.base: no folder 'shape'; did you mean shapes?",
     "models: {base: elsewhere/sd}": (
@@ -498,6 +518,33 @@ def test_variants_and_models():
         "base",
         *("normal-10", "normal-20", "embed-10", "embed-20", "long-10", "long-20"),
     ]
+
+
+def test_what_changes_nothing_is_no_setting():
+    """So a new key of that kind, or one that a variant cannot use, reruns nothing."""
+    from vlg.training import Settings
+
+    variants = config.variants(config.load(merged(""), ROOT))
+    for name, value in config.NEUTRAL.items():
+        assert not any(name in settings for settings in variants.values()), name
+        if name != "decoder":  # a folder, not a setting
+            assert Settings.__dataclass_fields__[name].default == value, name
+    overlay = """finetune: {save_every: 3, save_minutes: 1, variants: {
+        embed: {lora_rank: 4, watch_guide: true}, normal: {weighting: uniform, watch_guide: true}}}
+        """
+    changed = config.variants(config.load(merged(overlay), ROOT))
+    assert changed["embed"] == variants["embed"] | {"lora_rank": 4}
+    assert changed["normal"] == variants["normal"] | {"watch_guide": True}
+
+
+def test_how_pictures_are_read_belongs_to_variants_that_read_them():
+    overlay = """{encode: {flip: true}, dataset: {resolution: 64},
+                  finetune: {variants: {bent: {cached: false, crop: 0.8}}}}"""
+    variants = config.variants(config.load(merged(overlay), ROOT))
+    assert "flip" not in variants["normal"] and "resolution" not in variants["normal"]
+    assert {"cached": False, "crop": 0.8, "flip": True, "resolution": 64}.items() <= (
+        variants["bent"].items()
+    )
 
 
 def test_guide_settings_do_not_touch_normal_finetuning():

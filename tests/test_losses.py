@@ -21,7 +21,8 @@ def paths():
 
 def make_losses(paths, **settings) -> training.Losses:
     values = training.Settings.parse({**tiny.SETTINGS, "step": 9, **settings})
-    return training.Losses(values, Cache(paths["cache"]), paths["base"], paths["guide"], "cpu")
+    cache = Cache(paths["cache"], paths["embeddings"])
+    return training.Losses(values, cache, paths["base"], paths["guide"], "cpu")
 
 
 def samples(n=3):
@@ -86,7 +87,7 @@ def test_both_terms_of_a_batch_by_hand(paths):
             z0 = (z_t - (1 - abar).sqrt() * predicted) / abar.sqrt()
             picture = terms.vae.decode(z0[None] / 0.5).sample / 2 + 0.5
             seen = terms.guide.encode_image(picture.clamp(0, 1))[0]
-            wanted = terms.guide.encode_text([cache.index["captions"][batch.captions[i]]])[0]
+            wanted = terms.guide.encode_text([cache.listing.captions[batch.captions[i]]])[0]
         assert wanted.norm() == pytest.approx(1, abs=1e-5)
         assert torch.allclose(cosine[count], seen @ wanted, atol=1e-4)
         assert torch.allclose(clip[count], abar * (1 - seen @ wanted), atol=1e-4)

@@ -44,7 +44,10 @@ def weights(out, name="embed-6"):
     }
 
 
-def rows(out, name="log.csv", model="embed-6", without=("pictures_per_second", "seconds")):
+MACHINES = ("pictures_per_second", "memory_gb", "seconds")  # columns that runs may differ in
+
+
+def rows(out, name="log.csv", model="embed-6", without=MACHINES):
     with open(out / "training" / model / name) as file:
         return [{k: v for k, v in r.items() if k not in without} for r in csv.DictReader(file)]
 
@@ -328,7 +331,7 @@ def test_a_batch_in_parts_gives_the_same_gradient():
         settings = training.Settings.parse(
             {**tiny.SETTINGS, "step": 9, "batch_size": 8, "accumulate": accumulate}
         )
-        cache = training.Cache(paths["cache"])
+        cache = training.Cache(paths["cache"], paths["embeddings"])
         terms = training.Losses(settings, cache, paths["base"], paths["guide"], "cpu")
         state = training.State(checkpoints.load_unet(paths["base"]), settings)
         batch = training.draw(cache, settings, 0, 1000)

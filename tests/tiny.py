@@ -157,21 +157,22 @@ def build(folder: Path, prediction: str = "epsilon") -> dict[str, Path]:
 
 
 def world(prediction: str = "epsilon") -> dict[str, Path]:
-    """What `build` writes, and the data set encoded as "cache"; made once in a test run."""
+    """What `build` writes, and the data set as "cache" and "embeddings"; made once a test run."""
     return _world(prediction)
 
 
 @functools.cache
 def _world(prediction: str) -> dict[str, Path]:
-    from vlg.cache import encode
+    from vlg.cache import encode, encode_guide
     from vlg.guides import load_guide
 
     folder = Path(tempfile.mkdtemp(prefix="vlg-tiny-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     paths = build(folder, prediction)
     guide = load_guide(paths["guide"])
-    encode(paths["data"], paths["base"], guide, folder / "cache", {"batch_size": 8}, "cpu")
-    return {**paths, "cache": folder / "cache"}
+    encode(paths["data"], paths["base"], folder / "cache", {}, "cpu", 8)
+    encode_guide(paths["data"], guide, folder / "embeddings", "cpu", 8)
+    return {**paths, "cache": folder / "cache", "embeddings": folder / "embeddings"}
 
 
 SETTINGS = {
@@ -193,6 +194,7 @@ def finetune(out: Path, name: str = "embed", step: int = 2, start: int = 0, **op
     arguments = {
         "base": paths["base"],
         "guide": paths["guide"],
+        "embeddings": paths["embeddings"],
         "cache": paths["cache"],
         "previous": out / "training" / f"{name}-{start}" if start else None,
         "out_model": out / "models" / f"{name}-{step}",

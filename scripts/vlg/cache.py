@@ -4,24 +4,35 @@ A training step of diffusers' example script runs the VAE encoder and the text e
 sample of every step, though their answers never change. Here they run once per picture. At 512 px
 a picture takes 2 * 4 * 64 * 64 * 4 bytes = 131 kB (VAE mean and standard deviation) and a caption
 77 * 768 * 4 bytes = 237 kB, so 1,000 pictures with one caption each take 0.37 GB, half of it with
-`dtype: float16`. The folder holds, in shards of SHARD rows that training maps into memory:
+`dtype: float16`. What the base model says and what the guide says are two folders, so that another
+guide encodes no picture again and retrains nothing that has no guide. In shards of SHARD rows that
+training maps into memory, `encode` writes
 
     latents-000.safetensors    mean, std [n, c, h, w] of the VAE's posterior, times scaling_factor;
                                with `flip` also mean_flipped, std_flipped of the mirrored pictures
     captions-000.safetensors   states [m, tokens, width]: the text encoder's, one row per distinct
                                caption, row 0 the empty one
+
+and `encode_guide`
+
     guide-pictures-000, guide-captions-000.safetensors
                                embedding [n or m, d]: the guide's, of length 1
-    index.json                 pictures: file, size in pixels, rows of its captions; captions: the
-                               texts; held_out: how many of the last pictures are kept from training
+
+both with
+
+    index.json                 files of the pictures; captions: the texts; rows: of each picture,
+                               those of its captions; encode's also resolution and flip
     manifest.json              checksums and the settings
+
+Without the cache, LiveCache gives the same answers from the pictures themselves.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +48,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("vlg")
 
 SHARD = 2048  # rows a file: 0.27 GB of latents or 0.48 GB of captions at 512 px
+# A row of augmentation numbers that leaves a picture as it is: all of it, in its own colours.
+UNCHANGED = (1.0, 0.5, 0.5, 0.5, 0.5, 0.5)
 HELD_OUT = 0.04, 2, 256  # share of the pictures kept for validation, at least, at most
 
 
@@ -71,10 +84,13 @@ def read_captions(data: Path) -> list[tuple[str, list[str]]]:
     return pictures
 
 
-def read_picture(path: Path, resolution: int) -> tuple[torch.Tensor, tuple[int, int]]:
-    """([3, resolution, resolution] float32 in 0..1, the file's (width, height)).
+def read_picture(
+    path: Path, resolution: int, crop: tuple[float, float, float] = (1.0, 0.5, 0.5)
+) -> torch.Tensor:
+    """[3, resolution, resolution] float32 in 0..1.
 
-    The shorter side is resized to `resolution` and the middle cut out.
+    The largest middle square is resized to `resolution`. crop: (share of that square's side to
+    keep, place from left to right, from top to bottom, both in 0..1).
     """
     import numpy as np
     import torch
@@ -85,10 +101,41 @@ def read_picture(path: Path, resolution: int) -> tuple[torch.Tensor, tuple[int, 
             picture = ImageOps.exif_transpose(file).convert("RGB")
     except (OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{path}: not a whole picture ({error}); replace or remove it") from None
-    size = picture.size
-    if size != (resolution, resolution):
+    share, x, y = crop
+    if share < 1:
+        side = share * min(picture.size)
+        left, top = x * (picture.width - side), y * (picture.height - side)
+        box = (left, top, left + side, top + side)
+        picture = picture.resize((resolution, resolution), Image.Resampling.BICUBIC, box)
+    elif picture.size != (resolution, resolution):
         picture = ImageOps.fit(picture, (resolution, resolution), Image.Resampling.BICUBIC)
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255, size
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
+
+
+@dataclasses.dataclass
+class Listing:
+    """Pictures and captions in the order of all rows.
+
+    rows: of each picture, the numbers of its captions; captions[0] is the empty one.
+    """
+
+    files: list[str]
+    captions: list[str]
+    rows: list[list[int]]
+
+    @property
+    def held_out(self) -> int:
+        """How many of the last pictures are kept from training."""
+        return min(max(HELD_OUT[1], int(len(self.files) * HELD_OUT[0])), HELD_OUT[2])
+
+
+def read_listing(data: Path) -> Listing:
+    """The listing of an image folder."""
+    pictures = read_captions(data)
+    captions = list(dict.fromkeys(["", *(text for _, texts in pictures for text in texts)]))
+    row = {text: i for i, text in enumerate(captions)}
+    rows = [[row[text] for text in texts] for _, texts in pictures]
+    return Listing([name for name, _ in pictures], captions, rows)
 
 
 class Encoder:
@@ -133,81 +180,85 @@ class Encoder:
 
 
 def encode(
-    data: Path, base: Path, guide: Guide, out: Path, settings: dict[str, Any], device: str
+    data: Path, base: Path, out: Path, settings: dict[str, Any], device: str, batch_size: int = 32
 ) -> None:
-    """Encode the image folder `data` into the folder `out`, whole or not at all.
+    """Encode the image folder `data` by the base model into the folder `out`, whole or not at all.
 
-    settings: batch_size; optionally `resolution` in pixels (default: what the UNet was trained at),
-    `flip` (also store mirrored pictures) and `dtype` (`float32` or `float16`, of the files).
+    settings: optionally `resolution` in pixels (default: what the UNet was trained at), `flip`
+    (also store mirrored pictures) and `dtype` (`float32` or `float16`, of the files).
     """
     import torch
 
-    options = {"batch_size": 32, "resolution": None, "flip": False, "dtype": "float32"}
+    options = {"resolution": None, "flip": False, "dtype": "float32"}
     if unknown := set(settings) - set(options):
         raise UserError(f"settings: unknown key {sorted(unknown)[0]}; one of {sorted(options)}")
     options |= settings
     dtype = {"float32": torch.float32, "float16": torch.float16}[options["dtype"]]
-    pictures = read_captions(data)
-    captions = list(dict.fromkeys(["", *(text for _, texts in pictures for text in texts)]))
-    row = {text: i for i, text in enumerate(captions)}
+    listing = read_listing(data)
     encoder = Encoder(base, device)
     resolution = options["resolution"] or encoder.resolution
-    sizes: list[tuple[int, int]] = []
 
-    def encode_pictures(names: list[str]) -> tuple[dict[str, torch.Tensor], ...]:
-        read = [read_picture(data / name, resolution) for name in names]
-        sizes.extend(size for _, size in read)
-        pixels = torch.stack([picture for picture, _ in read])
+    def encode_pictures(names: list[str]) -> dict[str, torch.Tensor]:
+        pixels = torch.stack([read_picture(data / name, resolution) for name in names])
         latents = dict(zip(("mean", "std"), encoder.latents(pixels), strict=True))
         if options["flip"]:
             flipped = encoder.latents(pixels.flip(-1))
             latents |= zip(("mean_flipped", "std_flipped"), flipped, strict=True)
-        with torch.no_grad():
-            embedding = guide.encode_image(pixels.to(device)).cpu()
-        return latents, {"embedding": embedding}
-
-    def encode_captions(texts: list[str]) -> tuple[dict[str, torch.Tensor], ...]:
-        return {"states": encoder.states(texts)}, {"embedding": guide.encode_text(texts).cpu()}
+        return latents
 
     with atomic_folder(out) as folder:
-        names = [name for name, _ in pictures]
-        size = options["batch_size"]
-        write_shards(folder, ("latents", "guide-pictures"), names, encode_pictures, size, dtype)
-        write_shards(folder, ("captions", "guide-captions"), captions, encode_captions, size, dtype)
-        index = {
-            "pictures": [
-                {"file": name, "size": size, "captions": [row[text] for text in texts]}
-                for (name, texts), size in zip(pictures, sizes, strict=True)
-            ],
-            "captions": captions,
-            "held_out": min(max(HELD_OUT[1], int(len(pictures) * HELD_OUT[0])), HELD_OUT[2]),
-            "resolution": resolution,
-            "flip": options["flip"],
-        }
-        write_json(folder / "index.json", index)
-        write_manifest(folder, settings=settings, base=identity(base), guide=identity(guide.folder))
-    log.info("encoded %d pictures and %d captions", len(pictures), len(captions))
+        write_shards(folder, "latents", listing.files, encode_pictures, batch_size, dtype)
+        write_shards(
+            folder, "captions", listing.captions,
+            lambda texts: {"states": encoder.states(texts)}, batch_size, dtype,
+        )  # fmt: skip
+        facts = {"resolution": resolution, "flip": options["flip"]}
+        write_json(folder / "index.json", {**dataclasses.asdict(listing), **facts})
+        write_manifest(folder, settings=settings, base=identity(base))
+    log.info("encoded %d pictures and %d captions", len(listing.files), len(listing.captions))
+
+
+def encode_guide(data: Path, guide: Guide, out: Path, device: str, batch_size: int = 32) -> None:
+    """Embed pictures and captions of `data` by the guide into `out`, whole or not at all."""
+    import torch
+
+    listing = read_listing(data)
+
+    def encode_pictures(names: list[str]) -> dict[str, torch.Tensor]:
+        pixels = torch.stack([read_picture(data / name, max(guide.size)) for name in names])
+        with torch.no_grad():
+            return {"embedding": guide.encode_image(pixels.to(device)).cpu()}
+
+    with atomic_folder(out) as folder:
+        write_shards(
+            folder, "guide-pictures", listing.files, encode_pictures, batch_size, torch.float32
+        )
+        write_shards(
+            folder, "guide-captions", listing.captions,
+            lambda texts: {"embedding": guide.encode_text(texts).cpu()}, batch_size, torch.float32,
+        )  # fmt: skip
+        write_json(folder / "index.json", dataclasses.asdict(listing))
+        write_manifest(folder, guide=identity(guide.folder))
+    log.info("embedded %d pictures and %d captions", len(listing.files), len(listing.captions))
 
 
 def write_shards(
     folder: Path,
-    names: tuple[str, ...],
+    name: str,
     items: list[str],
-    function: Callable[[list[str]], tuple[dict[str, torch.Tensor], ...]],
+    function: Callable[[list[str]], dict[str, torch.Tensor]],
     batch: int,
     dtype: torch.dtype,
 ) -> None:
-    """Apply `function` to batches of `items`; write the rows of its n-th answer as `names[n]`."""
+    """Apply `function` to batches of `items`; write the rows of its answers as `name`-*."""
     import torch
 
     for number, shard in enumerate(chunks(items, SHARD)):
         answers = [function(part) for part in chunks(shard, batch)]
-        for n, name in enumerate(names):
-            tensors = {
-                key: torch.cat([answer[n][key] for answer in answers]).to(dtype)
-                for key in answers[0][n]
-            }
-            save_tensors(folder / f"{name}-{number:03d}.safetensors", tensors)
+        tensors = {
+            key: torch.cat([answer[key] for answer in answers]).to(dtype) for key in answers[0]
+        }
+        save_tensors(folder / f"{name}-{number:03d}.safetensors", tensors)
 
 
 def chunks(items: list[Any], size: int) -> Iterator[list[Any]]:
@@ -215,28 +266,62 @@ def chunks(items: list[Any], size: int) -> Iterator[list[Any]]:
     return (items[i : i + size] for i in range(0, len(items), size))
 
 
-class Cache:
-    """What `encode` wrote, for training; the tensors are mapped into memory, not read.
+class Source:
+    """What training draws from: pictures, captions, and what the guide says of both.
 
     pictures: how many are trained on. They come first; the `held_out` ones follow them.
+    embeddings: the folder of `encode_guide`, or None where no guide is used.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.index = read_json(folder / "index.json")
-        self.rows = [picture["captions"] for picture in self.index["pictures"]]
-        self.pictures = len(self.rows) - self.index["held_out"]
+    shape: tuple[int, ...]  # of a latent, [c, h, w]
+    flip: bool
+
+    def __init__(self, listing: Listing, embeddings: Path | None) -> None:
+        self.listing, self.rows = listing, listing.rows
+        self.pictures = len(self.rows) - listing.held_out
         self.held_out = list(range(self.pictures, len(self.rows)))
-        self.flip: bool = self.index["flip"]
+        self.guided = embeddings is not None
+        if embeddings is None:
+            return
+        if read_index(embeddings) != listing:
+            raise UserError(
+                f"{embeddings}: is of other pictures or captions; rerun encode and encode_guide"
+            )
+        self._guide_pictures = load_shards(embeddings, "guide-pictures")
+        self._guide_captions = load_shards(embeddings, "guide-captions")
+
+    def latents(
+        self, pictures: list[int], flipped: list[bool], augment: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(mean, std), each [n, c, h, w] float32, of the pictures with these indices."""
+        raise NotImplementedError
+
+    def states(self, captions: list[int]) -> torch.Tensor:
+        """Text-encoder states [n, tokens, width] float32 of these captions; 0 is the empty one."""
+        raise NotImplementedError
+
+    def guide_captions(self, captions: list[int]) -> torch.Tensor:
+        """The guide's embeddings [n, d] of these captions."""
+        return gather(self._guide_captions, captions, ["embedding"] * len(captions))
+
+    def guide_pictures(self, pictures: list[int]) -> torch.Tensor:
+        """The guide's embeddings [n, d] of these pictures, without any augmentation."""
+        return gather(self._guide_pictures, pictures, ["embedding"] * len(pictures))
+
+
+class Cache(Source):
+    """What `encode` wrote; the tensors are mapped into memory, not read."""
+
+    def __init__(self, folder: Path, embeddings: Path | None = None) -> None:
+        super().__init__(read_index(folder), embeddings)
+        self.flip = read_json(folder / "index.json")["flip"]
         self._latents = load_shards(folder, "latents")
         self._captions = load_shards(folder, "captions")
-        self._guide_pictures = load_shards(folder, "guide-pictures")
-        self._guide_captions = load_shards(folder, "guide-captions")
         self.shape = tuple(self._latents[0]["mean"].shape[1:])
 
     def latents(
-        self, pictures: list[int], flipped: list[bool]
+        self, pictures: list[int], flipped: list[bool], augment: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(mean, std), each [n, c, h, w] float32, of the pictures with these indices."""
         suffix = ["_flipped" if flip else "" for flip in flipped]
         return (
             gather(self._latents, pictures, ["mean" + end for end in suffix]),
@@ -244,45 +329,79 @@ class Cache:
         )
 
     def states(self, captions: list[int]) -> torch.Tensor:
-        """Text-encoder states [n, tokens, width] float32 of these captions; 0 is the empty one."""
         return gather(self._captions, captions, ["states"] * len(captions))
 
-    def guide_captions(self, captions: list[int]) -> torch.Tensor:
-        """The guide's embeddings [n, d] of these captions."""
-        return gather(self._guide_captions, captions, ["embedding"] * len(captions))
 
-    def guide_pictures(self, pictures: list[int]) -> torch.Tensor:
-        """The guide's embeddings [n, d] of these pictures."""
-        return gather(self._guide_pictures, pictures, ["embedding"] * len(pictures))
+class LiveCache(Source):
+    """The same, computed from the pictures and captions at every step, with augmentations.
 
-
-class LiveCache(Cache):
-    """The same answers, computed from the pictures and captions at every step.
-
-    For augmentations that need pixels (override `picture`), and the reference that the cache is
-    tested against. The guide's embeddings still come from the cache.
+    crop: lowest share of the shorter side that a random crop keeps; jitter: by how much brightness,
+    contrast and saturation change at most. The reference that the cache is tested against.
     """
 
-    def __init__(self, folder: Path, data: Path, base: Path, device: str) -> None:
-        super().__init__(folder)
+    def __init__(
+        self,
+        data: Path,
+        base: Path,
+        device: str,
+        embeddings: Path | None = None,
+        *,
+        resolution: int | None = None,
+        flip: bool = False,
+        crop: float = 1.0,
+        jitter: float = 0.0,
+    ) -> None:
+        super().__init__(read_listing(data), embeddings)
         self.data, self.encoder = data, Encoder(base, device)
+        self.resolution = resolution or self.encoder.resolution
+        self.flip, self.crop, self.jitter = flip, crop, jitter
+        self.shape = tuple(self.latents([0], [False])[0].shape[1:])
 
-    def picture(self, index: int, flip: bool) -> torch.Tensor:
-        """[3, h, w] in 0..1."""
-        path = self.data / self.index["pictures"][index]["file"]
-        picture, _ = read_picture(path, self.index["resolution"])
+    def picture(self, index: int, flip: bool, augment: Sequence[float]) -> torch.Tensor:
+        """[3, h, w] in 0..1; augment: a row of `Batch.augment`."""
+        size, x, y, *colour = augment
+        share = self.crop + (1 - self.crop) * size
+        path = self.data / self.listing.files[index]
+        picture = read_picture(path, self.resolution, (share, x, y))
+        if self.jitter:
+            picture = jittered(picture, [1 + self.jitter * (2 * c - 1) for c in colour])
         return picture.flip(-1) if flip else picture
 
     def latents(
-        self, pictures: list[int], flipped: list[bool]
+        self, pictures: list[int], flipped: list[bool], augment: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         import torch
 
-        pixels = [self.picture(i, f) for i, f in zip(pictures, flipped, strict=True)]
-        return self.encoder.latents(torch.stack(pixels))
+        numbers = [UNCHANGED] * len(pictures) if augment is None else augment.tolist()
+        rows = zip(pictures, flipped, numbers, strict=True)
+        return self.encoder.latents(torch.stack([self.picture(*row) for row in rows]))
 
     def states(self, captions: list[int]) -> torch.Tensor:
-        return self.encoder.states([self.index["captions"][i] for i in captions])
+        return self.encoder.states([self.listing.captions[i] for i in captions])
+
+
+def jittered(picture: torch.Tensor, factors: list[float]) -> torch.Tensor:
+    """A picture [3, h, w] in 0..1 with brightness, contrast and saturation times `factors`."""
+    import torch
+
+    brightness, contrast, saturation = factors
+    luma = torch.tensor([0.299, 0.587, 0.114])[:, None, None]  # ITU-R BT.601
+    picture = picture * brightness
+    mean = (picture * luma).sum(dim=0).mean()
+    picture = mean + contrast * (picture - mean)
+    grey = (picture * luma).sum(dim=0)
+    return (grey + saturation * (picture - grey)).clamp(0, 1)
+
+
+def read_index(folder: Path) -> Listing:
+    """The listing in the index.json of `encode` or `encode_guide`."""
+    index = read_json(folder / "index.json")
+    try:
+        return Listing(**{field.name: index[field.name] for field in dataclasses.fields(Listing)})
+    except KeyError as error:
+        raise UserError(
+            f"{folder}/index.json: no {error}; delete the folder and rerun encode"
+        ) from None
 
 
 def load_shards(folder: Path, name: str) -> list[dict[str, torch.Tensor]]:

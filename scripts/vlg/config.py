@@ -39,6 +39,24 @@ MODEL_KIND = {
 WEIGHTS = {".safetensors", ".bin", ".pt", ".pth"}
 PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".parquet"}
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+# Keys of `finetune` that are not settings of a variant.
+NOT_OF_A_VARIANT = ("steps", "variants", "save_every", "save_minutes")
+# What leaves a fine-tuning as it is (`vlg.training.Settings` has the same defaults).
+NEUTRAL = {
+    "weighting": "abar",
+    "decoder": None,
+    "lora_rank": 0,
+    "precision": "fp32",
+    "accumulate": 1,
+    "gradient_checkpointing": False,
+    "evaluate_every": 100,
+    "watch_guide": False,
+    "cached": True,
+    "crop": 1.0,
+    "jitter": 0.0,
+    "resolution": None,
+    "flip": False,
+}
 NULL = ("null", "~", "")  # as the command line writes it, where all is text
 
 Key = tuple[str | int, ...]
@@ -63,7 +81,11 @@ def load(config: Mapping[str, Any], root: Path | str) -> dict[str, Any]:
         result[section][name] = os.path.expanduser(result[section][name])
     for section in ("prompts", "dataset"):
         result[section]["source"] = os.path.expanduser(result[section]["source"])
+    for settings in (result["finetune"], *result["finetune"]["variants"].values()):
+        if settings.get("decoder"):
+            settings["decoder"] = os.path.expanduser(settings["decoder"])
     _check_finetune(result)
+    _check_variants(result, Path(root))
     _check_refine(result)
     _check_seeds(result)
     _check_models(result, Path(root))
@@ -75,16 +97,23 @@ def load(config: Mapping[str, Any], root: Path | str) -> dict[str, Any]:
 def variants(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """{variant: its settings}: the shared fine-tuning keys with the variant's own over them.
 
-    Where guide_scale is 0, `target` and `window` mean nothing and are left out, so that changing
-    them reruns nothing.
+    What means nothing to a variant, or is at the value that changes nothing, is left out, so that
+    neither changing it nor a new key of that kind reruns anything. With pixels (`cached: false`)
+    how they are read belongs to the variant.
     """
-    shared = {k: v for k, v in config["finetune"].items() if k not in ("steps", "variants")}
+    shared = {k: v for k, v in config["finetune"].items() if k not in NOT_OF_A_VARIANT}
     result = {}
     for name, own in config["finetune"]["variants"].items():
         settings = {**shared, **own}
+        if not settings["cached"]:
+            settings["resolution"] = config["dataset"]["resolution"]
+            settings["flip"] = config["encode"]["flip"]
         if settings["guide_scale"] == 0:
-            del settings["target"], settings["window"]
-        result[name] = settings
+            unused = ("target", "window", "weighting", "decoder")
+        else:
+            unused = ("watch_guide",)  # it is logged in any case
+        neutral = [key for key, value in NEUTRAL.items() if settings.get(key) == value]
+        result[name] = {k: v for k, v in settings.items() if k not in (*unused, *neutral)}
     return result
 
 
@@ -327,6 +356,30 @@ def _check_finetune(config: dict[str, Any]) -> None:
     for name in ("base", "guide", "judge"):
         if name in tuning["variants"]:
             _fail(("finetune", "variants", name), "is the name of a given model", "choose another")
+
+
+def _check_variants(config: dict[str, Any], root: Path) -> None:
+    """Values of a variant that must agree, wherever they are written."""
+    for name, settings in variants(config).items():
+        own = config["finetune"]["variants"].get(name, {})
+
+        def fail(key: str, what: str, remedy: str, name: str = name, own: Any = own) -> NoReturn:
+            place = ("finetune", "variants", name) if key in own else ("finetune",)
+            _fail((*place, key), what, remedy)
+
+        parts, size = settings.get("accumulate", 1), settings["batch_size"]
+        if parts > size:
+            fail("accumulate", f"{parts} parts of a batch of {size}", f"use at most {size}")
+        for key in ("crop", "jitter"):
+            if key in settings and settings.get("cached", True):
+                fail(key, "needs pixels, and variants train from the cache", "set cached: false")
+        if decoder := settings.get("decoder"):
+            index = root / decoder / "config.json"
+            text = index.read_text("utf-8", "replace") if index.is_file() else ""
+            if '"AutoencoderTiny"' not in text:
+                fail("decoder", f"{_shown(decoder)} is no AutoencoderTiny", "give a folder of one")
+            if not list((root / decoder).glob("*.safetensors")):
+                fail("decoder", f"{_shown(decoder)} has no *.safetensors", "save its weights so")
 
 
 def _check_refine(config: dict[str, Any]) -> None:

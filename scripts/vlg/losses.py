@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 
     from vlg.guides import Guide
 
+# w(t) of the CLIP term, by name, from abar_t.
+WEIGHTS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "abar": lambda abar: abar,
+    "sqrt_abar": lambda abar: abar.sqrt(),
+    "uniform": lambda abar: abar * 0 + 1,
+}
+
 
 @dataclass
 class Schedule:
@@ -112,8 +119,12 @@ def clip_term(
     predicted: torch.Tensor,
     t: torch.Tensor,
     embeddings: torch.Tensor,
+    weighting: str = "abar",
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """abar_t (1 - cos) and cos of each sample, both [m], the first with its gradient.
+    """w(t) (1 - cos) and cos of each sample, both [m], the first with its gradient.
+
+    w(t) is one of WEIGHTS. The estimate of z_0 is an abar_t-th part picture: abar leaves the
+    noisiest samples next to no weight, uniform leaves it to the window alone.
 
     cos = cos(E_img(A(D(z0_hat))), e): `decode` is D, latents to pictures in 0..1; `guide` is A and
     E_img; `embeddings` [m, d] are the unit vectors e. z0_hat and the cosine are in float32 even
@@ -124,7 +135,7 @@ def clip_term(
     pictures = at_least_float32(decode(z0_hat))
     seen = at_least_float32(guide.encode_image(pictures))
     cosine = (seen * embeddings).sum(dim=1)
-    return schedule.abar[t] * (1 - cosine), cosine.detach()
+    return WEIGHTS[weighting](schedule.abar[t]) * (1 - cosine), cosine.detach()
 
 
 def at_least_float32(x: torch.Tensor) -> torch.Tensor:

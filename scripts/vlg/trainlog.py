@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import math
+import resource
 import shutil
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,18 +18,22 @@ if TYPE_CHECKING:
 
     from vlg.training import Settings
 
+# ru_maxrss is in kB on Linux and in bytes on macOS.
+PEAK_UNIT = 2**30 if sys.platform == "darwin" else 2**20
+
 
 class Log:
     """One row a step in log.csv, one an evaluation in held_out.csv, both also for TensorBoard.
 
     While the run lasts they are in `folder`, for whoever wants to look. `seconds` counts the
-    training steps of the whole chain, without evaluation, saving and start-up.
+    training steps of the whole chain, without evaluation, saving and start-up; `memory_gb` is the
+    most this process has held so far, of the GPU's memory where there is one.
     """
 
     COLUMNS = {
         "log.csv": (
             "step", "loss", "denoising", "clip", "guide_cosine", "grad_norm", "learning_rate",
-            "pictures_per_second", "seconds",
+            "pictures_per_second", "memory_gb", "seconds",
         ),
         "held_out.csv": ("step", "denoising", "guide_cosine", "grad_denoising", "grad_clip"),
     }  # fmt: skip
@@ -75,6 +81,7 @@ class Log:
             return
         table = torch.stack([numbers for _, _, numbers in self.pending]).tolist()  # waits for a GPU
         elapsed = (time.monotonic() - self.clock) / len(table)
+        memory = peak_memory()
         for (step, rate, _), (denoising, clip, cosines, count, norm) in zip(
             self.pending, table, strict=True
         ):
@@ -89,6 +96,7 @@ class Log:
                 "grad_norm": norm,
                 "learning_rate": rate,
                 "pictures_per_second": self.settings.batch_size / elapsed,
+                "memory_gb": memory,
                 "seconds": self.seconds,
             }
             self.write("log.csv", row)
@@ -123,6 +131,24 @@ class Log:
         self.events.close()
         for events in (self.folder / "tensorboard").iterdir():
             events.rename(events.with_name("events.out.tfevents.0"))
+
+
+def peak_memory() -> float:
+    """Most memory this process has held so far in GB (2^30 bytes): the GPU's if it uses one."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / PEAK_UNIT
+
+
+def check_held_out(step: int, denoising: float) -> None:
+    """Raise UserError when the held-out loss of the weights as they would be written explodes."""
+    if not denoising < 100:
+        raise UserError(
+            f"training: held-out denoising is {denoising:.4g} at step {step}; lower learning_rate "
+            "or guide_scale; the last good state is kept"
+        )
 
 
 def check(step: int, denoising: float, clip: float, grad_norm: float) -> None:
