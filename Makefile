@@ -15,15 +15,16 @@ PYTHON ?= python3.12 python3.13 python3.11 python3
 INSTALLED = .venv/requirements.lock
 # Rules call `python`: it must be the one of .venv, activated or not.
 RUN = PATH="$$PWD/.venv/bin:$$PATH" .venv/bin/python -m
+WHICH = $(if $(CONFIG), CONFIG="$(CONFIG)")$(if $(filter command,$(firstword $(origin STUDY))), STUDY="$(STUDY)")
 OVERLAY = $(if $(CONFIG),--configfile "$(CONFIG)")
 
-.PHONY: help study tables figures gallery pretrain test test-slow lint lock clean
+.PHONY: help study tables figures gallery verify pretrain test test-slow lint lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 study: $(INSTALLED) ## set up .venv, run the whole study, print its tables
-	@$(RUN) snakemake --cores $(CORES) $(OVERLAY) $(ARGS)
+	@$(RUN) snakemake --cores $(CORES) $(ARGS) $(OVERLAY)
 	@for table in finetune refinement hard_prompts; do \
 	    printf '\n%s\n\n' "$$table"; cat "results/$(STUDY)/tables/$$table.md" || exit; \
 	done
@@ -34,6 +35,10 @@ tables figures gallery: $(INSTALLED)
 tables: ## only the tables and what they need
 figures: ## only the figures and what they need
 gallery: ## only the gallery and what it needs
+
+verify: $(INSTALLED) ## hash a study again and name what differs (ARGS=--repair to restore or delete it)
+	@.venv/bin/python scripts/verify.py --study "results/$(STUDY)" $(ARGS) \
+	    --run 'make study$(WHICH)' --verify 'make verify$(WHICH)'
 
 pretrain: $(INSTALLED) ## train the shipped tiny models again from scratch
 	@$(RUN) snakemake pretrain --cores $(CORES) $(OVERLAY) $(ARGS)

@@ -36,8 +36,9 @@ rule tables:
             }
         ),
         code=code("tables"),
+        root=lambda wildcards: OUT,
         out=subpath(output[0], parent=True),
     shell:
         python("tables") + " --settings {params.settings:q} --prompts {input.prompts:q}"
         " --hard {input.hard:q} --scores {input.scores:q} --training {input.training:q}"
-        " --out {params.out:q} --log {log:q}"
+        " --root {params.root:q} --out {params.out:q} --log {log:q}"

@@ -8,11 +8,13 @@ from argparse import Namespace
 from pathlib import Path
 
 from vlg import cli, figures
+from vlg.files import write_manifest
 
 
 def main(args: Namespace) -> None:
     for path in figures.draw(args.tables, args.training, args.out, args.settings):
         cli.log.info("%s", path)
+    write_manifest(args.out)
 
 
 if __name__ == "__main__":

@@ -8,10 +8,11 @@ rounds (the last of refinement).
 from argparse import Namespace
 from pathlib import Path
 
-from vlg import cli, gallery, scores
+from vlg import cli, gallery, integrity, scores
 
 
 def main(args: Namespace) -> None:
+    integrity.check_scores(args.scores, args.root)
     prompts = scores.read_prompts(args.prompts)
     table = scores.read(args.scores, prompts)
     hard = scores.read_prompts(args.hard)

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 from vlg import cli
-from vlg.files import read_json, sha256, write_json
+from vlg.files import read_json, sha256, write_checksum, write_json
 
 PACKAGES = [
     "snakemake",
@@ -108,6 +108,7 @@ def main(args):
             "tables": {path.name: sha256(path) for path in args.tables},
         },
     )
+    write_checksum(args.out)
 
 
 if __name__ == "__main__":

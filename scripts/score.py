@@ -9,7 +9,7 @@ import csv
 from pathlib import Path
 
 from vlg import cli, scores
-from vlg.files import atomic
+from vlg.files import atomic, write_checksum
 
 
 def main(args):
@@ -29,6 +29,10 @@ def main(args):
         from vlg.shapes.verify import check
     wanted = [(folder, row) for folder in args.pictures for row in pictures.read_metadata(folder)]
     root = args.root
+    scored_by = {
+        "judge_weights": pictures.model_hash(args.judge),
+        "guide_weights": pictures.model_hash(args.guide),
+    }
     rows = []
     for start in tqdm(range(0, len(wanted), args.batch_size), desc="score", mininterval=5):
         batch = wanted[start : start + args.batch_size]
@@ -44,6 +48,7 @@ def main(args):
             rows.append(
                 {
                     **{name: row.get(name) for name in scores.COLUMNS},
+                    **scored_by,
                     "clipscore": f"{clipscore:.4f}",
                     "guide": f"{guided:.4f}",
                     **{name: round(v, 4) for name, v in truth.items() if v is not None},
@@ -54,6 +59,7 @@ def main(args):
         writer = csv.DictWriter(file, scores.COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+    write_checksum(args.out)
 
 
 if __name__ == "__main__":

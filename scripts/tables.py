@@ -9,10 +9,12 @@ that name); models (in order, base first); rounds (the last of refinement).
 from argparse import Namespace
 from pathlib import Path
 
-from vlg import cli, files, scores, tables
+from vlg import cli, files, integrity, scores, tables
 
 
 def main(args: Namespace) -> None:
+    if args.root:
+        integrity.check_scores(args.scores, args.root)
     prompts = scores.read_prompts(args.prompts)
     summaries = [(path, files.read_json(path)) for path in args.training]
     study = tables.Study(
@@ -25,6 +27,7 @@ def main(args: Namespace) -> None:
     for table in tables.build(study):
         tables.write(table, args.out)
         cli.log.info("%s: %d rows", args.out / f"{table.name}.csv", len(table.frame))
+    files.write_manifest(args.out)
 
 
 if __name__ == "__main__":
@@ -41,6 +44,9 @@ if __name__ == "__main__":
         default=[],
         metavar="JSON",
         help="training/<model>/summary.json of each fine-tuned model",
+    )
+    arguments.add_argument(
+        "--root", type=Path, help="results/<study>: refuse scores that are not of its pictures"
     )
     arguments.add_argument("--out", type=Path, required=True, help="folder for the tables")
     cli.run(main, arguments)

@@ -26,6 +26,8 @@ AWKWARD = (
 )
 SCORES = ("model", "set", "arm", "round", "id", "seed", "clipscore", "guide", "fidelity", "strict")
 SCORES += (*FACTS, "unet_calls", "seconds", "picture", "sha256")
+SCORES += ("weights", "judge_weights", "guide_weights")
+WEIGHTS = {"weights": "0" * 16, "judge_weights": "1" * 16, "guide_weights": "2" * 16}
 PROMPTS = ("Prompt", "Category", "Challenge", "Note", "id", "split", "set")
 CALLS = 20  # UNet calls of a plain picture: 10 guided steps
 
@@ -120,7 +122,7 @@ class _Scores:
                     (self.root / path).parent.mkdir(parents=True, exist_ok=True)
                     (self.root / path).write_bytes(drawing)
                 digest = hashlib.sha256(drawing or path.encode()).hexdigest()
-                row |= {"set": set_name, "picture": path, "sha256": digest}
+                row |= {"set": set_name, "picture": path, "sha256": digest, **WEIGHTS}
                 self.files.setdefault(target, []).append(row)
 
     def _row(self, prompt, seed, model, arm, number) -> dict:

@@ -15,6 +15,8 @@ from typing import Any
 from vlg.errors import UserError
 
 MANIFEST = "manifest.json"
+CARD = "README.md"  # of a model: written after its scores, so no part of what its manifest lists
+CHECKSUM = ".sha256"  # beside a file that stands alone, as `sha256sum --check` reads it
 
 
 def sha256(path: Path | str) -> str:
@@ -96,22 +98,38 @@ def link(source: Path | str, target: Path | str) -> None:
 
 
 def checksums(folder: Path | str) -> dict[str, dict[str, Any]]:
-    """{path below `folder`: {"sha256": ..., "bytes": ...}} of all its files but the manifest."""
+    """{path below `folder`: {"sha256": ..., "bytes": ...}} of all its files.
+
+    Left out are the manifest, the card of a model, and files of checksums.
+    """
     folder = Path(folder)
     return {
         path.relative_to(folder).as_posix(): {"sha256": sha256(path), "bytes": path.stat().st_size}
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != MANIFEST
+        if path.is_file() and path.name not in (MANIFEST, CARD) and path.suffix != CHECKSUM
     }
 
 
+def write_checksum(path: Path | str) -> None:
+    """Write the checksum of a file beside it: `a.csv.sha256` of `a.csv`."""
+    path = Path(path)
+    write_text(path.with_name(path.name + CHECKSUM), f"{sha256(path)}  {path.name}\n")
+
+
+def own_checksum(manifest: dict[str, Any]) -> str:
+    """The checksum of a manifest's own entries, without the one that holds it."""
+    rest = {name: value for name, value in manifest.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
 def write_manifest(folder: Path | str, **facts: Any) -> None:
-    """Write `folder`/manifest.json: the checksum of each file and the given facts.
+    """Write `folder`/manifest.json: the checksum of each file, the given facts, its own checksum.
 
     The manifest is written last, so a folder that has one is whole, and it is the file by which the
     DAG knows the folder: being small, Snakemake compares it by content and not by time.
     """
-    write_json(Path(folder) / MANIFEST, {**facts, "files": checksums(folder)})
+    manifest = {**facts, "files": checksums(folder)}
+    write_json(Path(folder) / MANIFEST, {**manifest, "sha256": own_checksum(manifest)})
 
 
 def check_manifest(folder: Path | str) -> dict[str, Any]:

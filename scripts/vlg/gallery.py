@@ -69,6 +69,7 @@ def write(
             "small": pictures.largest <= SMALL,
         }
         files.write_text(folder / "index.html", page(data))
+        files.write_manifest(folder)
     return len(shown)
 
 

@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from vlg.errors import UserError
-from vlg.files import atomic, read_json, sha256, write_text
+from vlg.files import atomic, read_json, sha256, write_checksum, write_text
 
 METADATA = "metadata.jsonl"
 TEXT = "vlg"  # the name of the PNG text chunk
@@ -76,15 +76,21 @@ def load(path: Path) -> np.ndarray:
         ) from None
 
 
-def write_metadata(folder: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write metadata.jsonl, adding each picture's checksum: the folder is whole once it exists."""
+def write_metadata(folder: Path, rows: Iterable[dict[str, Any]], **models: str) -> None:
+    """Write metadata.jsonl and its checksum: the folder is whole once the former exists.
+
+    Each row also gets its picture's checksum and `models`, the hashes of those that made it.
+    """
     lines = [
         json.dumps(
-            {**row, "sha256": sha256(folder / row["file_name"])}, ensure_ascii=False, sort_keys=True
+            {**row, **models, "sha256": sha256(folder / row["file_name"])},
+            ensure_ascii=False,
+            sort_keys=True,
         )
         for row in rows
     ]
     write_text(folder / METADATA, "".join(line + "\n" for line in lines))
+    write_checksum(folder / METADATA)
 
 
 def read_metadata(folder: Path) -> list[dict[str, Any]]:

@@ -118,6 +118,7 @@ def write(path: Path | str, rows: Sequence[Mapping[str, Any]]) -> None:
         _check_cells(Path(path), len(lines) + 1, cells)
         lines.append("\t".join(cells))
     files.write_text(path, "\n".join(lines) + "\n")
+    files.write_checksum(path)
 
 
 def read_table(path: Path | str) -> list[Row]:

@@ -129,6 +129,6 @@ def refine(
             rows = fresh
             metadata[number] += rows
     for number, rows in metadata.items():
-        pictures.write_metadata(folder(number), rows)
+        pictures.write_metadata(folder(number), rows, weights=keys[0], chosen_by=keys[1])
         share = sum(row["accepted"] for row in rows) / max(1, len(rows))
         log.info("%s round %d: %d pictures, %.0f %% new", arm, number, len(rows), 100 * share)

@@ -202,7 +202,7 @@ def generate(
             }
             pictures.save(out / each.file_name, image, row)
             rows.append({**row, "seconds": round(seconds, 4)})
-    pictures.write_metadata(out, rows)
+    pictures.write_metadata(out, rows, weights=model_key)
     log.info("%s: %d pictures, %d drawn, %d kept", out, len(rows), drawn, len(rows) - drawn)
 
 

@@ -18,7 +18,10 @@ from vlg.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
-TEXT = ("model", "set", "arm", "id", "picture", "sha256")
+# `weights` is the hash of the model that drew the picture, `judge_weights` and `guide_weights` are
+# those of the models that scored it (`vlg.pictures.model_hash`).
+HASHES = ("sha256", "weights", "judge_weights", "guide_weights")
+TEXT = ("model", "set", "arm", "id", "picture", *HASHES)
 WHOLE = ("round", "seed")
 # The facts of a prompt that a verifier can read from a picture; empty where it says nothing.
 FACTS = ("count", "shape", "colour", "size", "relation", "background")
@@ -184,7 +187,7 @@ def _read_one(path: Path) -> pd.DataFrame:
         if not np.isfinite(table[column]).all():
             line = int(np.flatnonzero(~np.isfinite(table[column]))[0]) + 2
             raise UserError(f"{path}: line {line} has no {column}; delete the file and rerun")
-    for column in ("model", "id", "sha256"):
+    for column in ("model", "id", *HASHES):
         if (table[column] == "").any():
             line = int(np.flatnonzero(table[column] == "")[0]) + 2
             raise UserError(f"{path}: line {line} has no {column}; delete the file and rerun")
