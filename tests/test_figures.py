@@ -10,7 +10,7 @@ import pytest
 import synthetic
 from test_tables import make
 
-from vlg import figures
+from vlg import figures, plots
 from vlg.errors import UserError
 
 SCRIPT = Path(figures.__file__).parents[1] / "figures.py"
@@ -63,7 +63,7 @@ def test_a_study_with_less_to_show_is_drawn(tmp_path):
 
 def test_variants_without_a_colour_of_their_own_differ():
     names = ["normal", "one", "two", "embed", "three"]
-    styles = [figures._series(name, names) for name in names]
+    styles = [plots.series(name, names) for name in names]
     assert len({style["color"] for style in styles}) == len(names)
     assert len({style["marker"] for style in styles}) == len(names)
 
