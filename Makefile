@@ -3,6 +3,7 @@
 # Variables: CORES  how many cores Snakemake may use (all)
 #            CONFIG an overlay of config.yaml, for example config/sd15.yaml
 #            STUDY  the config's `study`, whose tables are printed (the overlay's name, or shapes)
+#            REPORT the file that `make report` writes, .zip or .html (report.zip)
 #            ARGS   further arguments of snakemake or pytest
 #            PYTHON the Python that .venv is made from (the first of a few names that fits)
 
@@ -10,6 +11,7 @@ CORES ?= all
 CONFIG ?=
 STUDY ?= $(if $(CONFIG),$(basename $(notdir $(CONFIG))),shapes)
 ARGS ?=
+REPORT ?= report.zip
 PYTHON ?= python3.12 python3.13 python3.11 python3
 
 INSTALLED = .venv/requirements.lock
@@ -18,7 +20,7 @@ RUN = PATH="$$PWD/.venv/bin:$$PATH" .venv/bin/python -m
 WHICH = $(if $(CONFIG), CONFIG="$(CONFIG)")$(if $(filter command,$(firstword $(origin STUDY))), STUDY="$(STUDY)")
 OVERLAY = $(if $(CONFIG),--configfile "$(CONFIG)")
 
-.PHONY: help study tables figures gallery verify pretrain test test-slow lint lock clean
+.PHONY: help study tables figures gallery report verify pretrain test test-slow lint lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +37,10 @@ tables figures gallery: $(INSTALLED)
 tables: ## only the tables and what they need
 figures: ## only the figures and what they need
 gallery: ## only the gallery and what it needs
+
+report: $(INSTALLED) ## the whole study as one file, report.zip (or REPORT=report.html)
+	@$(RUN) snakemake --cores $(CORES) $(OVERLAY) $(ARGS)
+	@$(RUN) snakemake --report "$(REPORT)" $(OVERLAY) $(ARGS)
 
 verify: $(INSTALLED) ## hash a study again and name what differs (ARGS=--repair to restore or delete it)
 	@.venv/bin/python scripts/verify.py --study "results/$(STUDY)" $(ARGS) \

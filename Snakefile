@@ -12,6 +12,9 @@ min_version("9.19")
 configfile: "config.yaml"
 
 
+report: "report/workflow.rst"
+
+
 include: "rules/common.smk"
 include: "rules/fetch.smk"
 include: "rules/prompts.smk"
@@ -34,4 +37,6 @@ rule all:
         rules.tables.output,
         rules.figures.output,
         rules.gallery.output,
+        rules.sheets.output,
+        rules.pages.output,
         rules.provenance.output,

@@ -326,3 +326,21 @@ def all_pictures():
     refining = CONFIG["refine"]["models"] if ARMS else []
     plain = [images(model, stage) for model in MODELS for stage in stages(model)]
     return sum([*plain, *(refined(model, arm) for model in refining for arm in ARMS)], [])
+
+
+def in_words(name):
+    """A name as people read it: hard_prompts is hard prompts."""
+    return name.replace("_", " ")
+
+
+def caption(kind, name):
+    """The caption in the report of a figure or table; one for all that have none of their own."""
+    own = f"report/{kind}/{name}.rst"
+    return f"../{own}" if (ROOT / own).exists() else f"../report/{kind.removesuffix('s')}.rst"
+
+
+def sheet_labels(model, arm, number):
+    """What the report calls a contact sheet. It sorts labels as text: blanks keep 20 before 100."""
+    variant, _, step = model.partition("-")
+    labels = {"model": variant, "step": (step or "0").rjust(7)}
+    return labels | ({"arm": in_words(arm), "round": str(number).rjust(3)} if arm else {})

@@ -1,4 +1,5 @@
-# In: tables, pictures, training logs. Out: figures/, gallery/, provenance.json.
+# In: tables, pictures, training logs. Out: figures/, gallery/, sheets/, report/, provenance.json.
+# What `snakemake --report` shows is flagged here, each with a caption from report/.
 
 FIGURES = [
     "finetune",
@@ -9,6 +10,14 @@ FIGURES = [
     "training",
 ]
 
+# Name of a sheet: its model, arm and round.
+SHEETS = {model: (model, "", 0) for model in MODELS} | {
+    f"{model}-{arm}-{number}": (model, arm, number)
+    for model in (CONFIG["refine"]["models"] if ARMS else [])
+    for arm in ARMS
+    for number in range(1, ROUNDS + 1)
+}
+
 
 rule figures:
     """Draw the figures from the tables and training logs."""
@@ -16,7 +25,16 @@ rule figures:
         tables=rules.tables.output,
         training=expand(f"{OUT}/training/{{model}}/log.csv", model=MODELS[1:]),
     output:
-        expand(f"{OUT}/figures/{{figure}}.{{form}}", figure=FIGURES, form=["svg", "png"]),
+        [
+            report(
+                f"{OUT}/figures/{figure}.{form}",
+                caption=caption("figures", figure),
+                category="Figures",
+                labels={"figure": in_words(figure), "format": form.upper()},
+            )
+            for figure in FIGURES
+            for form in ("svg", "png")
+        ],
     log:
         f"{OUT}/logs/figures.log",
     conda:
@@ -42,7 +60,14 @@ rule gallery:
             for kind in ("html", "css", "js")
         ],
     output:
-        f"{OUT}/gallery/index.html",
+        page=f"{OUT}/gallery/index.html",
+        parts=report(
+            directory(f"{OUT}/gallery/pages"),
+            patterns=["{prompts}.html"],
+            caption="../report/gallery.rst",
+            category="Gallery",
+            labels={"prompts": "{prompts}"},
+        ),
     log:
         f"{OUT}/logs/gallery.log",
     conda:
@@ -65,6 +90,75 @@ rule gallery:
         " --log {log:q}"
 
 
+rule sheets:
+    """Show what each model and each round makes of the same few prompts, one sheet each."""
+    input:
+        prompts=rules.prompts.output[0],
+        scores=score_files(),
+    output:
+        [
+            report(
+                f"{OUT}/sheets/{name}.jpg",
+                caption="../report/sheet.rst",
+                category="Pictures",
+                subcategory="Refinement" if row[1] else "Models",
+                labels=sheet_labels(*row),
+            )
+            for name, row in SHEETS.items()
+        ],
+    log:
+        f"{OUT}/logs/sheets.log",
+    conda:
+        "../envs/tables.yaml"
+    params:
+        settings=settings({"sheets": SHEETS}),
+        code=code("sheets"),
+        root=lambda wildcards: OUT,
+        out=subpath(output[0], parent=True),
+    shell:
+        python("sheets") + " --settings {params.settings:q} --prompts {input.prompts:q}"
+        " --scores {input.scores:q} --root {params.root:q} --out {params.out:q} --log {log:q}"
+
+
+rule pages:
+    """Make each table a page to sort, search and copy, and say what the claims came to."""
+    input:
+        tables=[
+            report(
+                f"{OUT}/tables/{table}.{form}",
+                caption=caption("tables", table),
+                category="Tables to paste",
+                labels={"table": in_words(table), "format": title},
+            )
+            for table in TABLES
+            for form, title in (("csv", "CSV"), ("md", "Markdown"), ("tex", "LaTeX"))
+        ],
+        template=os.path.relpath(SCRIPTS / "vlg/templates/table.html"),
+    output:
+        [
+            report(
+                f"{OUT}/report/{table}.html",
+                caption=caption("tables", table),
+                category="Tables",
+                labels={"table": in_words(table)},
+            )
+            for table in TABLES
+        ],
+        f"{OUT}/report/findings.html",
+    log:
+        f"{OUT}/logs/pages.log",
+    conda:
+        "../envs/tables.yaml"
+    params:
+        settings=settings({"names": TABLES}),
+        code=code("pages"),
+        tables=lambda wildcards, input: os.path.dirname(input.tables[0]),
+        out=subpath(output[0], parent=True),
+    shell:
+        python("pages") + " --settings {params.settings:q} --tables {params.tables:q}"
+        " --out {params.out:q} --log {log:q}"
+
+
 rule provenance:
     """Record versions, commit, config, checksums, hardware and cost."""
     input:
@@ -74,7 +168,12 @@ rule provenance:
         scores=score_files(),
         tables=rules.tables.output,
     output:
-        f"{OUT}/provenance.json",
+        report(
+            f"{OUT}/provenance.json",
+            caption="../report/provenance.rst",
+            category="Provenance",
+            labels={"file": "provenance.json"},
+        ),
     log:
         f"{OUT}/logs/provenance.log",
     conda:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.pipeline import Checkout
+from tools.browser import Browser, programs
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +26,13 @@ def study(checkout):
     done = checkout.snakemake()
     assert done.code == 0, done.output
     return checkout
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """A headless Chromium, where there is one."""
+    if not all(programs()):
+        pytest.skip("no chromium with chromedriver (Debian: chromium, chromium-driver)")
+    browser = Browser(tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()

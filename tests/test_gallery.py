@@ -1,14 +1,10 @@
 """Does the gallery hold what was scored, and does it work in a browser, from disk?"""
 
-import contextlib
 import json
 import re
-import shutil
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -172,76 +168,13 @@ def test_a_missing_or_other_picture_is_named_and_leaves_no_gallery(fresh, spoil,
 # --- in a browser --------------------------------------------------------------------------------
 
 
-class Browser:
-    """A headless Chromium, spoken to as W3C WebDriver says, through Debian's chromedriver."""
-
-    def __init__(self, chromium, driver, folder):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        self.address = f"http://127.0.0.1:{port}"
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self.process = subprocess.Popen([driver, f"--port={port}"], **quiet)
-        self.session = ""
-        options = {"binary": chromium, "args": ["--headless=new", "--no-sandbox", "--disable-gpu"]}
-        options["args"] += ["--disable-dev-shm-usage", f"--user-data-dir={folder}"]
-        wanted = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
-        for _ in range(100):
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"{self.address}/status", timeout=10)
-                break
-            time.sleep(0.2)
-        found = self.post("/session", {"capabilities": {"alwaysMatch": wanted}})
-        self.session = f"/session/{found['sessionId']}"
-
-    def post(self, path, body):
-        request = urllib.request.Request(
-            self.address + self.session + path,
-            json.dumps(body).encode(),
-            {"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=300) as answer:
-            return json.load(answer)["value"]
-
-    def run(self, program):
-        return self.post("/execute/sync", {"script": program, "args": []})
-
-    def keys(self, *keys):
-        strokes = [{"type": kind, "value": k} for k in keys for kind in ("keyDown", "keyUp")]
-        self.post("/actions", {"actions": [{"type": "key", "id": "keys", "actions": strokes}]})
-
-    def width(self, pixels):
-        size = {"width": pixels, "height": 800, "deviceScaleFactor": 1, "mobile": pixels < 700}
-        command = {"cmd": "Emulation.setDeviceMetricsOverride", "params": size}
-        self.post("/goog/cdp/execute", command)
-
-    def close(self):
-        with contextlib.suppress(OSError):
-            stop = urllib.request.Request(self.address + self.session, method="DELETE")
-            urllib.request.urlopen(stop, timeout=30)
-        self.process.terminate()
-        self.process.wait()
-
-
-@pytest.fixture(scope="module")
-def browser(page, tmp_path_factory):
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    driver = shutil.which("chromedriver")
-    if not chromium or not driver:
-        pytest.skip("no chromium with chromedriver (Debian: chromium, chromium-driver)")
-    browser = Browser(chromium, driver, tmp_path_factory.mktemp("profile"))
-    yield browser
-    browser.close()
-
-
 @pytest.fixture
 def opened(browser, page):
     """The page freshly opened at a laptop's width; no message in the console at the end."""
     browser.width(1280)
-    browser.post("/url", {"url": "about:blank"})
-    browser.post("/url", {"url": (page / "index.html").as_uri()})
+    browser.open(page / "index.html")
     yield browser
-    assert browser.post("/se/log", {"type": "browser"}) == []
+    assert browser.messages() == []
 
 
 TAB, ENTER, ESCAPE, DOWN, RIGHT = "\ue004", "\ue007", "\ue00c", "\ue015", "\ue014"

@@ -27,9 +27,12 @@ HALF = ".tmp-"  # how half-written files and folders are named (vlg.files)
 RESUME = ".resume-"  # the states of a fine-tuning that is not finished (vlg.training)
 # By which output the DAG knows a folder whose manifest is none of its outputs.
 OUTPUTS = {"tables": "finetune.csv", "figures": "finetune.svg", "gallery": "index.html"}
+OUTPUTS |= {"sheets": "base.jpg", "report": "findings.html"}
+STAMP = ".snakemake_timestamp"  # Snakemake's own, in a folder that is an output
 # What a run without targets asks for by name (rule all): deleted files of these come back by
 # themselves, others only when they are asked for.
-WANTED = ("images", "refined", "tables", "figures", "gallery", "provenance.json")
+WANTED = ("images", "refined", "tables", "figures", "gallery", "sheets", "report")
+WANTED += ("provenance.json",)
 
 
 @dataclass(frozen=True)
@@ -184,7 +187,7 @@ def _check_unlisted(report: Report) -> None:
         folders[:] = [n for n in folders if not n.startswith((HALF, RESUME, *UNCHECKED))]
         for name in names:
             path = folder / name
-            if path in report.listed or name.startswith(HALF):
+            if path in report.listed or name == STAMP or name.startswith(HALF):
                 continue
             if name in (METADATA, CARD) or path.suffix in (".csv", ".tsv", ".json"):
                 report.add(path, "has no checksum", path)

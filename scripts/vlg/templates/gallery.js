@@ -19,6 +19,11 @@ function number(value, digits = 2) {
   return value.toFixed(digits).replace("-", "\u2212");
 }
 
+// Where a cell's picture is: a file beside the page, or in a page of the report inside it.
+function source(picture) {
+  return data.pictures?.[picture[FILE]] ?? picture[FILE];
+}
+
 function signed(value, digits = 2) {
   return (value > 0 ? "+" : "") + number(value, digits);
 }
@@ -131,7 +136,7 @@ function figure(prompt, chosen, column, previous) {
     node.append(element("div", {className: "none"}, "not drawn"), caption);
     return node;
   }
-  const image = element("img", {src: picture[FILE], alt: `${info.name}: ${prompt.text}`, loading: "lazy", decoding: "async"});
+  const image = element("img", {src: source(picture), alt: `${info.name}: ${prompt.text}`, loading: "lazy", decoding: "async"});
   const button = element("button", {type: "button", tabIndex: -1, title: `enlarge ${info.name}`}, image);
   button.dataset.prompt = prompt.id;
   button.dataset.column = column;
@@ -195,7 +200,7 @@ function draw() {
   rows.replaceChildren(...drawn.map((prompt) => article(prompt, chosen)));
   const fresh = data.seeds.find((s) => s.seed === chosen.seed)?.fresh;
   const hint = fresh && found.length > drawn.length ? "; fresh seeds were drawn for hard prompts only" : "";
-  document.getElementById("status").textContent = `${drawn.length} of ${data.prompts.length} prompts${hint}`;
+  document.getElementById("status").textContent = `${drawn.length} of ${data.prompts.length} prompts${data.note ? ` (${data.note})` : ""}${hint}`;
 }
 
 function changed() {
@@ -231,7 +236,7 @@ function enlarge(promptId, column) {
   if (!picture) return;
   shown = [promptId, column];
   const image = document.getElementById("zoom-picture");
-  image.src = picture[FILE];
+  image.src = source(picture);
   image.alt = `${data.columns[column].name}: ${prompt.text}`;
   document.getElementById("zoom-title").textContent = data.columns[column].name;
   document.getElementById("zoom-prompt").textContent = prompt.text;
