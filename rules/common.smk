@@ -30,6 +30,7 @@ ARMS = CONFIG["refine"]["arms"] if ROUNDS else {}
 THREADS = CONFIG["resources"]["threads"]
 MEMORY = CONFIG["resources"]["mem_mb"]
 DEVICE = CONFIG["device"]
+SAMPLES = CONFIG["development"]["count"] > 0  # whether checkpoints draw development prompts
 EMBEDDED = ("shapes", "shapes-early")  # model sources that are not folders
 GATHERING = ("split", "picture", "captions", "smallest")  # keys of dataset that gather pictures
 
@@ -239,7 +240,22 @@ def finetune_settings(wildcards):
     start = max((each for each in STEPS if each < step), default=0)
     values = {**VARIANTS[wildcards.variant], "start": start, "step": step}
     values.pop("decoder", None)  # an input
+    if SAMPLES:
+        values["samples"] = {**sampling_settings(), "seeds": CONFIG["development"]["seeds"]}
     return settings({**values, "seed": CONFIG["seeds"]["train"]})
+
+
+def development_data():
+    """The pictures whose held-out captions are the development prompts, if they are."""
+    made = CONFIG["development"]["prompts"] or CONFIG["prompts"]["source"] == "shapes"
+    return [] if made else f"{OUT}/dataset/manifest.json"
+
+
+def development_settings():
+    """Which development prompts."""
+    chosen = CONFIG["development"]
+    values = {name: chosen[name] for name in ("count", "prompts")}
+    return settings({**values, "seed": CONFIG["prompts"]["seed"]})
 
 
 def guided(wildcards):
@@ -275,7 +291,9 @@ def finetune_options(wildcards, input):
     if input.decoder:
         given["decoder"] = input.decoder[0]
     chosen = [(name, os.path.dirname(file)) for name, file in given.items() if file]
-    return [word for name, folder in chosen for word in (f"--{name}", folder)]
+    if input.development:
+        chosen.append(("development", input.development))
+    return [word for name, path in chosen for word in (f"--{name}", path)]
 
 
 def generate_settings(wildcards):

@@ -1,4 +1,27 @@
-# In: base, latents/ or dataset/, for a CLIP term guide and embeddings/. Out: models/<variant>-<step>/, training/<variant>-<step>/.
+# In: base, latents/ or dataset/, for a CLIP term guide and embeddings/; prompts.tsv.
+# Out: development.tsv, models/<variant>-<step>/, training/<variant>-<step>/.
+
+
+rule development:
+    """Write the prompts that each checkpoint draws: none of them is reported."""
+    input:
+        prompts=rules.prompts.output[0],
+        data=development_data(),
+    output:
+        f"{OUT}/development.tsv",
+    log:
+        f"{OUT}/logs/development.log",
+    conda:
+        "../envs/models.yaml"
+    params:
+        settings=development_settings(),
+        code=code("development"),
+        data=lambda wildcards, input: (
+            ["--data", os.path.dirname(input.data)] if input.data else []
+        ),
+    shell:
+        python("development") + " --settings {params.settings:q} --prompts {input.prompts:q}"
+        " {params.data:q} --out {output:q} --log {log:q}"
 
 
 rule finetune:
@@ -9,7 +32,9 @@ rule finetune:
         data=training_data,
         decoder=decoder,
         previous=previous,
+        development=rules.development.output[0] if SAMPLES else [],
     output:
+        [f"{OUT}/training/{{variant}}-{{step}}/samples/metadata.jsonl"] if SAMPLES else [],
         model=f"{OUT}/models/{{variant}}-{{step}}/manifest.json",
         training=f"{OUT}/training/{{variant}}-{{step}}/manifest.json",
         summary=f"{OUT}/training/{{variant}}-{{step}}/summary.json",
@@ -24,6 +49,7 @@ rule finetune:
     resources:
         mem_mb=MEMORY,
         device=DEVICE,
+        batch=CONFIG["generate"]["batch_size"],
         save_every=CONFIG["finetune"]["save_every"],
         save_minutes=CONFIG["finetune"]["save_minutes"],
     params:
@@ -37,4 +63,5 @@ rule finetune:
         python("finetune") + " --settings {params.settings:q} --base {params.base:q}"
         " {params.options:q} --out-model {params.model:q} --out-training {params.training:q}"
         " --save-every {resources.save_every} --save-minutes {resources.save_minutes}"
+        " --batch-size {resources.batch}"
         " --device {resources.device} --threads {threads} --log {log:q}"

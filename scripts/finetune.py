@@ -3,8 +3,9 @@
 Reads a diffusers model, the folder that encode.py wrote (or, with `cached: false`, the pictures),
 for a CLIP term an open_clip guide and the folder that encode_guide.py wrote, and for all but the
 first checkpoint of a variant the training folder of the one before. Writes a diffusers model and a
-training folder: log.csv, held_out.csv, tensorboard/, summary.json, and in state/ all that the next
-checkpoint continues from. Run it again after it was killed: it goes on from its last saved state.
+training folder: log.csv, held_out.csv, tensorboard/, summary.json, in samples/ the pictures of the
+development prompts, and in state/ all that the next checkpoint continues from. Run it again after
+it was killed: it goes on from its last saved state.
 """
 
 from __future__ import annotations
@@ -16,10 +17,19 @@ from vlg import cli
 
 
 def main(args: Namespace) -> None:
+    import functools
+
+    from vlg import development, prompts
     from vlg.device import set_up
     from vlg.processes import Stop
     from vlg.training import finetune
 
+    device = set_up(args.device, args.threads)
+    sampling = args.settings.pop("samples", None)
+    draw_samples = None
+    if args.development:
+        rows = prompts.read_table(args.development)
+        draw_samples = functools.partial(development.draw, rows, sampling, args.batch_size, device)
     finetune(
         base=args.base,
         guide=args.guide,
@@ -31,10 +41,11 @@ def main(args: Namespace) -> None:
         out_training=args.out_training,
         values=args.settings,
         decoder=args.decoder,
-        device=set_up(args.device, args.threads),
+        device=device,
         save_every=args.save_every,
         save_minutes=args.save_minutes,
         stop=Stop().listen(),
+        draw_samples=draw_samples,
     )
 
 
@@ -48,6 +59,8 @@ if __name__ == "__main__":
     add("--data", type=Path, help="image folder; needed if cached is false")
     add("--decoder", type=Path, help="AutoencoderTiny folder for the CLIP gradient only")
     add("--previous", type=Path, help="training folder of the checkpoint before")
+    add("--development", type=Path, help="development.tsv, whose prompts to draw at the end")
+    add("--batch-size", type=int, default=40, help="development prompts drawn at once")
     add("--out-model", type=Path, required=True, help="diffusers folder to write")
     add("--out-training", type=Path, required=True, help="training folder to write")
     add("--save-every", type=int, default=500, help="steps between saved states")

@@ -146,6 +146,17 @@ def saved_states(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*"), reverse=True)
 
 
+def read_if_fits(state: Path, fingerprint: dict[str, Any]) -> Path | None:
+    """`state` if it is whole and of the run that `fingerprint` describes, else None."""
+    try:
+        check_manifest(state)
+        counters = read_json(state / "counters.json")
+    except UserError:
+        return None
+    fits = all(counters.get(key) == value for key, value in fingerprint.items())
+    return state if fits else None
+
+
 def newest_state(folder: Path, fingerprint: dict[str, Any]) -> Path | None:
     """The newest whole state in a resume folder that belongs to this very run, or None.
 

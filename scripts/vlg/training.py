@@ -12,6 +12,7 @@ import logging
 import math
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from vlg.errors import UserError
 from vlg.files import atomic_folder, read_json, write_json, write_manifest
 from vlg.processes import Stop, agreed, from_first, process
 from vlg.terms import Losses
-from vlg.trainlog import Log, check_held_out, peak_memory
+from vlg.trainlog import Log, check_held_out
 from vlg.trainstate import State, add_lora, final_weights, learning_rate
 
 if TYPE_CHECKING:
@@ -184,7 +185,13 @@ def save(state: State, logs: Log, resume: Path, fingerprint: dict[str, Any]) -> 
 
 
 def write_results(
-    state: State, terms: Losses, logs: Log, final: Path, out_model: Path, out_training: Path
+    state: State,
+    terms: Losses,
+    logs: Log,
+    final: Path,
+    out_model: Path,
+    out_training: Path,
+    draw_samples: Callable[[Path, Path], None] | None,
 ) -> None:
     """Write the model folder and the training folder from the state saved in `final`."""
     import torch
@@ -203,12 +210,15 @@ def write_results(
         "held_out": logs.last.get("held_out.csv"),
         "last_step": logs.last.get("log.csv"),
         "parameters": parameters,
-        "peak_memory_gb": round(peak_memory(), 2),
+        "peak_memory_gb": round(logs.last["log.csv"]["memory_gb"], 2),
         "device": terms.device,
         "threads": torch.get_num_threads(),
     }
     logs.close()
+    state.free()
     with atomic_folder(out_training) as folder:
+        if draw_samples:
+            draw_samples(out_model, folder / "samples")
         shutil.copytree(final, folder / "state", copy_function=checkpoints.link)
         for name in Log.COLUMNS:
             shutil.copy(final / name, folder / name)
@@ -233,6 +243,7 @@ def finetune(
     save_every: int = 500,
     save_minutes: float = 10,
     stop: Stop | None = None,
+    draw_samples: Callable[[Path, Path], None] | None = None,
 ) -> None:
     """Train from `base`, or on from `previous`, and write the model and the training folder.
 
@@ -243,6 +254,9 @@ def finetune(
     Every `save_every` steps and `save_minutes` minutes, and when `stop` turns true, the whole state
     goes into `.resume-<variant>-<step>` beside `out_training`, which survives a failed job; the
     same call then continues from there. The folder is removed when the run is finished.
+
+    `draw_samples(model folder, folder to write)` draws the finished model's samples. They are no
+    part of what was trained: a finished run that is asked for other samples trains nothing again.
     """
     from torch import distributed
     from tqdm import tqdm
@@ -270,7 +284,10 @@ def finetune(
         unet.enable_gradient_checkpointing()
     state = State(unet, settings)
     fingerprint = run_fingerprint(settings, folders)
-    before = checkpoints.newest_state(resume, fingerprint) if rank == 0 else None
+    before = None
+    if rank == 0:
+        finished = checkpoints.read_if_fits(out_training / "state", fingerprint)
+        before = finished or checkpoints.newest_state(resume, fingerprint)
     before = from_first(before)
     if before:
         log.info("going on from %s", before)
@@ -307,7 +324,7 @@ def finetune(
                 f"{state.step}; its state is kept, run it again to continue"
             )
     if rank == 0:
-        write_results(state, terms, logs, final, out_model, out_training)
+        write_results(state, terms, logs, final, out_model, out_training, draw_samples)
         shutil.rmtree(resume)
 
 

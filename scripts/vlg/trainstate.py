@@ -65,6 +65,16 @@ class State:
             groups[key] = {n: self.optimizer.state[p][key] for n, p in self.weights.items()}
         return groups
 
+    def free(self) -> None:
+        """Give back the memory of a finished training, most of it on a GPU."""
+        import torch
+
+        self.unet.to("cpu")
+        self.optimizer.state.clear()
+        self.ema.clear()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
     def load(self, folder: Path) -> dict[str, Any]:
         """Continue from a state folder; returns its counters."""
         import torch
