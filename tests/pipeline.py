@@ -54,13 +54,14 @@ class Checkout:
             for words in (["init", "-q"], ["add", "-A"], [*who, "commit", "-qm", "copy"]):
                 subprocess.run(["git", *words], cwd=root, capture_output=True)
 
-    def run(self, *command: object) -> Done:
-        """Run a command in the copy: one thread a process, no network."""
+    def run(self, *command: object, **variables: str) -> Done:
+        """Run a command in the copy: one thread a process, no network unless `variables` say so."""
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        own = {"PATH": path, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
         done = subprocess.run(
             [str(word) for word in command],
             cwd=self.root,
-            env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+            env={**os.environ, **own, **variables},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
