@@ -48,7 +48,7 @@ def draw(out: Path, size: int, seed: int) -> None:
         name = f"{index:06d}.png"
         Image.fromarray(world.render(scene)).save(out / name)
         rows.append({"file_name": name, "text": captions.caption(scene, rng)})
-    _write(out, rows)
+    write_rows(out, rows)
 
 
 def gather(
@@ -88,7 +88,7 @@ def gather(
             link(source / row["file_name"], target)
     found.check(source)
     found.report(out)
-    _write(out, found.rows)
+    write_rows(out, found.rows)
 
 
 # --- choosing -----------------------------------------------------------------------------------
@@ -178,7 +178,7 @@ def from_parquet(
     picture after the last that is wanted, so later files are not even asked for.
     """
     place: dict[bytes, int | None] = {}  # of a picture among the rows; None: skipped
-    for name, data, texts in _progress(_parquet_rows(files, picture, captions)):
+    for name, data, texts in _progress(parquet_rows(files, picture, captions)):
         if not texts or not data:
             found.skip(name, "broken" if texts else "uncaptioned")
             continue
@@ -230,7 +230,7 @@ def of_split(names: Iterable[str], split: str, ending: str) -> list[str]:
     return names
 
 
-def _parquet_rows(
+def parquet_rows(
     files: Iterable[Path], picture: str | None, captions: list[str] | None
 ) -> Iterator[tuple[str, bytes, list[str]]]:
     """(label, bytes, captions) of every row, a few rows in memory at a time."""
@@ -352,7 +352,8 @@ def _beside(path: Path) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
-def _write(out: Path, rows: list[Row]) -> None:
+def write_rows(out: Path, rows: list[Row]) -> None:
+    """Write metadata.jsonl."""
     # ASCII: many readers of JSON lines also break them at Unicode's other line ends.
     lines = (json.dumps(row) + "\n" for row in rows)
     write_text(out / pictures.METADATA, "".join(lines))
