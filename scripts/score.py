@@ -23,7 +23,8 @@ def main(args):
     from vlg.refinement import guide_scores
 
     device = set_up(args.device, args.threads)
-    judge, guide = Judge(args.judge, device), load_guide(args.guide, device)
+    judge = Judge(args.judge, device, args.settings.get("precision", "fp32"))
+    guide = load_guide(args.guide, device)
     if args.settings["truth"]:
         from vlg.shapes.captions import parse
         from vlg.shapes.verify import check
@@ -34,11 +35,17 @@ def main(args):
         "guide_weights": pictures.model_hash(args.guide),
     }
     rows = []
-    for start in tqdm(range(0, len(wanted), args.batch_size), desc="score", mininterval=5):
-        batch = wanted[start : start + args.batch_size]
+
+    def read(batch):
         images = [pictures.load_checked(folder, row) for folder, row in batch]
+        return images, judge.prepare(images)
+
+    size = args.batch_size
+    batches = [wanted[begin : begin + size] for begin in range(0, len(wanted), size)]
+    ready = pictures.ahead(read, batches, args.threads)
+    for batch, (images, pixels) in tqdm(ready, "score", len(batches), mininterval=5):
         texts = [row["prompt"] for _, row in batch]
-        by_judge = judge.scores(images, texts)
+        by_judge = judge.scores(pixels, texts)
         by_guide = guide_scores(guide, np.stack(images), texts)
         for (folder, row), image, clipscore, guided in zip(
             batch, images, by_judge, by_guide, strict=True

@@ -37,6 +37,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlg.checkpoints import identity, load_component, load_vae, save_tensors
+from vlg.device import Parts, place
 from vlg.errors import UserError
 from vlg.files import atomic_folder, read_json, write_json, write_manifest
 
@@ -147,7 +148,7 @@ class Encoder:
 
         disable_progress_bar()
         self.device = device
-        self.vae = load_vae(base, device)
+        self.vae = place(load_vae(base, device), device)
         self.tokenizer = load_component(CLIPTokenizer, base, "tokenizer")
         text = load_component(CLIPTextModel, base, "text_encoder")
         self.text = text.to(device).float().eval().requires_grad_(False)
@@ -250,11 +251,15 @@ def write_shards(
     batch: int,
     dtype: torch.dtype,
 ) -> None:
-    """Apply `function` to batches of `items`; write the rows of its answers as `name`-*."""
+    """Apply `function` to batches of `items`; write the rows of its answers as `name`-*.
+
+    A batch that does not fit into memory is halved.
+    """
     import torch
 
+    parts = Parts(f"encoding {name}")
     for number, shard in enumerate(chunks(items, SHARD)):
-        answers = [function(part) for part in chunks(shard, batch)]
+        answers = [part for some in chunks(shard, batch) for part in parts(function, some)]
         tensors = {
             key: torch.cat([answer[key] for answer in answers]).to(dtype) for key in answers[0]
         }

@@ -12,14 +12,18 @@ from typing import Any
 
 import numpy as np
 
+from vlg.device import Parts, place, send, set_precision
 from vlg.errors import UserError
 from vlg.files import MANIFEST, check_manifest
 
 
 class Judge:
-    """A Hugging Face CLIP folder that only measures."""
+    """A Hugging Face CLIP folder that only measures.
 
-    def __init__(self, folder: Path, device: str) -> None:
+    precision: as in `vlg.device.set_precision`; cosines are taken in float32 whatever it is.
+    """
+
+    def __init__(self, folder: Path, device: str, precision: str = "fp32") -> None:
         from transformers import CLIPModel, CLIPProcessor
 
         if (folder / MANIFEST).is_file():
@@ -36,8 +40,10 @@ class Judge:
         # transformers draws what a file lacks at random, and would measure with that.
         if missing := sorted(report["missing_keys"]):
             raise UserError(f"{folder}: its weights lack {missing[0]}; give a whole CLIP")
-        self.model: Any = model.float().eval().requires_grad_(False).to(device)
+        dtype = set_precision(precision)
+        self.model: Any = place(model.to(dtype).eval().requires_grad_(False), device)
         self.device = device
+        self._parts = Parts("scoring pictures")
         self._texts: dict[str, Any] = {}
 
     def encode_text(self, texts: list[str]) -> Any:
@@ -52,20 +58,33 @@ class Judge:
             ).to(self.device)
             with torch.no_grad():
                 features = self.model.get_text_features(**tokens).pooler_output
-            unit = torch.nn.functional.normalize(features, dim=-1)
+            unit = torch.nn.functional.normalize(features.float(), dim=-1)
             self._texts.update(zip(part, unit, strict=True))
         return torch.stack([self._texts[text] for text in texts])
 
-    def encode_image(self, images: list[np.ndarray]) -> Any:
-        """Unit embeddings (n, d) of pictures (height, width, 3) uint8."""
+    def prepare(self, images: list[np.ndarray]) -> Any:
+        """Pixels (n, 3, height, width) as the model wants them, of pictures (h, w, 3) uint8."""
+        return self.processor.image_processor(images=images, return_tensors="pt")["pixel_values"]
+
+    def encode_image(self, images: list[np.ndarray] | Any) -> Any:
+        """Unit embeddings (n, d) of pictures, or of what `prepare` has made of them.
+
+        What does not fit into memory at once is encoded in parts.
+        """
         import torch
 
-        inputs = self.processor.image_processor(images=images, return_tensors="pt").to(self.device)
-        with torch.no_grad():
-            features = self.model.get_image_features(**inputs).pooler_output
-        return torch.nn.functional.normalize(features, dim=-1)
+        pixels = self.prepare(images) if isinstance(images, list) else images
+        return torch.cat(self._parts(self._encode_pixels, pixels))
 
-    def scores(self, images: list[np.ndarray], texts: list[str]) -> list[float]:
+    def _encode_pixels(self, pixels: Any) -> Any:
+        import torch
+
+        with torch.no_grad():
+            sent = send(pixels.to(self.model.dtype), self.device)
+            features = self.model.get_image_features(sent).pooler_output
+        return torch.nn.functional.normalize(features.float(), dim=-1)
+
+    def scores(self, images: list[np.ndarray] | Any, texts: list[str]) -> list[float]:
         """100 cos of each (picture, prompt)."""
         cosines = (self.encode_image(images) * self.encode_text(texts)).sum(1)
         return (100 * cosines).tolist()

@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -19,6 +21,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from vlg.errors import UserError
 from vlg.files import atomic, read_json, sha256, write_checksum, write_text
+
+T = TypeVar("T")
 
 METADATA = "metadata.jsonl"
 TEXT = "vlg"  # the name of the PNG text chunk
@@ -43,6 +47,56 @@ def save(path: Path, picture: np.ndarray, row: dict[str, Any]) -> None:
     text.add_text(TEXT, json.dumps(row, sort_keys=True))
     with atomic(path) as temporary:
         Image.fromarray(picture).save(temporary, format="PNG", pnginfo=text)
+
+
+class Writer:
+    """Saves pictures while the next ones are drawn.
+
+    A PNG of 512 x 512 takes 40 ms to compress, about as long as a GPU takes to draw it. Used as a
+    context: at its end, whatever ended it, all pictures given so far are whole files. An error of
+    saving (a full disk) is raised by the next `save` after it, or at the end.
+    """
+
+    THREADS = 4  # compression leaves Python's lock
+    WAITING = 256  # pictures in memory at most: 0.2 GB at 512 px
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(self.THREADS, "png")
+        self._pending: deque[Future[None]] = deque()
+
+    def save(self, path: Path, picture: np.ndarray, row: dict[str, Any]) -> None:
+        """Like `pictures.save`, soon."""
+        while self._pending and (self._pending[0].done() or len(self._pending) >= self.WAITING):
+            self._pending.popleft().result()
+        self._pending.append(self._pool.submit(save, path, picture, row))
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+        self._pool.shutdown(wait=True)
+        if kind is None:
+            for future in self._pending:
+                future.result()
+
+
+def ahead(
+    function: Callable[[list[T]], Any], batches: Iterable[list[T]], threads: int
+) -> Iterator[tuple[list[T], Any]]:
+    """(batch, function(batch)) in turn, `threads` of them being computed before they are asked for.
+
+    Reading and resizing a picture of 512 x 512 takes 10 ms of a core; a GPU scores it in 1.
+    """
+    with ThreadPoolExecutor(threads, "ahead") as pool:
+        pending: deque[tuple[list[T], Future[Any]]] = deque()
+        for batch in batches:
+            pending.append((batch, pool.submit(function, batch)))
+            if len(pending) > threads:
+                first, future = pending.popleft()
+                yield first, future.result()
+        while pending:
+            first, future = pending.popleft()
+            yield first, future.result()
 
 
 def kept(path: Path, expected: str) -> dict[str, Any] | None:

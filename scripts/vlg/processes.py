@@ -30,17 +30,17 @@ def process() -> tuple[int, int]:
     return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
 
-def agreed(stop: Stop) -> bool:
-    """Whether any process was told to stop; all get the same answer."""
+def agreed(flag: Stop | bool) -> bool:
+    """Whether it is true in any process (told to stop, out of memory); all get the same answer."""
     import torch
     from torch import distributed
 
     if process()[1] == 1:
-        return bool(stop)
+        return bool(flag)
     nccl = distributed.get_backend() == "nccl"
-    flag = torch.tensor(float(bool(stop)), device="cuda" if nccl else "cpu")
-    distributed.all_reduce(flag)
-    return flag.item() > 0
+    number = torch.tensor(float(bool(flag)), device="cuda" if nccl else "cpu")
+    distributed.all_reduce(number)
+    return number.item() > 0
 
 
 def from_first(value: Any) -> Any:

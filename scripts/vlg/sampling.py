@@ -12,13 +12,17 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vlg import noise, pictures
+from vlg.device import Parts, place, send, set_precision
 from vlg.errors import UserError
 from vlg.files import check_manifest
+
+if TYPE_CHECKING:
+    import torch
 
 log = logging.getLogger("vlg")
 
@@ -68,19 +72,21 @@ def listing(
 class Sampler:
     """A diffusers Stable Diffusion folder, ready to draw.
 
-    settings: steps, guidance_scale (1 is none), scheduler ("ddim" or "dpm++"). After each call,
-    `unet_calls` is the number of UNet evaluations one picture of it took (two for a guided step).
+    settings: steps, guidance_scale (1 is none), scheduler ("ddim" or "dpm++"); optionally precision
+    (`vlg.device.set_precision`) and vae_tiling (decode in overlapping tiles of half the side, whose
+    seams are blended: less memory, slightly other pictures). After each call, `unet_calls` is the
+    number of UNet evaluations one picture of it took (two for a guided step).
     """
 
     def __init__(self, folder: Path, settings: dict[str, Any], device: str) -> None:
-        import torch
         from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, StableDiffusionPipeline
 
         check_manifest(folder)
+        self.dtype = set_precision(settings.get("precision", "fp32"))
         try:
             self.pipeline = StableDiffusionPipeline.from_pretrained(
                 folder,
-                dtype=torch.float32,
+                dtype=self.dtype,
                 use_safetensors=True,
                 local_files_only=True,
                 safety_checker=None,
@@ -92,9 +98,16 @@ class Sampler:
         kind = kinds[settings["scheduler"]]
         self.pipeline.scheduler = kind.from_config(self.pipeline.scheduler.config)
         self.settings = settings
-        unet, vae = self.pipeline.unet, self.pipeline.vae
+        unet = place(self.pipeline.unet, device, compiled=True)
+        vae = place(self.pipeline.vae, device)
         self.latent_shape = (unet.config.in_channels, *[unet.config.sample_size] * 2)
         self.side = unet.config.sample_size * 2 ** (len(vae.config.block_out_channels) - 1)
+        if settings.get("vae_tiling"):
+            vae.enable_tiling()
+            vae.tile_sample_min_size = self.side // 2
+            vae.tile_latent_min_size = unet.config.sample_size // 2
+        self._parts = Parts("drawing pictures")
+        self._embedded: tuple[list[str], dict[str, Any]] = ([], {})
         self._rows = 0
         self.unet_calls = 0
         unet.register_forward_hook(self._count)
@@ -102,10 +115,25 @@ class Sampler:
     def _count(self, unet: Any, inputs: Any, output: Any) -> None:
         self._rows += len(output[0])
 
+    def _embeddings(self, texts: list[str]) -> dict[str, Any]:
+        """Text embeddings as the pipeline takes them. The rounds of a refinement ask for the same.
+
+        Kept a batch at a time: a prompt embedded among others differs in its last bits.
+        """
+        import torch
+
+        if self._embedded[0] != texts:
+            guided = self.settings["guidance_scale"] > 1
+            with torch.no_grad():
+                pair = self.pipeline.encode_prompt(texts, self.pipeline.device, 1, guided)
+            names = ("prompt_embeds", "negative_prompt_embeds")
+            self._embedded = texts, dict(zip(names, pair, strict=True))
+        return self._embedded[1]
+
     def _run(self, pipeline: Callable[..., Any], texts: list[str], **inputs: Any) -> np.ndarray:
         self._rows = 0
         result = pipeline(
-            prompt=texts,
+            **self._embeddings(texts),
             num_inference_steps=self.settings["steps"],
             guidance_scale=self.settings["guidance_scale"],
             output_type="np",
@@ -115,16 +143,25 @@ class Sampler:
         return np.rint(result.images * 255).astype(np.uint8)
 
     def draw(self, texts: list[str], seeds: list[int], purpose: str = "latents") -> np.ndarray:
-        """Draw prompts from noise keyed by (purpose, prompt, seed): (n, height, width, 3) uint8."""
+        """Draw prompts from noise keyed by (purpose, prompt, seed): (n, height, width, 3) uint8.
+
+        A batch that does not fit into memory is drawn in halves; so is one of `redraw`.
+        """
         import torch
 
-        latents = torch.stack(
-            [
-                noise.latents(text, seed, self.latent_shape, purpose)
-                for text, seed in zip(texts, seeds, strict=True)
-            ]
-        )
-        return self._run(self.pipeline, texts, latents=latents.to(self.pipeline.device))
+        def part(texts: list[str], seeds: list[int]) -> np.ndarray:
+            latents = torch.stack(
+                [
+                    noise.latents(text, seed, self.latent_shape, purpose)
+                    for text, seed in zip(texts, seeds, strict=True)
+                ]
+            )
+            return self._run(self.pipeline, texts, latents=self._send(latents))
+
+        return np.concatenate(self._parts(part, texts, seeds))
+
+    def _send(self, tensor: torch.Tensor) -> torch.Tensor:
+        return send(tensor.to(self.dtype), self.pipeline.device)
 
     def redraw(
         self,
@@ -148,11 +185,16 @@ class Sampler:
             **self.pipeline.components, requires_safety_checker=False
         )
         pipeline.set_progress_bar_config(disable=True)
-        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
-        generators = [
-            noise.generator(purpose, text, seed) for text, seed in zip(texts, seeds, strict=True)
-        ]
-        return self._run(pipeline, texts, image=pixels, strength=strength, generator=generators)
+
+        def part(images: np.ndarray, texts: list[str], seeds: list[int]) -> np.ndarray:
+            pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+            generators = [
+                noise.generator(purpose, text, seed)
+                for text, seed in zip(texts, seeds, strict=True)
+            ]
+            return self._run(pipeline, texts, image=pixels, strength=strength, generator=generators)
+
+        return np.concatenate(self._parts(part, images, texts, seeds))
 
 
 def generate(
@@ -176,32 +218,34 @@ def generate(
     rows: list[dict[str, Any]] = []
     ready: Sampler | None = None
     drawn = 0
-    for start in tqdm(range(0, len(wanted), batch_size), desc=f"generate {model}", mininterval=5):
-        batch = wanted[start : start + batch_size]
-        keys = [pictures.key(model_key, each.prompt, each.seed, settings) for each in batch]
-        found = [
-            pictures.kept(out / each.file_name, k) for each, k in zip(batch, keys, strict=True)
-        ]
-        if all(row and row["set"] == e.set for row, e in zip(found, batch, strict=True)):
-            rows += [{**row, "seconds": None} for row in found]
-            continue
-        ready = ready or sampler()
-        started = time.monotonic()
-        images = ready.draw([each.prompt for each in batch], [each.seed for each in batch])
-        seconds = (time.monotonic() - started) / len(batch)
-        drawn += len(batch)
-        for each, image, k in zip(batch, images, keys, strict=True):
-            row = {
-                "file_name": each.file_name,
-                **asdict(each),
-                "model": model,
-                "arm": "",
-                "round": 0,
-                "unet_calls": ready.unet_calls,
-                "key": k,
-            }
-            pictures.save(out / each.file_name, image, row)
-            rows.append({**row, "seconds": round(seconds, 4)})
+    batches = tqdm(range(0, len(wanted), batch_size), desc=f"generate {model}", mininterval=5)
+    with pictures.Writer() as writer:
+        for start in batches:
+            batch = wanted[start : start + batch_size]
+            keys = [pictures.key(model_key, each.prompt, each.seed, settings) for each in batch]
+            found = [
+                pictures.kept(out / each.file_name, k) for each, k in zip(batch, keys, strict=True)
+            ]
+            if all(row and row["set"] == e.set for row, e in zip(found, batch, strict=True)):
+                rows += [{**row, "seconds": None} for row in found]
+                continue
+            ready = ready or sampler()
+            started = time.monotonic()
+            images = ready.draw([each.prompt for each in batch], [each.seed for each in batch])
+            seconds = (time.monotonic() - started) / len(batch)
+            drawn += len(batch)
+            for each, image, k in zip(batch, images, keys, strict=True):
+                row = {
+                    "file_name": each.file_name,
+                    **asdict(each),
+                    "model": model,
+                    "arm": "",
+                    "round": 0,
+                    "unet_calls": ready.unet_calls,
+                    "key": k,
+                }
+                writer.save(out / each.file_name, image, row)
+                rows.append({**row, "seconds": round(seconds, 4)})
     pictures.write_metadata(out, rows, weights=model_key)
     log.info("%s: %d pictures, %d drawn, %d kept", out, len(rows), drawn, len(rows) - drawn)
 

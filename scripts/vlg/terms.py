@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlg import checkpoints, losses
+from vlg.device import Parts, autocast, place, send
 from vlg.errors import UserError
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Losses:
         self.schedule.abar = self.schedule.abar.to(device)
         self.timesteps = len(self.schedule.abar)
         self.guide: Guide | None = None
+        self.parts = Parts("evaluating held-out pictures")
         if not 0 <= settings.window[0] <= settings.window[1] < self.timesteps:
             raise UserError(
                 f"finetune.window: {list(settings.window)} must rise within the schedule, "
@@ -54,9 +56,11 @@ class Losses:
         if not self.cache.guided:
             raise UserError("--embeddings: missing; give the folder that encode_guide.py wrote")
         self.guide = load_guide(self.guide_folder, self.device)
-        self.vae = self.decoder = checkpoints.load_vae(self.base, self.device)
+        vae = checkpoints.load_vae(self.base, self.device)
+        self.vae = self.decoder = place(vae, self.device)
         if self.decoder_folder:
-            self.decoder = checkpoints.load_tiny_decoder(self.decoder_folder, self.device)
+            tiny = checkpoints.load_tiny_decoder(self.decoder_folder, self.device)
+            self.decoder = place(tiny, self.device)
         if self.settings.gradient_checkpointing:
             self.decoder.enable_gradient_checkpointing()
 
@@ -72,9 +76,9 @@ class Losses:
     def predict(self, unet: Any, batch: Batch) -> tuple[torch.Tensor, ...]:
         """(z_t, the UNet's prediction, its target, t) of a batch, on the device."""
         mean, std = self.cache.latents(batch.pictures, batch.flipped, batch.augment)
-        z0 = (mean + std * batch.posterior).to(self.device)
-        noise, t = batch.noise.to(self.device), batch.timesteps.to(self.device)
-        states = self.cache.states(batch.captions).to(self.device)
+        z0 = send(mean + std * batch.posterior, self.device)
+        noise, t = send(batch.noise, self.device), send(batch.timesteps, self.device)
+        states = send(self.cache.states(batch.captions), self.device)
         z_t = self.schedule.add_noise(z0, noise, t)
         predicted = unet(z_t, t, states, return_dict=False)[0]
         return z_t, predicted, self.schedule.target(z0, noise, t), t
@@ -127,17 +131,23 @@ class Losses:
         import torch
 
         errors, cosines = [], []
-        with torch.no_grad():
+
+        def part(span: range) -> None:
+            some = batch.part(slice(span.start, span.stop))
+            z_t, predicted, target, t = self.predict(unet, some)
+            error = losses.denoising(self.schedule, predicted, target, t)
+            rows = (some.timesteps < self.timesteps // 2).nonzero()[:, 0].tolist()
+            if rows and self.guide:
+                e = self.embeddings(some, rows, "text")
+                decode = functools.partial(self.decode, exactly=True)
+                samples = z_t[rows], predicted[rows], t[rows], e
+                _, cosine = losses.clip_term(self.schedule, decode, self.guide, *samples)
+                cosines.append(cosine)
+            errors.append(error)
+
+        with torch.no_grad(), autocast(self.device, self.settings.precision):
             for batch in batches:
-                z_t, predicted, target, t = self.predict(unet, batch)
-                errors.append(losses.denoising(self.schedule, predicted, target, t))
-                rows = (batch.timesteps < self.timesteps // 2).nonzero()[:, 0].tolist()
-                if rows and self.guide:
-                    e = self.embeddings(batch, rows, "text")
-                    decode = functools.partial(self.decode, exactly=True)
-                    samples = z_t[rows], predicted[rows], t[rows], e
-                    _, cosine = losses.clip_term(self.schedule, decode, self.guide, *samples)
-                    cosines.append(cosine)
+                self.parts(part, range(len(batch.pictures)))
         return {
             "denoising": torch.cat(errors).mean().item(),
             "guide_cosine": torch.cat(cosines).mean().item() if cosines else math.nan,

@@ -20,6 +20,7 @@ from vlg import checkpoints, losses
 from vlg.batches import Batch, draw, held_out_batches
 from vlg.cache import Cache, LiveCache, Source
 from vlg.codehash import code_hash
+from vlg.device import autocast, first_line, out_of_memory, place, release, set_precision
 from vlg.errors import UserError
 from vlg.files import atomic_folder, read_json, write_json, write_manifest
 from vlg.processes import Stop, agreed, from_first, process
@@ -104,26 +105,60 @@ def backward(
     is divided by the batch and not by the number of samples in the window, so the weight of one
     sample doesn't depend on its neighbours; and since every term is a sum over samples, it may be
     computed in parts (`accumulate`) and by several processes, each taking every world-th sample.
+
+    When memory runs out, the gradient is computed again in parts of half the size, and so are all
+    that follow; weights and optimizer have not changed. UserError when one sample is too much.
     """
     import torch
     from torch import distributed
 
-    s, device = state.settings, terms.device
+    s, world = state.settings, process()[1]
+    while True:
+        sums, problem = None, ""
+        try:
+            sums = accumulate(state, terms, batch, denoising_scale, clip_scale)
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            problem = first_line(error)
+        if not agreed(sums is None):  # all processes go on, or all try again
+            break
+        state.optimizer.zero_grad()
+        release()
+        size = min(state.part, math.ceil(s.batch_size / world))
+        if size == 1:
+            raise UserError(
+                f"out of memory in training on one picture at a time ({problem}); try "
+                "finetune.gradient_checkpointing, finetune.precision bf16 or finetune.lora_rank"
+            )
+        state.part = math.ceil(size / 2)
+        log.warning(
+            "out of memory in training on %d pictures at a time; going on with %d", size, state.part
+        )
+    if world > 1:
+        for tensor in (sums, *(weight.grad for weight in state.weights.values())):
+            distributed.all_reduce(tensor)
+    return sums / torch.tensor([s.batch_size, s.batch_size, 1, 1], device=terms.device)
+
+
+def accumulate(
+    state: State, terms: Losses, batch: Batch, denoising_scale: float, clip_scale: float
+) -> torch.Tensor:
+    """`backward` on this process's share of a batch; the four numbers are sums."""
+    import torch
+
+    s, device, size = state.settings, terms.device, state.part
     rank, world = process()
-    size = math.ceil(s.batch_size / s.accumulate)
     sums = torch.zeros(4, device=device)
     for begin in range(rank, s.batch_size, size * world):
         part = batch.part(slice(begin, begin + size * world, world))
-        with torch.autocast(torch.device(device).type, torch.bfloat16, s.precision == "bf16"):
+        with autocast(device, s.precision):
             denoising, clip, cosine = terms(state.unet, part)
         loss = denoising_scale * denoising.sum() + clip_scale * clip.sum()
         (loss / s.batch_size).backward()
         count = torch.tensor(float(len(cosine)), device=device)
         sums += torch.stack([denoising.sum(), clip.sum(), cosine.sum(), count]).detach()
-    if world > 1:
-        for tensor in (sums, *(weight.grad for weight in state.weights.values())):
-            distributed.all_reduce(tensor)
-    return sums / torch.tensor([s.batch_size, s.batch_size, 1, 1], device=device)
+    return sums
 
 
 def gradient_norms(state: State, terms: Losses, batch: Batch) -> dict[str, float]:
@@ -277,7 +312,8 @@ def finetune(
     folders |= {"previous": previous and previous / "state"}
     source = open_source(settings, base, embeddings, cache, data, device)
     terms = Losses(settings, source, base, guide, device, decoder)
-    unet = checkpoints.load_unet(base).to(device).train()
+    set_precision(settings.precision)
+    unet = place(checkpoints.load_unet(base), device, compiled=True).train()
     if settings.lora_rank:
         add_lora(unet, settings)
     if settings.gradient_checkpointing:

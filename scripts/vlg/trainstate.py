@@ -32,6 +32,8 @@ class State:
             fused=True,
         )
         self.step = 0
+        # Samples computed at once; fewer once memory has run out.
+        self.part = math.ceil(settings.batch_size / settings.accumulate)
 
     def update(self) -> torch.Tensor:
         """Clip the gradients, take an AdamW step, let the EMA follow; return the gradient norm."""
