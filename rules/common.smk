@@ -29,7 +29,7 @@ ROUNDS = CONFIG["refine"]["rounds"]
 ARMS = CONFIG["refine"]["arms"] if ROUNDS else {}
 THREADS = CONFIG["resources"]["threads"]
 MEMORY = CONFIG["resources"]["mem_mb"]
-DEVICE = CONFIG["device"]
+DEVICE = settings_of.device(CONFIG)
 SAMPLES = CONFIG["development"]["count"] > 0  # whether checkpoints draw development prompts
 EMBEDDED = ("shapes", "shapes-early")  # model sources that are not folders
 GATHERING = ("split", "picture", "captions", "smallest")  # keys of dataset that gather pictures
@@ -118,7 +118,8 @@ def folders(files):
 def sampling_settings():
     """How a picture is drawn."""
     chosen = CONFIG["generate"]
-    return {name: chosen[name] for name in ("steps", "guidance_scale", "scheduler")}
+    names = ("steps", "guidance_scale", "scheduler", "precision", "vae_tiling")
+    return {name: chosen[name] for name in names}
 
 
 def score_files():

@@ -27,7 +27,7 @@ rule score:
         device=DEVICE,
         batch=CONFIG["score"]["batch_size"],
     params:
-        settings=settings({"truth": TRUTH}),
+        settings=settings({"truth": TRUTH, "precision": CONFIG["score"]["precision"]}),
         code=code("score"),
         pictures=lambda wildcards, input: folders(input.pictures),
         judge=subpath(input.judge, parent=True),

@@ -26,6 +26,6 @@ if __name__ == "__main__":
     arguments.add_argument("--base", type=Path, required=True, help="diffusers folder")
     arguments.add_argument("--out", type=Path, required=True, help="folder to write")
     arguments.add_argument("--batch-size", type=int, default=32, help="pictures encoded at once")
-    arguments.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    arguments.add_argument("--device", default="auto", help="auto, cpu or cuda, and options")
     arguments.add_argument("--threads", type=int, default=1, help="CPU threads")
     cli.run(main, arguments)

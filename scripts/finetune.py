@@ -65,6 +65,6 @@ if __name__ == "__main__":
     add("--out-training", type=Path, required=True, help="training folder to write")
     add("--save-every", type=int, default=500, help="steps between saved states")
     add("--save-minutes", type=float, default=10, help="minutes between saved states")
-    add("--device", default="auto", help="auto, cpu or cuda")
+    add("--device", default="auto", help="auto, cpu or cuda, and options: auto,channels_last")
     add("--threads", type=int, default=1, help="CPU threads; other counts give other last bits")
     cli.run(main, arguments)

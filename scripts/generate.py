@@ -16,7 +16,8 @@ def main(args):
     settings = args.settings
     hard = prompts.read_table(args.hard) if args.hard else []
     wanted = sampling.listing(prompts.read_table(args.prompts), hard, settings)
-    sample = {name: settings[name] for name in ("steps", "guidance_scale", "scheduler")}
+    names = ("steps", "guidance_scale", "scheduler", "precision", "vae_tiling")
+    sample = {name: settings[name] for name in names}
     sampling.generate(
         sampling.shard(wanted, settings["shard"], settings["shard_size"]),
         lambda: sampling.Sampler(args.model, sample, set_up(args.device, args.threads)),
@@ -36,6 +37,6 @@ if __name__ == "__main__":
     add("--hard", type=Path, help="hard_prompts.tsv, for the stage final")
     add("--out", type=Path, required=True, help="folder to write")
     add("--batch-size", type=int, default=40, help="pictures drawn at once")
-    add("--device", default="auto", help="auto, cpu or cuda")
+    add("--device", default="auto", help="auto, cpu or cuda, and options: auto,channels_last")
     add("--threads", type=int, default=1, help="CPU threads")
     cli.run(main, arguments)

@@ -49,6 +49,6 @@ if __name__ == "__main__":
     add("--start", type=Path, nargs="+", required=True, help="picture folders of round 0")
     add("--out", type=Path, required=True, help="refined/<model>, to which rounds are written")
     add("--batch-size", type=int, default=40, help="pictures drawn at once")
-    add("--device", default="auto", help="auto, cpu or cuda")
+    add("--device", default="auto", help="auto, cpu or cuda, and options: auto,channels_last")
     add("--threads", type=int, default=1, help="CPU threads")
     cli.run(main, arguments)

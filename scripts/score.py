@@ -23,7 +23,7 @@ def main(args):
     from vlg.refinement import guide_scores
 
     device = set_up(args.device, args.threads)
-    judge = Judge(args.judge, device, args.settings.get("precision", "fp32"))
+    judge = Judge(args.judge, device, args.settings["precision"])
     guide = load_guide(args.guide, device)
     if args.settings["truth"]:
         from vlg.shapes.captions import parse
@@ -78,6 +78,6 @@ if __name__ == "__main__":
     add("--root", type=Path, required=True, help="results/<study>, to which paths are relative")
     add("--out", type=Path, required=True, help="CSV to write")
     add("--batch-size", type=int, default=64, help="pictures scored at once")
-    add("--device", default="auto", help="auto, cpu or cuda")
+    add("--device", default="auto", help="auto, cpu or cuda, and options: auto,channels_last")
     add("--threads", type=int, default=1, help="CPU threads")
     cli.run(main, arguments)

@@ -123,6 +123,11 @@ def models(config: Mapping[str, Any]) -> list[str]:
     return ["base", *(f"{name}-{step}" for name in tuning["variants"] for step in tuning["steps"])]
 
 
+def device(config: Mapping[str, Any]) -> str:
+    """Where and how models run, as `vlg.device.set_up` reads it, for example `auto,compile`."""
+    return ",".join([config["device"], *(name for name, on in config["gpu"].items() if on)])
+
+
 @functools.cache
 def schema() -> dict[str, Any]:
     """The JSON schema of the config; do not change it."""
