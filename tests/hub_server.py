@@ -1,8 +1,9 @@
 """A stand-in for the Hugging Face Hub: it serves folders to the real clients, and plays faults.
 
 It answers as the Hub does where huggingface_hub and `datasets` ask: what a repository holds at a
-revision, with sizes and checksums; its folders; and its files, whole or from a byte on. All is on
-the loopback address; nothing of the real Hub is reached.
+revision, with sizes and checksums; its folders; and its files, whole or from a byte on, large ones
+after sending the client elsewhere. All is on the loopback address; nothing of the real Hub is
+reached.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 KINDS = {"model": "models", "dataset": "datasets"}
 API = re.compile(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/(revision|tree)/([^/]+)(?:/(.*))?)?")
-FILE = re.compile(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
+FILE = re.compile(r"(?:/(cdn))?/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 LARGE = {".safetensors", ".parquet", ".png", ".bin"}  # kept by Git LFS: checksums are SHA-256
 CHUNK = 1 << 16
 
@@ -67,8 +68,11 @@ class Hub:
 
     def downloads(self) -> list[tuple[str, int]]:
         """(file, first byte) of every file that was asked for since the last call."""
+        files = [(FILE.fullmatch(path), begin) for how, path, begin in self.asked if how == "GET"]
         found = [
-            (FILE.fullmatch(p)[4], b) for m, p, b in self.asked if m == "GET" and FILE.match(p)
+            (file[5], begin)
+            for file, begin in files
+            if file and bool(file[1]) == (PurePosixPath(file[5]).suffix in LARGE)
         ]
         self.asked.clear()
         return found
@@ -151,7 +155,9 @@ class Handler(BaseHTTPRequestHandler):
         ]
         self.reply({"id": name, "sha": commit, "siblings": siblings, "private": False, "tags": []})
 
-    def send(self, kinds: str | None, name: str, revision: str, path: str, begin: int) -> None:
+    def send(
+        self, elsewhere: str, kinds: str, name: str, revision: str, path: str, begin: int
+    ) -> None:
         if self.refused(name):
             return
         commit, files = self.hub.at("dataset" if kinds else "model", name, revision)
@@ -161,6 +167,15 @@ class Handler(BaseHTTPRequestHandler):
         if path in self.hub.altered:
             data = bytes([data[0] ^ 1]) + data[1:]
         told = facts(path, files[path])
+        if told["lfs"] and not elsewhere:
+            self.send_response(302)
+            self.send_header("Location", f"{self.hub.url}/cdn{self.path}")
+            self.send_header("X-Linked-Etag", f'"{told["etag"]}"')
+            self.send_header("X-Linked-Size", str(len(data)))
+            self.send_header("X-Repo-Commit", commit)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         end = min(self.hub.cut.get(path, len(data)), len(data))
         self.send_response(206 if begin else 200)
         self.send_header("ETag", f'"{told["etag"]}"')

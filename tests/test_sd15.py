@@ -142,8 +142,8 @@ def test_the_tables_are_there_with_the_published_figures_beside_ours(results):
 
 def test_only_what_is_needed_was_downloaded(server, results):
     asked = [path for how, path, _ in server.asked if how == "GET" and "/resolve/" in path]
-    got = {path.rpartition("/resolve/")[2].partition("/")[2] for path in asked}
     assert len(asked) == len(set(asked)), "nothing is fetched twice"
+    got = {path.rpartition("/resolve/")[2].partition("/")[2] for path in asked}
     assert not [name for name in got if re.search(r"safety|non_ema|pruned|\.bin|test-", name)]
     assert {name for name in got if name.endswith(".parquet")} == set(FILES[:2])
 
