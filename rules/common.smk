@@ -215,6 +215,15 @@ def model_source(wildcards):
     return os.path.relpath(ROOT / "resources/shapes/manifest.json")
 
 
+def guide_to_differ_from(wildcards):
+    """The guide, for a judge that can be compared with it only after a download.
+
+    Two local folders are compared before the study starts (vlg.config).
+    """
+    fetched = {"guide", "judge"} & set(hub_sources())
+    return f"{OUT}/models/guide/manifest.json" if wildcards.kind == "judge" and fetched else []
+
+
 def model_settings(wildcards):
     """Which model, and which part of the shapes models it is."""
     source, kind = CONFIG["models"][wildcards.kind], wildcards.kind

@@ -1,10 +1,12 @@
-# In: model folders, one file, downloads, or the shapes models (shipped, or trained by shapes.smk). Out: models/.
+# In: model folders, one file, downloads, or the shapes models (shipped, or trained by shapes.smk).
+# Out: models/.
 
 
 rule model:
     """Put base, guide and judge where the study looks for them."""
     input:
         model_source,
+        guide=guide_to_differ_from,
     output:
         f"{OUT}/models/{{kind}}/manifest.json",
     log:
@@ -18,7 +20,8 @@ rule model:
             input[0] if input[0].endswith(".safetensors") else os.path.dirname(input[0])
         ),
         shipped=lambda wildcards: ["--shipped"] if is_shipped(wildcards) else [],
+        guide=lambda wildcards, input: ["--guide", input.guide] if input.guide else [],
         out=subpath(output[0], parent=True),
     shell:
         python("model") + " --settings {params.settings:q} --source {params.source:q}"
-        " {params.shipped} --out {params.out:q} --log {log:q}"
+        " {params.shipped} {params.guide:q} --out {params.out:q} --log {log:q}"

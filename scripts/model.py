@@ -2,7 +2,8 @@
 
 Reads a model folder, a Stable Diffusion 1.x checkpoint in one safetensors file, or a part of the
 shipped shapes models, whose checksums are compared with their manifest. Only safetensors, tokenizer
-and configuration files are taken; shipped half precision becomes float32.
+and configuration files are taken; shipped half precision becomes float32. A judge with the guide's
+weights is refused.
 """
 
 from pathlib import Path
@@ -21,6 +22,8 @@ def main(args):
             modelfolder.unfold(args.source, out)
         else:
             modelfolder.take(args.source, args.settings["kind"], out)
+        if args.guide:
+            modelfolder.check_differs(out, args.guide.parent)
         write_manifest(out, source=args.settings["source"])
 
 
@@ -30,5 +33,6 @@ if __name__ == "__main__":
     arguments.add_argument(
         "--shipped", action="store_true", help="--source is resources/shapes, check its manifest"
     )
+    arguments.add_argument("--guide", type=Path, help="the guide's manifest, if this is the judge")
     arguments.add_argument("--out", type=Path, required=True, help="folder to write")
     cli.run(main, arguments)

@@ -55,5 +55,3 @@ def test_jobs_by_rule(checkout, config):
     table = done.output.partition("Job stats:")[2].partition("total")[0]
     found = {name: int(number) for name, number in re.findall(r"^(\w+) +(\d+)$", table, re.M)}
     assert found == {**EACH, **JOBS[config], "all": 1}
-    # Downloads run beside Snakemake: the nodes of a cluster often have no way out.
-    assert done.output.count("localrule fetch:") == found.get("fetch", 0)

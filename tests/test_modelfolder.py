@@ -213,6 +213,19 @@ def test_cut_weights_are_found_before_anything_is_taken(source, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_judge_with_the_guides_weights_is_refused(tmp_path):
+    guide, judge = tmp_path / "guide", tmp_path / "judge"
+    write(guide / "open_clip_model.safetensors", WEIGHTS)
+    write(guide / "config.json", b"{}")
+    files.write_manifest(guide)
+    write(judge / "config.json", b"{}")
+    write(judge / "model.safetensors", save({"a": torch.zeros(1)}))
+    modelfolder.check_differs(judge, guide)
+    write(judge / "model.safetensors", WEIGHTS)
+    with pytest.raises(UserError, match="model.safetensors is the guide's open_clip_model.saf"):
+        modelfolder.check_differs(judge, guide)
+
+
 @pytest.fixture
 def shipped(tmp_path):
     path = tmp_path / "shipped"

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vlg.errors import UserError
-from vlg.files import check_manifest, link, read_json, write_json
+from vlg.files import MANIFEST, check_manifest, link, read_json, sha256, write_json
 
 MARK = {"base": "model_index.json", "guide": "open_clip_config.json", "judge": "config.json"}
 # What Stable Diffusion draws with. A safety checker blackens pictures, which would be scored.
@@ -110,6 +110,21 @@ def take(source: Path, kind: str, out: Path) -> None:
         }
         (out / MARK[kind]).unlink()
         write_json(out / MARK[kind], {**index, **left_out, "requires_safety_checker": False})
+
+
+def check_differs(judge: Path, guide: Path) -> None:
+    """UserError when the judge has a file of weights of the guide, whose folder has a manifest."""
+    known = {
+        told["sha256"]: name
+        for name, told in read_json(guide / MANIFEST)["files"].items()
+        if name.endswith(".safetensors")
+    }
+    for path in sorted(judge.rglob("*.safetensors")):
+        if (name := known.get(sha256(path))) is not None:
+            raise UserError(
+                f"models.judge: has the weights of models.guide: its {path.name} is the guide's "
+                f"{name}; a CLIP cannot judge what it guided, give another one"
+            )
 
 
 def unfold(file: Path, out: Path, shape: Path = SD15) -> None:
