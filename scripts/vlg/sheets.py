@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 COLUMNS, LINES = 8, 3  # a screen is wider than high
 PICTURE, GAP, WORDS = 144, 14, 3  # pixels of a picture and between two; lines of a prompt
 SMALL, LARGE, LINE = 12, 17, 15  # font sizes and the height of a line, in pixels
+HEAD = LARGE + 2 * GAP  # pixels above the first row
+HEIGHT = PICTURE + GAP + (WORDS + 1) * LINE  # and from one row to the next
 INK, SOFT, PAPER, RIGHT = "#1d1c1a", "#66625b", "#ffffff", "#0a7a4f"
 
 
@@ -69,10 +71,8 @@ def draw(root: Path, title: str, cells: list[tuple[str, pd.Series]], seed: int) 
     """One sheet of (prompt, score row) in rows of COLUMNS."""
     from PIL import Image, ImageDraw
 
-    width, height = PICTURE + GAP, PICTURE + GAP + (WORDS + 1) * LINE
-    head = LARGE + 2 * GAP
-    lines = math.ceil(len(cells) / COLUMNS)
-    sheet = Image.new("RGB", (COLUMNS * width + GAP, head + lines * height + GAP), PAPER)
+    width, lines = PICTURE + GAP, math.ceil(len(cells) / COLUMNS)
+    sheet = Image.new("RGB", (COLUMNS * width + GAP, HEAD + lines * HEIGHT + GAP), PAPER)
     pen = ImageDraw.Draw(sheet)
     bold, plain = _font("DejaVuSans-Bold.ttf", LARGE), _font("DejaVuSans.ttf", SMALL)
     pen.text((GAP, GAP), title, INK, bold)
@@ -82,7 +82,7 @@ def draw(root: Path, title: str, cells: list[tuple[str, pd.Series]], seed: int) 
         note += f"; green: shows all that the prompt says ({int(sum(facts))} of {len(facts)})"
     pen.text((GAP + pen.textlength(f"{title}   ", bold), GAP + LARGE - SMALL), note, SOFT, plain)
     for i, (text, row) in enumerate(cells):
-        x, y = GAP + i % COLUMNS * width, head + i // COLUMNS * height
+        x, y = GAP + i % COLUMNS * width, HEAD + i // COLUMNS * HEIGHT
         right = row["strict"] == 1
         picture = _picture(root / row["picture"])
         sheet.paste(picture, (x + (PICTURE - picture.width) // 2, y))
