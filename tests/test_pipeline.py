@@ -341,9 +341,9 @@ def test_the_report_is_whole_and_opens_without_a_network(study, browser, tmp_pat
     assert all(claim["statement"] in text for claim in claims)
     # What is seen, is seen inside the report.
     look(browser, page, "Figures")
-    wait(browser, "return document.querySelector('#app img')?.naturalWidth > 500")
+    wait(browser, "return document.querySelector('#app .p-3 > img')?.naturalWidth > 500")
     look(browser, page, "Pictures", "Refinement")
-    wait(browser, "return document.querySelector('#app img')?.naturalWidth > 500")
+    wait(browser, "return document.querySelector('#app .p-3 > img')?.naturalWidth > 500")
     for category, inside in (("Tables", "td"), ("Gallery", "article img")):
         look(browser, page, category)
         wait(browser, "return document.querySelector('#app iframe')")

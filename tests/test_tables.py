@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -389,15 +390,57 @@ def test_captions_give_sample_sizes_and_explain_the_marks(results):
 
 def test_latex_is_balanced_and_escaped(results):
     for path in (results[0] / "tables").glob("*.tex"):
-        text = path.read_text()
+        packages, _, text = path.read_text().partition("\n")
+        assert packages.startswith("% \\usepackage{"), path.name
         plain = re.sub(r"\\[{}]", "", text)
         assert plain.count("{") == plain.count("}"), path.name
-        assert not re.search(r"(?<!\\)[%#_]", re.sub(r"\\label{.*}", "", text)), path.name
+        assert not re.search(r"(?<!\\)[#_]", re.sub(r"\\label{.*}", "", text)), path.name
+        assert not re.search(r"(?<!\\|{)%", text), path.name
         assert not re.search(r"[^\x00-\x7f]", text), path.name
-        body = text.split(r"\midrule")[1].split(r"\bottomrule")[0]
-        columns = len(re.search(r"begin{tabular}{([lr]+)}", text)[1])
-        for line in body.strip().splitlines():
+        body = text.split(r"\midrule")[-1].split(r"\bottomrule")[-2 if "longtable" in text else 0]
+        align = re.search(r"begin{(?:tabular|longtable)}{(.*)}", text)[1]
+        columns = len(re.sub(r">{.*?}p{.*?}", "l", align))
+        for line in re.findall(r"^(?!\\).* & .*$", body, re.MULTILINE):
             assert len(re.findall(r"(?<!\\)&", line)) == columns - 1, path.name
+
+
+def test_latex_marks_the_value_and_not_its_interval(results):
+    text = (results[0] / "tables/finetune.tex").read_text()
+    bold = r"\\textbf\{[\d.]+\}\\textsuperscript\{\\dag\} \{\\scriptsize\[[\d., ]+\]\} &"
+    assert len(re.findall(bold, text)) == 1
+
+
+def test_groups_of_rows_stand_apart(results):
+    frame = table(results[0], "hard_prompts")
+    text = (results[0] / "tables/hard_prompts.tex").read_text()
+    assert text.count(r"\addlinespace") == frame["selection"].nunique() - 1
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="no pdflatex")
+def test_latex_compiles_and_is_no_wider_than_the_line(results, tmp_path):
+    tables = sorted((results[0] / "tables").glob("*.tex"))
+    packages = {
+        name
+        for path in tables
+        for name in re.match(r"% .usepackage{(.*)}", path.read_text())[1].split(",")
+    }
+    lines = [
+        r"\documentclass{article}\usepackage[a4paper,margin=25mm]{geometry}",
+        rf"\usepackage{{{','.join(sorted(packages))}}}\begin{{document}}",
+        *(rf"\input{{{path}}}\clearpage" for path in tables),
+        r"\end{document}",
+    ]
+    (tmp_path / "all.tex").write_text("\n".join(lines))
+    for _ in range(2):  # a longtable knows its widths the second time
+        done = subprocess.run(
+            ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            errors="replace",
+        )
+        assert done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull" not in done.stdout and "Float too large" not in done.stdout
 
 
 # --- running -------------------------------------------------------------------------------------

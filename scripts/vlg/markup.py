@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 DAGGER = "†"
 EMPTY = "–"
+FOOTNOTE = r"\footnotesize\setlength{\tabcolsep}{3.5pt}"
+MOST = 11  # columns that can still be read across a page of LaTeX
 TEX = {
     "\\": r"\textbackslash{}",
     **{character: "\\" + character for character in "&%$#_{}"},
@@ -33,7 +35,7 @@ class Column:
 
     `interval`: with `<name>_low` and `<name>_high` in brackets; `scale`: factor, 100 for shares;
     `marked`: carries the dagger and the bold of its row; `words`: a name like best_of_n, shown
-    without underscores.
+    without underscores; `wrap`: in LaTeX, the share of the line that a column of text takes.
     """
 
     title: str
@@ -44,6 +46,7 @@ class Column:
     scale: float = 1.0
     marked: bool = False
     words: bool = False
+    wrap: float = 0.0
 
 
 MODEL = Column("Model", "model", marked=True)
@@ -106,35 +109,67 @@ def latex(
     marks: Sequence[tuple[bool, bool]],
     caption: str,
     name: str,
+    groups: Sequence[object] = (),
 ) -> str:
-    """A `table` with booktabs rules (`\\usepackage{booktabs}`), caption and label `tab:<name>`."""
-    body = [
-        " & ".join(
-            _marked(_escape_latex(cell), column, mark, r"\textbf{{{}}}", TEX[DAGGER])
-            for cell, column in zip(row, columns, strict=True)
-        )
-        + r" \\"
-        for row, mark in zip(rows, marks, strict=True)
-    ]
+    """A `table` with booktabs rules, caption and label `tab:<name>`, no wider than the line.
+
+    Intervals are small, and what is still wider than the line is scaled down to it; a table of more
+    than MOST columns stands on its side. One with wrapped columns is a `longtable`, which goes on
+    over pages. The first line names the packages.
+    `groups`: of each row; there is a gap where it changes, and between rows of several lines.
+    """
+    wide = any(column.wrap for column in columns)
+    body = []
+    for i, (row, mark) in enumerate(zip(rows, marks, strict=True)):
+        if i and (wide or (len(groups) and groups[i] != groups[i - 1])):
+            body.append(r"\addlinespace")
+        cells = (_latex_cell(*parts, mark) for parts in zip(row, columns, strict=True))
+        body.append(" & ".join(cells) + r" \\")
     header = " & ".join(_escape_latex(column.title) for column in columns) + r" \\"
-    align = "".join("r" if _numeric(rows, i) else "l" for i in range(len(columns)))
-    return "\n".join(
-        [
-            r"\begin{table}",
-            r"  \centering\small",
-            rf"  \caption{{{_escape_latex(caption)}}}",
-            rf"  \label{{tab:{name}}}",
-            rf"  \begin{{tabular}}{{{align}}}",
-            r"    \toprule",
-            f"    {header}",
-            r"    \midrule",
-            *(f"    {line}" for line in body),
-            r"    \bottomrule",
-            r"  \end{tabular}",
-            r"\end{table}",
-            "",
-        ]
+    align = "".join(
+        rf">{{\raggedright\arraybackslash}}p{{{column.wrap:g}\linewidth}}"
+        if column.wrap
+        else ("r" if _numeric(rows, i) else "l")
+        for i, column in enumerate(columns)
     )
+    title = [rf"\caption{{{_escape_latex(caption)}}}", rf"\label{{tab:{name}}}"]
+    size = r"\scriptsize\setlength{\tabcolsep}{3pt}" if wide else FOOTNOTE
+    if wide:
+        parts = [
+            r"% \usepackage{array,booktabs,longtable}",
+            rf"\begingroup{size}\setlength{{\LTcapwidth}}{{\linewidth}}",
+            rf"\begin{{longtable}}{{{align}}}",
+            *title,
+            r"\\ \toprule",
+            *(header, r"\midrule", r"\endfirsthead"),
+            *(r"\toprule", header, r"\midrule", r"\endhead"),
+            *(r"\bottomrule", r"\endfoot"),
+            *body,
+            r"\end{longtable}",
+            r"\endgroup",
+        ]
+    else:
+        turned = len(columns) > MOST
+        kind = "sidewaystable" if turned else "table"
+        parts = [
+            rf"% \usepackage{{booktabs,graphicx{',rotating' if turned else ''}}}",
+            rf"\begin{{{kind}}}",
+            rf"\centering{size}",
+            *title,
+            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+            rf"\begin{{tabular}}{{{align}}}",
+            *(r"\toprule", header, r"\midrule", *body, r"\bottomrule"),
+            r"\end{tabular}}",
+            rf"\end{{{kind}}}",
+        ]
+    return "\n".join([*parts, ""])
+
+
+def _latex_cell(cell: str, column: Column, mark: tuple[bool, bool]) -> str:
+    """A cell with its marks: the dagger and the bold stand by the value, not by its interval."""
+    value, bracket, interval = cell.partition(" [") if column.interval else (cell, "", "")
+    text = _marked(_escape_latex(value), column, mark, r"\textbf{{{}}}", TEX[DAGGER])
+    return text + (rf" {{\scriptsize[{_escape_latex(interval)}}}" if bracket else "")
 
 
 def number(value: float, digits: int = 2, signed: bool = False) -> str:

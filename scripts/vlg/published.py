@@ -76,14 +76,14 @@ def claims(study: Study) -> Table:
     frame = pd.DataFrame([_row(study, claim) for claim in CLAIMS])
     frame["p_holm"] = statistics.holm(frame["p"].to_numpy(float))
     columns = [
-        markup.Column("Claim", "statement"),
+        markup.Column("Claim", "statement", wrap=0.2),
         markup.Column("Measured in", "measure"),
         markup.Column("Published", "published", signed=True),
         markup.Column("Ours", "effect", interval=True, signed=True),
         markup.Column("Prompts", "prompts", digits=0),
         markup.Column("Seeds", "seeds", digits=0),
         markup.Column("Verdict", "verdict"),
-        markup.Column("Why", "reason"),
+        markup.Column("Why", "reason", wrap=0.14),
     ]
     percent = f"{100 * study.settings['confidence']:g} %"
     caption = (

@@ -385,12 +385,13 @@ def write(table: Table, folder: Path) -> None:
     text = table.frame.to_csv(index=False, lineterminator="\n", float_format=_number)
     files.write_text(folder / f"{table.name}.csv", text)
     rows, marks = markup.cells(table.frame, table.columns), _best(table)
+    groups = list(table.frame[table.group]) if table.group else []
     files.write_text(
         folder / f"{table.name}.md", markup.markdown(table.columns, rows, marks, table.caption)
     )
     files.write_text(
         folder / f"{table.name}.tex",
-        markup.latex(table.columns, rows, marks, table.caption, table.name),
+        markup.latex(table.columns, rows, marks, table.caption, table.name, groups),
     )
 
 
