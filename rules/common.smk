@@ -30,6 +30,8 @@ ARMS = CONFIG["refine"]["arms"] if ROUNDS else {}
 THREADS = CONFIG["resources"]["threads"]
 MEMORY = CONFIG["resources"]["mem_mb"]
 DEVICE = settings_of.device(CONFIG)
+# Fine-tuning runs in so many processes on each of so many nodes, with a device each.
+PROCESSES, NODES = CONFIG["finetune"]["processes"], CONFIG["finetune"]["nodes"]
 SAMPLES = CONFIG["development"]["count"] > 0  # whether checkpoints draw development prompts
 EMBEDDED = ("shapes", "shapes-early")  # model sources that are not folders
 GATHERING = ("split", "picture", "captions", "smallest")  # keys of dataset that gather pictures
@@ -45,10 +47,15 @@ wildcard_constraints:
     kind=r"base|guide|judge",
 
 
+def script(name):
+    """The path of a step's script in a shell command, as seen from the working folder."""
+    path = shlex.quote(os.path.relpath(SCRIPTS / f"{name}.py"))
+    return path.replace("{", "{{").replace("}", "}}")
+
+
 def python(name):
-    """The beginning of a shell command: the script of a step, as seen from the working folder."""
-    script = shlex.quote(os.path.relpath(SCRIPTS / f"{name}.py"))
-    return f"python {script}".replace("{", "{{").replace("}", "}}")
+    """The beginning of a shell command: the script of a step."""
+    return f"python {script(name)}"
 
 
 def settings(values):

@@ -45,10 +45,13 @@ rule finetune:
     priority: 10
     conda:
         "../envs/models.yaml"
-    threads: THREADS
+    threads: THREADS * PROCESSES
     resources:
-        mem_mb=MEMORY,
+        mem_mb=MEMORY * PROCESSES,
         device=DEVICE,
+        processes=PROCESSES,
+        nodes=NODES,
+        launcher=CONFIG["finetune"]["launcher"],
         batch=CONFIG["generate"]["batch_size"],
         save_every=CONFIG["finetune"]["save_every"],
         save_minutes=CONFIG["finetune"]["save_minutes"],
@@ -60,8 +63,11 @@ rule finetune:
         model=subpath(output.model, parent=True),
         training=subpath(output.training, parent=True),
     shell:
-        python("finetune") + " --settings {params.settings:q} --base {params.base:q}"
-        " {params.options:q} --out-model {params.model:q} --out-training {params.training:q}"
+        python("launch") + " --processes {resources.processes} --nodes {resources.nodes}"
+        " --launcher={resources.launcher:q} "
+        + script("finetune")
+        + " --settings {params.settings:q} --base {params.base:q} {params.options:q}"
+        " --out-model {params.model:q} --out-training {params.training:q}"
         " --save-every {resources.save_every} --save-minutes {resources.save_minutes}"
         " --batch-size {resources.batch}"
         " --device {resources.device} --threads {threads} --log {log:q}"

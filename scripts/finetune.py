@@ -18,13 +18,15 @@ from vlg import cli
 
 def main(args: Namespace) -> None:
     import functools
+    import os
 
     from vlg import development, prompts
     from vlg.device import set_up
     from vlg.processes import Stop
     from vlg.training import finetune
 
-    device = set_up(args.device, args.threads)
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # processes that share this node's threads
+    device = set_up(args.device, max(1, args.threads // local))
     sampling = args.settings.pop("samples", None)
     draw_samples = None
     if args.development:

@@ -281,6 +281,9 @@ INVALID = {
     "finetune: {variants: {embed: {accumulate: 9, batch_size: 8}}}": (
         "finetune.variants.embed.accumulate: 9 parts of a batch of 8; use at most 8"
     ),
+    "finetune: {processes: 4, nodes: 5}": (
+        "finetune.batch_size: 16 pictures for 20 processes; use at least as many"
+    ),
     "finetune: {crop: 0.8}": (
         "finetune.crop: needs pixels, and variants train from the cache; set cached: false"
     ),

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vlg.errors import UserError
+from vlg.processes import process
 
 log = logging.getLogger("vlg")
 
@@ -42,7 +43,7 @@ def run(function: Callable[[argparse.Namespace], None], arguments: argparse.Argu
     """
     args = arguments.parse_args()
     handlers: list[logging.Handler] = [logging.StreamHandler()]
-    if args.log:
+    if args.log and process()[0] == 0:  # of several processes one writes
         args.log.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(args.log, mode="w", encoding="utf-8"))
     logging.raiseExceptions = False  # a log on a full disk is no reason for a traceback

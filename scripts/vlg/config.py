@@ -40,7 +40,10 @@ WEIGHTS = {".safetensors", ".bin", ".pt", ".pth"}
 PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".parquet"}
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 # Keys of `finetune` that are not settings of a variant.
-NOT_OF_A_VARIANT = ("steps", "variants", "save_every", "save_minutes")
+NOT_OF_A_VARIANT = (
+    *("steps", "variants", "save_every", "save_minutes"),
+    *("processes", "nodes", "launcher"),
+)
 # What leaves a fine-tuning as it is (`vlg.training.Settings` has the same defaults).
 NEUTRAL = {
     "weighting": "abar",
@@ -375,6 +378,9 @@ def _check_variants(config: dict[str, Any], root: Path) -> None:
         parts, size = settings.get("accumulate", 1), settings["batch_size"]
         if parts > size:
             fail("accumulate", f"{parts} parts of a batch of {size}", f"use at most {size}")
+        devices = config["finetune"]["processes"] * config["finetune"]["nodes"]
+        if devices > size:
+            fail("batch_size", f"{size} pictures for {devices} processes", "use at least as many")
         for key in ("crop", "jitter"):
             if key in settings and settings.get("cached", True):
                 fail(key, "needs pixels, and variants train from the cache", "set cached: false")

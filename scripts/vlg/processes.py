@@ -43,6 +43,14 @@ def agreed(flag: Stop | bool) -> bool:
     return number.item() > 0
 
 
+def wait_for_all() -> None:
+    """Go on when every process has come here."""
+    from torch import distributed
+
+    if process()[1] > 1:
+        distributed.barrier()
+
+
 def from_first(value: Any) -> Any:
     """The first process's value, in all of them."""
     from torch import distributed

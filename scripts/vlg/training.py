@@ -23,7 +23,7 @@ from vlg.codehash import code_hash
 from vlg.device import autocast, first_line, out_of_memory, place, release, set_precision
 from vlg.errors import UserError
 from vlg.files import atomic_folder, read_json, write_json, write_manifest
-from vlg.processes import Stop, agreed, from_first, process
+from vlg.processes import Stop, agreed, from_first, process, wait_for_all
 from vlg.terms import Losses
 from vlg.trainlog import Log, check_held_out
 from vlg.trainstate import State, add_lora, final_weights, learning_rate
@@ -359,6 +359,9 @@ def finetune(
                 f"{out_training.name}: stopped by {stop.name or 'a signal'} after step "
                 f"{state.step}; its state is kept, run it again to continue"
             )
+    if rank:
+        logs.close()
+    wait_for_all()
     if rank == 0:
         write_results(state, terms, logs, final, out_model, out_training, draw_samples)
         shutil.rmtree(resume)

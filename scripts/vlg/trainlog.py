@@ -101,6 +101,8 @@ class Log:
             }
             self.write("log.csv", row)
         self.pending.clear()
+        for file in self.files.values():
+            file.flush()
         self.restart_clock()
 
     def write(self, name: str, row: dict[str, Any]) -> None:
