@@ -2,7 +2,9 @@
 
 import json
 import re
+import shutil
 import struct
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,10 +13,10 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save, save_file
 from transformers import CLIPTokenizer
 
-from tests import tiny
 from vlg import files, modelfolder
 from vlg.errors import UserError
 
+SAMPLE = Path(__file__).parent / "data/parti_sample.tsv"
 WEIGHTS = save({"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4)})
 
 
@@ -310,14 +312,19 @@ def as_one_file(base, path):
         (r"\.conv2\.", ".out_layers.3."),
         (r"\.conv_shortcut\.", ".skip_connection."),
     ]
+    last = len(json.loads((base / "vae/config.json").read_text())["block_out_channels"]) - 1
     vae_rules = [
         (r"down_blocks\.(\d)\.resnets\.", r"down.\1.block."),
         (r"down_blocks\.(\d)\.downsamplers\.0\.", r"down.\1.downsample."),
-        (r"up_blocks\.(\d)\.resnets\.", lambda found: f"up.{2 - int(found[1])}.block."),
-        (r"up_blocks\.(\d)\.upsamplers\.0\.", lambda found: f"up.{2 - int(found[1])}.upsample."),
+        (r"up_blocks\.(\d)\.resnets\.", lambda found: f"up.{last - int(found[1])}.block."),
+        (r"up_blocks\.(\d)\.upsamplers\.0\.", lambda found: f"up.{last - int(found[1])}.upsample."),
         (r"mid_block\.resnets\.(\d)", lambda found: f"mid.block_{int(found[1]) + 1}"),
         (r"conv_shortcut", "nin_shortcut"),
         (r"conv_norm_out", "norm_out"),
+        (r"mid_block\.attentions\.0\.", "mid.attn_1."),
+        (r"(attn_1)\.group_norm", r"\1.norm"),
+        (r"(attn_1)\.to_([qkv])\.", r"\1.\2."),
+        (r"(attn_1)\.to_out\.0\.", r"\1.proj_out."),
     ]
     tensors = {}
     for name, tensor in load_file(base / "unet/diffusion_pytorch_model.safetensors").items():
@@ -326,7 +333,10 @@ def as_one_file(base, path):
         rules = unet_rules + norms * ("resnets" in name)
         tensors["model.diffusion_model." + renamed(name, rules)] = tensor
     for name, tensor in load_file(base / "vae/diffusion_pytorch_model.safetensors").items():
-        tensors["first_stage_model." + renamed(name, vae_rules)] = tensor
+        name = renamed(name, vae_rules)
+        if "attn_1" in name and tensor.ndim == 2:
+            tensor = tensor[:, :, None, None].clone()  # there it is a convolution
+        tensors["first_stage_model." + name] = tensor
     for name, tensor in load_file(base / "text_encoder/model.safetensors").items():
         text = name if name.startswith("text_model.") else f"text_model.{name}"
         tensors["cond_stage_model.transformer." + text] = tensor
@@ -334,8 +344,31 @@ def as_one_file(base, path):
     return path
 
 
+def save_thin(folder):
+    """Stable Diffusion 1.5 with all its blocks and a sixteenth of its channels, as shipped."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    shutil.copytree(modelfolder.SD15, folder)
+
+    def config(part, **changes):
+        path = folder / part / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+        return json.loads(path.read_text())
+
+    small = {"norm_num_groups": 4, "block_out_channels": [16, 32, 64, 64]}
+    unet = config("unet", cross_attention_dim=24, attention_head_dim=2, **small)
+    UNet2DConditionModel.from_config(unet).save_pretrained(folder / "unet")
+    vae = config("vae", **{**small, "block_out_channels": [8, 16, 32, 32]})
+    AutoencoderKL.from_config(vae).save_pretrained(folder / "vae")
+    text = {"hidden_size": 24, "intermediate_size": 48, "num_hidden_layers": 2}
+    text = config("text_encoder", num_attention_heads=2, vocab_size=49408, **text)
+    CLIPTextModel(CLIPTextConfig.from_dict(text)).save_pretrained(folder / "text_encoder")
+    return folder
+
+
 def test_a_checkpoint_in_one_file_becomes_the_same_model(tmp_path):
-    base = tiny.save_base(tmp_path / "base")
+    base = save_thin(tmp_path / "base")
     file = as_one_file(base, tmp_path / "model.safetensors")
     modelfolder.unfold(file, tmp_path / "out", shape=base)
     for name in PARTS:
@@ -364,6 +397,8 @@ def test_the_tokenizer_is_open_clips():
     ]
     ours = modelfolder.clip_tokenizer()(texts, padding="max_length", truncation=True).input_ids
     theirs = open_clip.get_tokenizer("ViT-B-32")(texts).tolist()
+    long = next(text for text in SAMPLE.read_text("utf-8").split("\t") if "Oil-on-canvas" in text)
+    assert len(modelfolder.clip_tokenizer()(long.rpartition("\n")[2]).input_ids) == 84
     cut = [[i for i in ids if i not in (0, 49407)] for ids in theirs]
     assert [[i for i in ids if i != 49407] for ids in ours] == cut
 

@@ -22,6 +22,18 @@ PARTI_SHA256 = "fab29e41bb512a169b56acab4cf2a41dcb675e285df2efcde6640c7dd3c440eb
 needs_parti = pytest.mark.skipif(not PARTI.exists(), reason=f"{PARTI} is not here")
 
 
+CATEGORIES = {
+    "Animals": 314, "Artifacts": 287, "World Knowledge": 214, "People": 177,
+    "Outdoor Scenes": 131, "Illustrations": 124, "Vehicles": 104, "Food & Beverage": 74,
+    "Arts": 66, "Abstract": 51, "Produce & Plants": 50, "Indoor Scenes": 40,
+}  # fmt: skip
+CHALLENGES = {
+    "Fine-grained Detail": 312, "Basic": 272, "Simple Detail": 232, "Style & Format": 206,
+    "Imagination": 150, "Complex": 113, "Writing & Symbols": 91, "Quantity": 90,
+    "Perspective": 70, "Linguistic Structures": 61, "Properties & Positioning": 35,
+}  # fmt: skip
+
+
 def rows_of(tmp_path, content: str | bytes, name: str = "p.tsv"):
     path = tmp_path / name
     path.write_bytes(content.encode() if isinstance(content, str) else content)
@@ -64,11 +76,36 @@ def test_the_whole_of_partiprompts():
     assert len(rows) == 1632
     assert sum(not row["Prompt"].isascii() for row in rows) == 17
     assert rows[1560]["Prompt"].startswith('"G I G G L E"') and rows[1560]["id"] == "p1560"
-    assert {row["Challenge"] for row in rows[:100]} == {"Basic"}
-    assert Counter(row["Category"] for row in rows)["Animals"] == 314
-    assert Counter(row["Challenge"] for row in rows)["Properties & Positioning"] == 35
-    assert len({row["Category"] for row in rows}) == 12
-    assert len({row["Challenge"] for row in rows}) == 11
+    raw = [line.partition("\t")[0] for line in PARTI.read_text("utf-8").split("\n")]
+    assert sum(text != text.strip() for text in raw) == 10
+    first = rows[:100]  # not typical
+    assert {row["Challenge"] for row in first} == {"Basic"}
+    assert sum(row["Category"] == "Abstract" for row in first) == 45
+    words = Counter(len(row["Prompt"].split()) for row in first)
+    assert (words[1], words[2]) == (41, 38)
+    assert Counter(row["Category"] for row in rows) == CATEGORIES
+    assert Counter(row["Challenge"] for row in rows) == CHALLENGES
+
+
+@needs_parti
+def test_every_selection_of_partiprompts():
+    rows = prompts.read(PARTI)
+    ids = [row["id"] for row in rows]
+
+    def chosen(study, pool=None, **wanted):
+        found = prompts.select(rows, study, pool, **wanted)
+        assert [row["set"] for row in found[:study]] == ["study"] * study
+        assert {row["set"] for row in found[study:]} <= {"rest"}
+        return [row["id"] for row in found]
+
+    assert chosen(1632) == ids  # all
+    assert chosen(100) == ids and chosen(100, 100) == ids[:100]  # first
+    assert sorted(chosen(100, order="stratified")) == ids
+    for column, counts in (("category", CATEGORIES), ("challenge", CHALLENGES)):
+        for name, number in counts.items():
+            found = set(chosen(1, **{column: [name]}))
+            assert found == {r["id"] for r in rows if r[column.title()] == name}
+            assert len(found) == number
 
 
 @needs_parti
