@@ -427,6 +427,7 @@ def gather(shards: list[dict[str, torch.Tensor]], rows: list[int], keys: list[st
     """Stack row by row, float32: row i of shard i // SHARD under its key."""
     import torch
 
+    # Float32 before stacking: autocast to bf16 on a CPU cannot stack float16.
     return torch.stack(
-        [shards[i // SHARD][key][i % SHARD] for i, key in zip(rows, keys, strict=True)]
-    ).float()
+        [shards[i // SHARD][key][i % SHARD].float() for i, key in zip(rows, keys, strict=True)]
+    )
