@@ -20,7 +20,7 @@ RUN = PATH="$$PWD/.venv/bin:$$PATH" .venv/bin/python -m
 WHICH = $(if $(CONFIG), CONFIG="$(CONFIG)")$(if $(filter command,$(firstword $(origin STUDY))), STUDY="$(STUDY)")
 OVERLAY = $(if $(CONFIG),--configfile "$(CONFIG)")
 
-.PHONY: help study tables figures gallery report verify pretrain test test-slow lint lock clean
+.PHONY: help study full-size tables figures gallery report verify pretrain test test-slow lint lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -45,6 +45,9 @@ report: $(INSTALLED) ## the whole study as one file, report.zip (or REPORT=repor
 verify: $(INSTALLED) ## hash a study again and name what differs (ARGS=--repair to restore or delete it)
 	@.venv/bin/python scripts/verify.py --study "results/$(STUDY)" $(ARGS) \
 	    --run 'make study$(WHICH)' --verify 'make verify$(WHICH)'
+
+full-size: $(INSTALLED) ## each stage once at Stable Diffusion's true size, with random weights
+	@.venv/bin/python bench/full_size.py $(ARGS)
 
 pretrain: $(INSTALLED) ## train the shipped tiny models again from scratch
 	@$(RUN) snakemake pretrain --cores $(CORES) $(OVERLAY) $(ARGS)

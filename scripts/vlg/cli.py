@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import re
+import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -50,6 +51,7 @@ def run(function: Callable[[argparse.Namespace], None], arguments: argparse.Argu
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", handlers=handlers)
     try:
         function(args)
+        log.info("peak memory %s", peak_memory())
     except UserError as error:
         fail(str(error))
     except Exception as error:
@@ -63,6 +65,15 @@ def run(function: Callable[[argparse.Namespace], None], arguments: argparse.Argu
             fail(f"{where}: {os.strerror(number)}; make it writable and rerun")
         log.exception("unexpected error")
         sys.exit(2)
+
+
+def peak_memory() -> str:
+    """The most memory this process has held so far, and the most of a GPU."""
+    gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    torch = sys.modules.get("torch")
+    if torch and torch.cuda.is_initialized():
+        return f"{gigabytes:.1f} GB, of the GPU {torch.cuda.max_memory_allocated() / 2**30:.1f} GB"
+    return f"{gigabytes:.1f} GB"
 
 
 def fail(message: str) -> None:

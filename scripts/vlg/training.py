@@ -311,14 +311,7 @@ def finetune(
     folders |= {"cache": cache} if settings.cached else {"data": data}
     folders |= {"previous": previous and previous / "state"}
     source = open_source(settings, base, embeddings, cache, data, device)
-    terms = Losses(settings, source, base, guide, device, decoder)
-    set_precision(settings.precision)
-    unet = place(checkpoints.load_unet(base), device, compiled=True).train()
-    if settings.lora_rank:
-        add_lora(unet, settings)
-    if settings.gradient_checkpointing:
-        unet.enable_gradient_checkpointing()
-    state = State(unet, settings)
+    state, terms = begin(settings, source, base, guide, device, decoder)
     fingerprint = run_fingerprint(settings, folders)
     before = None
     if rank == 0:
@@ -365,6 +358,25 @@ def finetune(
     if rank == 0:
         write_results(state, terms, logs, final, out_model, out_training, draw_samples)
         shutil.rmtree(resume)
+
+
+def begin(
+    settings: Settings,
+    source: Source,
+    base: Path,
+    guide: Path | None,
+    device: str,
+    decoder: Path | None = None,
+) -> tuple[State, Losses]:
+    """The models as they are before the first step: what is trained, and what the losses need."""
+    set_precision(settings.precision)
+    terms = Losses(settings, source, base, guide, device, decoder)
+    unet = place(checkpoints.load_unet(base), device, compiled=True).train()
+    if settings.lora_rank:
+        add_lora(unet, settings)
+    if settings.gradient_checkpointing:
+        unet.enable_gradient_checkpointing()
+    return State(unet, settings), terms
 
 
 def open_source(
