@@ -55,6 +55,11 @@ rule gallery:
         prompts=rules.prompts.output[0],
         hard=rules.hard_prompts.output[0],
         scores=score_files(),
+        samples=(
+            expand(f"{OUT}/training/{{model}}/samples/metadata.jsonl", model=MODELS[1:])
+            if SAMPLES
+            else []
+        ),
         templates=[
             os.path.relpath(SCRIPTS / "vlg/templates" / f"gallery.{kind}")
             for kind in ("html", "css", "js")

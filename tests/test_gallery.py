@@ -7,10 +7,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import synthetic
 
-from vlg import gallery, scores
+from vlg import gallery, pictures, scores
 from vlg.errors import UserError
 
 SCRIPT = Path(gallery.__file__).parents[1] / "gallery.py"
@@ -32,9 +33,9 @@ def write(root, study, out, **changes):
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     root = tmp_path_factory.mktemp("study")
-    return root, synthetic.write(
-        root, synthetic.Study(prompts=18, rounds=2, steps=(20, 50), hard=4)
-    )
+    study = synthetic.write(root, synthetic.Study(prompts=18, rounds=2, steps=(20, 50), hard=4))
+    samples(root, study.models[1:])
+    return root, study
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +51,24 @@ def fresh(tmp_path):
 
 
 def data(page):
-    text = (page / "index.html").read_text(encoding="utf-8")
+    text = (page if page.suffix else page / "index.html").read_text(encoding="utf-8")
     return json.loads(
         re.search(r'<script type="application/json" id="data">(.*?)</script>', text)[1]
     )
+
+
+def samples(root, models):
+    """Pictures that checkpoints drew of development prompts."""
+    for number, model in enumerate(models):
+        folder = root / "training" / model / "samples"
+        rows = [
+            {"file_name": f"0-{key}.png", "id": key, "prompt": text, "seed": 0}
+            for key, text in (("d0000", "a <b>grey</b> square"), ("d0001", "a black square"))
+        ]
+        for place, row in enumerate(rows):
+            shade = np.full((32, 32, 3), 40 * number + 20 * place, np.uint8)
+            pictures.save(folder / row["file_name"], shade, row)
+        pictures.write_metadata(folder, rows, weights="w")
 
 
 # --- contents ------------------------------------------------------------------------------------
@@ -62,6 +77,7 @@ def data(page):
 def test_pictures_named_by_the_page_are_the_pictures_there(page):
     cells = [prompt["cells"].values() for prompt in data(page)["prompts"]]
     named = {cell[0] for lines in cells for line in lines for cell in line if cell}
+    named |= {name for row in data(page)["samples"]["rows"] for name in row["cells"]}
     assert named == {f"pictures/{path.name}" for path in (page / "pictures").iterdir()}
 
 
@@ -93,6 +109,45 @@ def test_columns_are_models_then_rounds(page):
     tuned = ["normal-20", "normal-50", "embed-20", "embed-50"]
     arms = [f"base {arm} round {i}" for arm in ("refine", "best_of_n") for i in (1, 2)]
     assert names == ["base", *tuned, *arms]
+
+
+def test_samples_of_checkpoints_stand_in_a_strip(page, results):
+    root, study = results
+    shown = data(page)["samples"]
+    names = [f"{column['group']}-{column['label'].split()[0]}" for column in shown["columns"]]
+    assert names == study.models[1:]
+    assert [row["text"] for row in shown["rows"]] == ["a <b>grey</b> square", "a black square"]
+    for key, row in zip(("d0000", "d0001"), shown["rows"], strict=True):
+        for model, name in zip(names, row["cells"], strict=True):
+            drawn = root / f"training/{model}/samples/0-{key}.png"
+            assert (page / name).read_bytes() == drawn.read_bytes()
+
+
+def test_a_study_without_samples_has_no_strip(fresh):
+    root, study = fresh
+    assert data(write(root, study, root / "gallery"))["samples"] is None
+
+
+def test_report_pages_hold_their_pictures_and_say_what_is_left_out(page, fresh, monkeypatch):
+    names = [path.stem for path in sorted((page / "pages").iterdir())]
+    assert names == ["hard-prompts", "pair", "single"]
+    everything = {prompt["id"]: prompt for prompt in data(page)["prompts"]}
+    for path in (page / "pages").iterdir():
+        part = data(path)
+        for prompt in part["prompts"]:
+            assert prompt == everything[prompt["id"]]
+            cells = [cell for line in prompt["cells"].values() for cell in line if cell]
+            assert all(part["pictures"][c[0]].startswith("data:image/webp;base64,") for c in cells)
+        assert "note" not in part
+    root, study = fresh
+    whole = write(root, study, root / "gallery") / "pages/pair.html"
+    count, limit = len(data(whole)["prompts"]), whole.stat().st_size - 300
+    monkeypatch.setattr(gallery, "LIMIT", limit)
+    small = write(root, study, root / "gallery") / "pages/pair.html"
+    part = data(small)
+    assert small.stat().st_size <= limit + len(part["note"]) + 20
+    assert 0 < len(part["prompts"]) < count
+    assert part["note"].startswith(f"of {count} here")
 
 
 def test_hard_prompts_come_first_and_leave_room(results):
@@ -207,6 +262,16 @@ def test_browser_shows_all_prompts_and_texts_as_written(opened, page):
     assert all(name.startswith(("file:", "data:")) for name in loaded)
 
 
+def test_browser_shows_the_samples_of_checkpoints(opened):
+    opened.run("document.querySelector('#samples summary').click()")
+    texts = "return [...document.querySelectorAll('#samples h2')].map((h) => h.textContent)"
+    assert opened.run(texts) == ["a <b>grey</b> square", "a black square"]
+    strip = "document.querySelector('#samples .strip')"
+    heads = opened.run(f"return [...{strip}.querySelectorAll('h3')].map((h) => h.textContent)")
+    assert heads == ["normal", "embed"]
+    assert opened.run(f"return {strip}.querySelectorAll('img').length") == 4
+
+
 def test_browser_filters(opened, page):
     prompts = [prompt for prompt in data(page)["prompts"] if "0" in prompt["cells"]]
     choose(opened, "split", "never")
@@ -286,7 +351,7 @@ def test_browser_has_no_overflow_at_a_phones_width(opened):
     opened.width(360)
     assert opened.run("return document.documentElement.scrollWidth") == 360
     # A row scrolls within itself.
-    strip = "const s = document.querySelector('.strip');"
+    strip = "const s = document.querySelector('article .strip');"
     assert opened.run(f"{strip} s.scrollLeft = 50; return s.scrollLeft") == 50
     sizes = opened.run(
         "return [...document.querySelectorAll('h2, figcaption, label')]"

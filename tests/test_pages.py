@@ -108,9 +108,8 @@ def test_browser_sorts_filters_and_copies(written, browser):
     header = "return [...document.querySelectorAll('th')].map((c) => c.textContent)"
     assert browser.run(header) == data(written / "finetune.html")["views"]["all"]["header"]
     latex = "[...document.querySelectorAll('details')].find((d) => d.textContent[0] === 'L')"
-    assert browser.run(f"return {latex}.querySelector('pre').textContent").startswith(
-        "\\begin{table}"
-    )
+    text = browser.run(f"return {latex}.querySelector('pre').textContent")
+    assert text.startswith("% \\usepackage{booktabs")
     browser.width(360)
     assert browser.run("return document.documentElement.scrollWidth") == 360
     assert browser.messages() == []

@@ -15,12 +15,13 @@ import html
 import io
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlg import files, pages
 from vlg.errors import UserError
+from vlg.pictures import METADATA, read_metadata
 from vlg.scores import FACTS, Grids, Key, name, split_model
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def write(
             "seeds": _seeds(grids),
             "facts": list(FACTS),
             "truth": bool(scores["fidelity"].notna().any()),
+            "samples": _samples(root, settings["models"], pictures),
             "small": pictures.largest <= SMALL,
         }
         files.write_text(folder / "index.html", page(data))
@@ -104,7 +106,7 @@ def _pages(data: Mapping[str, Any], folder: Path) -> dict[str, str]:
                 break
             kept.append(prompt)
             uris |= fresh
-        part = {**data, "prompts": kept, "pictures": uris}
+        part = {**data, "prompts": kept, "pictures": uris, "samples": None}
         if len(kept) < len(prompts):
             part["note"] = (
                 f"of {len(prompts)} here; gallery/index.html in the results shows all of them"
@@ -208,6 +210,33 @@ def _prompt(key: str, row: pd.Series, cells: Mapping[str, list]) -> dict[str, An
         "hard": int(row["rank"]),
         "cells": cells,
     }
+
+
+def _samples(root: Path, models: Sequence[str], pictures: _Pictures) -> dict[str, Any] | None:
+    """What each checkpoint drew of the development prompts when it was trained; None if nothing.
+
+    Of training/<model>/samples, as `vlg.development` writes it: columns (group, label) and rows of
+    one prompt and seed with a picture, or None, for each column.
+    """
+    columns, rows = [], {}
+    for model in models:
+        folder = Path("training") / model / "samples"
+        if not (root / folder / METADATA).is_file():
+            continue
+        variant, step = split_model(model)
+        for row in read_metadata(root / folder):
+            place = {"picture": (folder / row["file_name"]).as_posix(), "sha256": row["sha256"]}
+            line = rows.setdefault((row["id"], row["seed"]), {"text": row["prompt"], "cells": {}})
+            line["cells"][len(columns)] = pictures.add(place)
+        columns.append({"group": variant, "label": f"{step:,} steps"})
+    if not columns:
+        return None
+    order = range(len(columns))
+    lines = [
+        {"text": row["text"], "seed": seed, "cells": [row["cells"].get(i) for i in order]}
+        for (_, seed), row in rows.items()
+    ]
+    return {"columns": columns, "rows": lines}
 
 
 def _seeds(grids: Grids) -> list[dict[str, Any]]:

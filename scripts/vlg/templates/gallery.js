@@ -203,6 +203,29 @@ function draw() {
   document.getElementById("status").textContent = `${drawn.length} of ${data.prompts.length} prompts${data.note ? ` (${data.note})` : ""}${hint}`;
 }
 
+// Pictures of the checkpoints on development prompts, a row for each prompt and seed.
+function drawSamples() {
+  const place = document.getElementById("samples");
+  if (!data.samples) return;
+  place.hidden = false;
+  const several = new Set(data.samples.rows.map((row) => row.seed)).size > 1;
+  place.querySelector("div").append(...data.samples.rows.map((row) => {
+    const groups = new Map();
+    data.samples.columns.forEach((column, i) => {
+      if (!groups.has(column.group)) groups.set(column.group, element("div"));
+      const name = `${column.group}, ${column.label}`;
+      groups.get(column.group).append(element("figure", {}, row.cells[i]
+        ? element("img", {src: row.cells[i], alt: `${name}: ${row.text}`, loading: "lazy"})
+        : element("div", {className: "none"}, "not drawn"),
+        element("figcaption", {}, column.label)));
+    });
+    const strips = [...groups].map(([name, pictures]) =>
+      element("div", {className: "group"}, element("h3", {}, name), pictures));
+    return element("section", {}, element("h2", {}, several ? `${row.text} (seed ${row.seed})` : row.text),
+      element("div", {className: "strip", tabIndex: 0, role: "region", ariaLabel: row.text}, ...strips));
+  }));
+}
+
 function changed() {
   toAddress();
   draw();
@@ -284,5 +307,6 @@ window.addEventListener("hashchange", () => { fromAddress(); draw(); });
 document.body.classList.toggle("has-truth", data.truth);
 document.body.classList.toggle("small", data.small);
 fillBar();
+drawSamples();
 fromAddress();
 draw();
