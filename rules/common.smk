@@ -11,11 +11,14 @@ ROOT = Path(workflow.basedir)
 SCRIPTS = ROOT / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from vlg import config as settings_of, environment, hub, prompts as prompt_files
+from vlg import config as settings_of, environment, hub, prompts as prompt_files, running
 from vlg.codehash import code_hash
 from vlg.errors import UserError
 
 environment.prepare()
+running.announce()
+if workflow.is_main_process:
+    running.hold(Path.cwd())
 try:
     CONFIG = settings_of.load(config, Path.cwd())
     VARIANTS = settings_of.variants(CONFIG)

@@ -9,10 +9,12 @@ import logging
 import os
 import re
 import resource
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from vlg import running
 from vlg.errors import UserError
 from vlg.processes import process
 
@@ -43,6 +45,9 @@ def run(function: Callable[[argparse.Namespace], None], arguments: argparse.Argu
     ours and keeps its traceback.
     """
     args = arguments.parse_args()
+    # So that what is half-written is removed; a job that has a state to save takes it over.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    running.watch()
     handlers: list[logging.Handler] = [logging.StreamHandler()]
     if args.log and process()[0] == 0:  # of several processes one writes
         args.log.parent.mkdir(parents=True, exist_ok=True)

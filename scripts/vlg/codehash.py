@@ -18,7 +18,9 @@ PACKAGE = "vlg"
 
 # Modules that cannot change a result: how a command line looks and fails, how files are written,
 # and how the config is read (its values reach a step as settings, which are compared themselves).
-IGNORED = frozenset({"vlg.cli", "vlg.codehash", "vlg.config", "vlg.errors", "vlg.files"})
+IGNORED = frozenset(
+    {"vlg.cli", "vlg.codehash", "vlg.config", "vlg.errors", "vlg.files", "vlg.running"}
+)
 
 
 @functools.cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -15,6 +16,7 @@ from typing import Any
 from vlg.errors import UserError
 
 MANIFEST = "manifest.json"
+HALF = ".tmp-"  # how the names of half-written files and folders begin
 CARD = "README.md"  # of a model: written after its scores, so no part of what its manifest lists
 CHECKSUM = ".sha256"  # beside a file that stands alone, as `sha256sum --check` reads it
 
@@ -26,15 +28,21 @@ def sha256(path: Path | str) -> str:
 
 
 @contextlib.contextmanager
-def atomic(path: Path | str) -> Iterator[Path]:
+def atomic(path: Path | str, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary sibling of `path`; rename it to `path` when the block ends well.
 
     A reader sees the old file or the new one, never half of one; after an error nothing is left.
     The parent folder is made. The temporary name keeps the suffix, for writers that look at it.
+    durable: have it on the disk before the rename, so that this holds after a power cut, too, and
+    remove what killed processes left half-written of it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".tmp-", suffix=path.suffix, dir=path.parent)
+    prefix = f"{HALF}{path.name}-"
+    if durable:
+        for leftover in path.parent.glob(glob.escape(prefix) + "*"):
+            leftover.unlink(missing_ok=True)
+    handle, name = tempfile.mkstemp(prefix=prefix, suffix=path.suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -42,6 +50,8 @@ def atomic(path: Path | str) -> Iterator[Path]:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
+        if durable:
+            _flush(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -52,7 +62,10 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
     """Like `atomic`, for a folder: what stood at `path` is replaced when the block ends well."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".tmp-{path.name}-", dir=path.parent))
+    prefix = f"{HALF}{path.name}-"
+    for leftover in path.parent.glob(glob.escape(prefix) + "*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
     temporary.chmod(0o755)
     try:
         yield temporary
@@ -61,6 +74,15 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    """Have a file's content on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -128,6 +150,7 @@ def write_manifest(folder: Path | str, **facts: Any) -> None:
     The manifest is written last, so a folder that has one is whole, and it is the file by which the
     DAG knows the folder: being small, Snakemake compares it by content and not by time.
     """
+    os.sync()  # a power cut must not leave a manifest of files that never reached the disk
     manifest = {**facts, "files": checksums(folder)}
     write_json(Path(folder) / MANIFEST, {**manifest, "sha256": own_checksum(manifest)})
 

@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from vlg.errors import UserError
-from vlg.files import CARD, CHECKSUM, MANIFEST, atomic, own_checksum, read_json, sha256
+from vlg.files import CARD, CHECKSUM, HALF, MANIFEST, atomic, own_checksum, read_json, sha256
 from vlg.pictures import METADATA, model_hash, read_metadata
 
 # Written while a step runs, or for looking at; nothing is computed from them.
 UNCHECKED = ("logs", "tensorboard")
-HALF = ".tmp-"  # how half-written files and folders are named (vlg.files)
 RESUME = ".resume-"  # the states of a fine-tuning that is not finished (vlg.training)
 # By which output the DAG knows a folder whose manifest is none of its outputs.
 OUTPUTS = {"tables": "finetune.csv", "figures": "finetune.svg", "gallery": "index.html"}

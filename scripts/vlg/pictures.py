@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -45,7 +46,7 @@ def save(path: Path, picture: np.ndarray, row: dict[str, Any]) -> None:
     """Write a picture (height, width, 3) uint8 as PNG with its row inside, atomically."""
     text = PngInfo()
     text.add_text(TEXT, json.dumps(row, sort_keys=True))
-    with atomic(path) as temporary:
+    with atomic(path, durable=False) as temporary:
         Image.fromarray(picture).save(temporary, format="PNG", pnginfo=text)
 
 
@@ -143,6 +144,7 @@ def write_metadata(folder: Path, rows: Iterable[dict[str, Any]], **models: str) 
         )
         for row in rows
     ]
+    os.sync()  # all pictures at once; a power cut must not leave metadata of files cut short
     write_text(folder / METADATA, "".join(line + "\n" for line in lines))
     write_checksum(folder / METADATA)
 

@@ -1,0 +1,85 @@
+"""Runs that were killed: locks that nobody holds any more, and jobs whose run is gone.
+
+A run that dies by SIGKILL or a power cut leaves Snakemake's lock on the working folder behind, and
+its jobs may go on working for nobody. `hold` lets the next run see that no other is alive and take
+the stale lock away; `watch` ends a job soon after the run that started it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import IO
+
+RUN = "VLG_RUN"  # environment variable: host, process id and start time of the run
+SECONDS = 0.5  # between two looks at whether the run is alive
+_held: list[IO[str]] = []  # kept open: the system lets go when the process ends, however it ends
+
+
+def hold(folder: Path) -> None:
+    """Mark this process as a run in the working folder, and remove a lock left by a dead one.
+
+    Every run holds a shared lock of the operating system while it lives. One that gets the
+    exclusive one is alone, so Snakemake's lock files are those of a dead run. They are left alone
+    if that was on another host, whose processes cannot be seen, or if nothing says where it was:
+    Snakemake then tells how to unlock by hand.
+    """
+    try:
+        import fcntl
+
+        place = folder / ".snakemake"
+        place.mkdir(exist_ok=True)
+        file = open(place / "run", "a+", encoding="utf-8")  # noqa: SIM115
+        _held.append(file)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return
+        locks, host = place / "locks", socket.gethostname()
+        file.seek(0)
+        if file.read() == host:
+            shutil.rmtree(locks, ignore_errors=True)
+        elif not any(locks.glob("*.lock")):
+            file.truncate(0)
+            file.write(host)
+            file.flush()
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except (ImportError, OSError):
+        pass  # a read-only folder, or a file system without locks: as without this module
+
+
+def announce() -> None:
+    """Let the jobs that this process will start know who started them."""
+    os.environ[RUN] = f"{socket.gethostname()} {os.getpid()} {_started(os.getpid())}"
+
+
+def watch() -> None:
+    """Send this process SIGTERM once the run that started it is gone.
+
+    A job started by hand has no run; nor can one be seen from another host, or without /proc.
+    """
+    host, process, started = (os.environ.get(RUN, "").split() + [""] * 3)[:3]
+    if host != socket.gethostname() or not started or _started(process) != started:
+        return
+
+    def look() -> None:
+        while _started(process) == started:
+            time.sleep(SECONDS)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=look, daemon=True, name="watch").start()
+
+
+def _started(process: int | str) -> str:
+    """When a process started, in ticks; empty when there is none, or it is a zombie."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] == "Z" else fields[19]
