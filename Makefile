@@ -4,6 +4,7 @@
 #            CONFIG an overlay of config.yaml, for example config/sd15.yaml
 #            STUDY  the config's `study`, whose tables are printed (the overlay's name, or shapes)
 #            REPORT the file that `make report` writes, .zip or .html (report.zip)
+#            MODELS 1 puts the weights into the archive that `make archive` writes
 #            ARGS   further arguments of snakemake or pytest
 #            PYTHON the Python that .venv is made from (the first of a few names that fits)
 
@@ -20,7 +21,8 @@ RUN = PATH="$$PWD/.venv/bin:$$PATH" .venv/bin/python -m
 WHICH = $(if $(CONFIG), CONFIG="$(CONFIG)")$(if $(filter command,$(firstword $(origin STUDY))), STUDY="$(STUDY)")
 OVERLAY = $(if $(CONFIG),--configfile "$(CONFIG)")
 
-.PHONY: help study full-size tables figures gallery report verify pretrain test test-slow lint lock clean
+.PHONY: help study full-size tables figures gallery report verify archive pretrain test test-slow lint
+.PHONY: lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +50,10 @@ verify: $(INSTALLED) ## hash a study again and name what differs (ARGS=--repair 
 
 full-size: $(INSTALLED) ## each stage once at Stable Diffusion's true size, with random weights
 	@.venv/bin/python bench/full_size.py $(ARGS)
+
+archive: $(INSTALLED) ## one file of a finished study, without weights, or with them (MODELS=1)
+	@.venv/bin/python scripts/archive.py --study "results/$(STUDY)" $(if $(MODELS),--models) \
+	    --out "$(STUDY)$(if $(MODELS),-models).tar.gz" $(ARGS)
 
 pretrain: $(INSTALLED) ## train the shipped tiny models again from scratch
 	@$(RUN) snakemake pretrain --cores $(CORES) $(OVERLAY) $(ARGS)

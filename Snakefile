@@ -40,3 +40,4 @@ rule all:
         rules.sheets.output,
         rules.pages.output,
         rules.provenance.output,
+        cards(),

@@ -382,3 +382,8 @@ def sheet_labels(model, arm, number):
     variant, _, step = model.partition("-")
     labels = {"model": variant, "step": (step or "0").rjust(7)}
     return labels | ({"arm": in_words(arm), "round": str(number).rjust(3)} if arm else {})
+
+
+def cards():
+    """The card of every fine-tuned model."""
+    return [f"{OUT}/models/{model}/README.md" for model in MODELS[1:]]

@@ -170,6 +170,11 @@ rule provenance:
         models=expand(f"{OUT}/models/{{model}}/manifest.json", model=[*MODELS, "guide", "judge"]),
         downloads=[download(what) for what in hub_sources()],
         training=expand(f"{OUT}/training/{{model}}/summary.json", model=MODELS[1:]),
+        inputs=[
+            rules.prompts.output[0],
+            rules.hard_prompts.output[0],
+            f"{OUT}/dataset/manifest.json",
+        ],
         scores=score_files(),
         tables=rules.tables.output,
     output:
@@ -186,8 +191,36 @@ rule provenance:
     params:
         settings=settings(CONFIG),
         code=code("provenance"),
+        logs=lambda wildcards: f"{OUT}/logs",
     shell:
         python("provenance") + " --settings {params.settings:q} --models {input.models:q}"
-        " --downloads {input.downloads:q}"
+        " --downloads {input.downloads:q} --inputs {input.inputs:q} --logs {params.logs:q}"
         " --training {input.training:q} --scores {input.scores:q} --tables {input.tables:q}"
         " --out {output:q} --log {log:q}"
+
+
+rule card:
+    """Describe a fine-tuned model in the form of the Hugging Face Hub."""
+    input:
+        model=f"{OUT}/models/{{variant}}-{{step}}/manifest.json",
+        training=f"{OUT}/training/{{variant}}-{{step}}/summary.json",
+        table=f"{OUT}/tables/finetune.csv",
+    output:
+        f"{OUT}/models/{{variant}}-{{step}}/README.md",
+    log:
+        f"{OUT}/logs/card/{{variant}}-{{step}}.log",
+    conda:
+        "../envs/tables.yaml"
+    params:
+        settings=settings(
+            {
+                "study": CONFIG["study"],
+                "base": CONFIG["models"]["base"],
+                "judge": CONFIG["models"]["judge"],
+                "dataset": CONFIG["dataset"]["source"],
+            }
+        ),
+        code=code("card"),
+    shell:
+        python("card") + " --settings {params.settings:q} --table {input.table:q}"
+        " --training {input.training:q} --out {output:q} --log {log:q}"

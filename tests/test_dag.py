@@ -54,4 +54,4 @@ def test_jobs_by_rule(checkout, config):
     assert done.code == 0, done.output
     table = done.output.partition("Job stats:")[2].partition("total")[0]
     found = {name: int(number) for name, number in re.findall(r"^(\w+) +(\d+)$", table, re.M)}
-    assert found == {**EACH, **JOBS[config], "all": 1}
+    assert found == {**EACH, **JOBS[config], "card": JOBS[config]["finetune"], "all": 1}

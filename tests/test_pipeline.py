@@ -32,7 +32,8 @@ ROUNDS, ARMS = 2, ["refine", "best_of_n"]
 TABLES = ["finetune", "refinement", "hard_prompts", "by_category", "by_challenge", "claims"]
 SCORED = ["model", "prompts", "seeds", "clipscore", "clipscore_low", "clipscore_high"]
 SCORED += ["delta", "delta_low", "delta_high", "fidelity", "published"]
-AFTER_SCORES = {"tables", "figures", "gallery", "sheets", "pages", "provenance"}
+CARDS = {"card variant={}, step={}".format(*model.split("-")) for model in TUNED}
+AFTER_SCORES = {"tables", "figures", "gallery", "sheets", "pages", "provenance", *CARDS}
 
 
 @pytest.fixture(scope="module")
@@ -415,7 +416,13 @@ def test_another_guide_scale_reruns_the_embed_branch(study):
 
 
 def test_more_bootstrap_draws_rerun_tables(study):
-    assert study.planned(statistics="{draws: 300}") == {"tables", "figures", "provenance"}
+    assert study.planned(statistics="{draws: 300}") == {
+        "tables",
+        "figures",
+        "pages",
+        "provenance",
+        *CARDS,
+    }
 
 
 def test_an_edit_of_the_loss_reruns_finetuning(study):

@@ -11,6 +11,7 @@ import re
 import resource
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from vlg.errors import UserError
 from vlg.processes import process
 
 log = logging.getLogger("vlg")
+FORMAT = "%(asctime)s %(message)s"
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -48,15 +50,18 @@ def run(function: Callable[[argparse.Namespace], None], arguments: argparse.Argu
     # So that what is half-written is removed; a job that has a state to save takes it over.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     running.watch()
-    handlers: list[logging.Handler] = [logging.StreamHandler()]
-    if args.log and process()[0] == 0:  # of several processes one writes
-        args.log.parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(args.log, mode="w", encoding="utf-8"))
     logging.raiseExceptions = False  # a log on a full disk is no reason for a traceback
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", handlers=handlers)
+    logging.basicConfig(level=logging.INFO, format=FORMAT)
+    began = time.monotonic()
     try:
+        if args.log and process()[0] == 0:  # of several processes one writes
+            args.log.parent.mkdir(parents=True, exist_ok=True)
+            file = logging.FileHandler(args.log, mode="w", encoding="utf-8")
+            file.setFormatter(logging.Formatter(FORMAT))
+            logging.getLogger().addHandler(file)
         function(args)
         log.info("peak memory %s", peak_memory())
+        log.info("cost: %s", json.dumps(cost(time.monotonic() - began), sort_keys=True))
     except UserError as error:
         fail(str(error))
     except Exception as error:
@@ -79,6 +84,18 @@ def peak_memory() -> str:
     if torch and torch.cuda.is_initialized():
         return f"{gigabytes:.1f} GB, of the GPU {torch.cuda.max_memory_allocated() / 2**30:.1f} GB"
     return f"{gigabytes:.1f} GB"
+
+
+def cost(seconds: float) -> dict[str, float]:
+    """Seconds on the clock and of processor time, and the largest memory, of this process and
+    those it started; the record of the study reads it from the log."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # of a megabyte
+    return {
+        "seconds": round(seconds, 1),
+        "processor_seconds": round(sum(u.ru_utime + u.ru_stime for u in used), 1),
+        "memory_mb": round(max(u.ru_maxrss for u in used) / unit),
+    }
 
 
 def fail(message: str) -> None:

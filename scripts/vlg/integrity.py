@@ -25,13 +25,17 @@ from vlg.pictures import METADATA, model_hash, read_metadata
 UNCHECKED = ("logs", "tensorboard")
 RESUME = ".resume-"  # the states of a fine-tuning that is not finished (vlg.training)
 # By which output the DAG knows a folder whose manifest is none of its outputs.
-OUTPUTS = {"tables": "finetune.csv", "figures": "finetune.svg", "gallery": "index.html"}
-OUTPUTS |= {"sheets": "base.jpg", "report": "findings.html"}
+OUTPUTS = {
+    "tables": "finetune.csv",
+    "figures": "finetune.svg",
+    "gallery": "index.html",
+    "sheets": "base.jpg",
+    "report": "findings.html",
+}
 STAMP = ".snakemake_timestamp"  # Snakemake's own, in a folder that is an output
 # What a run without targets asks for by name (rule all): deleted files of these come back by
 # themselves, others only when they are asked for.
-WANTED = ("images", "refined", "tables", "figures", "gallery", "sheets", "report")
-WANTED += ("provenance.json",)
+WANTED = ("images", "refined", *OUTPUTS, "provenance.json")
 
 
 @dataclass(frozen=True)

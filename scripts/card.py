@@ -1,0 +1,25 @@
+"""Write the card of a fine-tuned model: what it is, how it was trained, what it scored.
+
+Reads the table of fine-tuning and the model's training summary; writes README.md with the front
+matter that the Hugging Face Hub reads. Settings: study, base, dataset, judge.
+"""
+
+from pathlib import Path
+
+from vlg import cards, cli
+from vlg.files import read_json, write_checksum, write_text
+
+
+def main(args):
+    model = args.training.parent.name
+    write_text(args.out, cards.card(model, args.table, read_json(args.training), args.settings))
+    write_checksum(args.out)
+
+
+if __name__ == "__main__":
+    arguments = cli.parser(__doc__)
+    add = arguments.add_argument
+    add("--table", type=Path, required=True, help="tables/finetune.csv")
+    add("--training", type=Path, required=True, help="training/<model>/summary.json")
+    add("--out", type=Path, required=True, help="models/<model>/README.md to write")
+    cli.run(main, arguments)
