@@ -35,6 +35,7 @@ rule all:
     input:
         all_pictures(),
         rules.tables.output,
+        rules.sweep.output if SWEPT else [],
         rules.figures.output,
         rules.gallery.output,
         rules.sheets.output,

@@ -30,6 +30,8 @@ OUT = f"results/{CONFIG['study']}"
 STEPS = CONFIG["finetune"]["steps"]
 ROUNDS = CONFIG["refine"]["rounds"]
 ARMS = CONFIG["refine"]["arms"] if ROUNDS else {}
+# Variants of sweeps are trained and draw the development prompts; MODELS has none of them.
+SWEPT = [f"{name}-{step}" for name in VARIANTS for step in STEPS if CONFIG["finetune"]["sweeps"]]
 THREADS = CONFIG["resources"]["threads"]
 MEMORY = CONFIG["resources"]["mem_mb"]
 DEVICE = settings_of.device(CONFIG)

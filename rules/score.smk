@@ -1,4 +1,5 @@
-# In: pictures, judge, guide. Out: scores/images/<model>/<stage>.csv, scores/refined/<model>/<arm>.csv.
+# In: pictures, judge, guide. Out: scores/images/<model>/<stage>.csv, scores/refined/<model>/<arm>.csv,
+# scores/samples/<model>.csv.
 
 SCORE = (
     python("score") + " --settings {params.settings:q} --pictures {params.pictures:q}"
@@ -46,3 +47,14 @@ use rule score as score_refined with:
         f"{OUT}/scores/refined/{{model}}/{{arm}}.csv",
     log:
         f"{OUT}/logs/score/refined/{{model}}-{{arm}}.log",
+
+
+use rule score as score_samples with:
+    input:
+        pictures=f"{OUT}/training/{{model}}/samples/metadata.jsonl",
+        judge=f"{OUT}/models/judge/manifest.json",
+        guide=f"{OUT}/models/guide/manifest.json",
+    output:
+        f"{OUT}/scores/samples/{{model}}.csv",
+    log:
+        f"{OUT}/logs/score/samples/{{model}}.log",

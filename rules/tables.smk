@@ -42,3 +42,24 @@ rule tables:
         python("tables") + " --settings {params.settings:q} --prompts {input.prompts:q}"
         " --hard {input.hard:q} --scores {input.scores:q} --training {input.training:q}"
         " --root {params.root:q} --out {params.out:q} --log {log:q}"
+
+
+rule sweep:
+    """Rank all variants by the judge on development prompts, with what each cost."""
+    input:
+        prompts=f"{OUT}/development.tsv",
+        scores=expand(f"{OUT}/scores/samples/{{model}}.csv", model=SWEPT),
+        training=expand(f"{OUT}/training/{{model}}/summary.json", model=SWEPT),
+    output:
+        expand(f"{OUT}/tables/sweep.{{form}}", form=["csv", "md", "tex"]),
+    log:
+        f"{OUT}/logs/sweep.log",
+    conda:
+        "../envs/tables.yaml"
+    params:
+        settings=settings(CONFIG["statistics"]),
+        code=code("sweep"),
+        out=subpath(output[0], parent=True),
+    shell:
+        python("sweep") + " --settings {params.settings:q} --prompts {input.prompts:q}"
+        " --scores {input.scores:q} --training {input.training:q} --out {params.out:q} --log {log:q}"

@@ -22,9 +22,10 @@ def main(args: Namespace) -> None:
 
     from vlg import development, prompts
     from vlg.device import set_up
-    from vlg.processes import Stop
+    from vlg.processes import Stop, end_with_parent
     from vlg.training import finetune
 
+    end_with_parent()
     local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # processes that share this node's threads
     device = set_up(args.device, max(1, args.threads // local))
     sampling = args.settings.pop("samples", None)

@@ -4,6 +4,7 @@ import copy
 import difflib
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -284,6 +285,31 @@ INVALID = {
     "finetune: {processes: 4, nodes: 5}": (
         "finetune.batch_size: 16 pictures for 20 processes; use at least as many"
     ),
+    "finetune: {sweeps: {lr: {learning_rate: 0.1}}}": (
+        "finetune.sweeps.lr.learning_rate: expected a list, got 0.1; see docs/configuration.md"
+    ),
+    "finetune: {sweeps: {lr: {learning_rates: [0.1]}}}": (
+        "finetune.sweeps.lr.learning_rates: unknown key; "
+        "did you mean finetune.sweeps.lr.learning_rate?"
+    ),
+    "finetune: {sweeps: {lr: {learning_rate: [0.1, 2]}}}": (
+        "finetune.sweeps.lr.learning_rate[1]: must be at most 1, got 2.0; the default is …"
+    ),
+    "finetune: {sweeps: {lr: {}}}": ("finetune.sweeps.lr: must not be empty; name at least one"),
+    "finetune: {sweeps: {a: {window: [[9, 5]]}}}": (
+        "finetune.sweeps.a.window: must be [low, high] with low below high, got [9, 5]; "
+        "write [5, 9]"
+    ),
+    "finetune: {sweeps: {a: {window: [[1, 2]], guide_scale: [1]}, a_gs1_0: {window: [[1, 2]]}}}": (
+        "finetune.sweeps.a_gs1_0: gives a second variant the name a_gs1_0_w1_2; rename the sweep"
+    ),
+    "{finetune: {sweeps: {a: {crop: [0.5]}}}}": (
+        "finetune.sweeps.a.crop: needs pixels, and variants train from the cache; set cached: false"
+    ),
+    "{finetune: {sweeps: {a: {lora_rank: [4]}}}, development: {count: 0}}": (
+        "development.count: is 0, and sweeps are ranked by development prompts; "
+        "set it to 40 or more"
+    ),
     "finetune: {crop: 0.8}": (
         "finetune.crop: needs pixels, and variants train from the cache; set cached: false"
     ),
@@ -548,6 +574,33 @@ def test_how_pictures_are_read_belongs_to_variants_that_read_them():
     assert {"cached": False, "crop": 0.8, "flip": True, "resolution": 64}.items() <= (
         variants["bent"].items()
     )
+
+
+def swept(grid):
+    result = config.load(merged(f"finetune: {{sweeps: {{s: {grid}}}}}"), ROOT)
+    named = set(result["finetune"]["variants"])
+    return {k: v for k, v in config.variants(result).items() if k not in named}, result
+
+
+def test_a_grid_becomes_variants_whose_names_stay():
+    few, result = swept("{guide_scale: [0.05], window: [[0, 300], [0, 600]]}")
+    assert list(few) == ["s_gs0_05_w0_300", "s_gs0_05_w0_600"]
+    embed = config.variants(result)["embed"]
+    assert few["s_gs0_05_w0_300"] == embed | {"window": [0, 300]}
+    assert config.models(result)[-1].startswith("embed-")  # none of them meets a reported prompt
+    more, _ = swept("{window: [[0, 600], [100, 500], [0, 300]], guide_scale: [0.5, 5e-2]}")
+    assert len(more) == 6 and few.items() <= more.items()
+
+
+def test_names_of_a_sweep_are_names_of_variants():
+    grid = "{min_snr_gamma: [null, 5], learning_rate: [1e-7, 0.1], target: [text, mix]}"
+    names, _ = swept(grid)
+    assert "s_text_lr1e_07_snrnone" in names and "s_mix_lr0_1_snr5_0" in names
+    given = config.schema()["properties"]["finetune"]["properties"]
+    pattern = given["variants"]["propertyNames"]["pattern"]
+    assert len(names) == 8 and all(re.search(pattern, name) for name in names)
+    known = given["sweeps"]["additionalProperties"]["properties"]
+    assert set(known) == set(config.SHORT)
 
 
 def test_guide_settings_do_not_touch_normal_finetuning():

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -150,7 +149,6 @@ def test_sigterm_saves_the_state_and_the_next_call_goes_on(tmp_path, processes):
     while "going on from" not in (tmp_path / "log").read_text():
         assert time.monotonic() < deadline + 60 and process.poll() is None
         time.sleep(0.2)
-    process.kill()
-    process.wait()
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=120)
     assert states[0].name in (tmp_path / "log").read_text() and step >= 5
-    shutil.rmtree(tmp_path / "training")

@@ -89,7 +89,7 @@ def _rows(prefix: str, node: dict[str, Any]) -> Iterator[list[str]]:
         yield _row(f"{prefix}.{name}", child)
         entry = child.get("additionalProperties") or {}
         for key, setting in entry.get("properties", {}).items():
-            if "$ref" not in setting:
+            if "default" in setting:
                 yield _row(f"{prefix}.{name}.<name>.{key}", setting)
 
 

@@ -41,9 +41,29 @@ PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".parquet"}
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 # Keys of `finetune` that are not settings of a variant.
 NOT_OF_A_VARIANT = (
-    *("steps", "variants", "save_every", "save_minutes"),
+    *("steps", "variants", "sweeps", "save_every", "save_minutes"),
     *("processes", "nodes", "launcher"),
 )
+# How a sweep's key stands in the names of its members, in this order.
+SHORT = {
+    "guide_scale": "gs",
+    "window": "w",
+    "weighting": "",
+    "target": "",
+    "learning_rate": "lr",
+    "batch_size": "bs",
+    "warmup_steps": "warmup",
+    "weight_decay": "wd",
+    "max_grad_norm": "norm",
+    "ema_decay": "ema",
+    "caption_dropout": "drop",
+    "min_snr_gamma": "snr",
+    "lora_rank": "rank",
+    "precision": "",
+    "cached": "cached_",
+    "crop": "crop",
+    "jitter": "jitter",
+}
 # What leaves a fine-tuning as it is (`vlg.training.Settings` has the same defaults).
 NEUTRAL = {
     "weighting": "abar",
@@ -106,7 +126,7 @@ def variants(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """
     shared = {k: v for k, v in config["finetune"].items() if k not in NOT_OF_A_VARIANT}
     result = {}
-    for name, own in config["finetune"]["variants"].items():
+    for name, (own, _) in _entries(config).items():
         settings = {**shared, **own}
         if not settings["cached"]:
             settings["resolution"] = config["dataset"]["resolution"]
@@ -118,6 +138,38 @@ def variants(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         neutral = [key for key, value in NEUTRAL.items() if settings.get(key) == value]
         result[name] = {k: v for k, v in settings.items() if k not in (*unused, *neutral)}
     return result
+
+
+def _entries(config: Mapping[str, Any]) -> dict[str, tuple[dict[str, Any], Key]]:
+    """{variant: (its own settings, the key they stand under)}, sweeps after the named ones."""
+    tuning = config["finetune"]
+    result = {
+        name: (own, ("finetune", "variants", name)) for name, own in tuning["variants"].items()
+    }
+    for sweep, grid in tuning["sweeps"].items():
+        key = ("finetune", "sweeps", sweep)
+        for values in itertools.product(*grid.values()):
+            own = dict(zip(grid, values, strict=True))
+            name = swept_name(sweep, own)
+            if name in result:
+                _fail(key, f"gives a second variant the name {name}", "rename the sweep")
+            result[name] = own, key
+    return result
+
+
+def swept_name(sweep: str, own: Mapping[str, Any]) -> str:
+    """The name of a sweep's member: the sweep's, then each swept key, shortened, with its value.
+
+    It depends on the member's own values only, so values may be added to a sweep, and its keys
+    reordered. `strength` with guide_scale 0.05 and window [0, 600] is `strength_gs0_05_w0_600`.
+    """
+    words = [sweep]
+    for key in sorted(own, key=list(SHORT).index):
+        value = own[key]
+        values = value if isinstance(value, list) else [value]
+        text = "_".join(str(v).lower().replace("+", "") for v in values)
+        words.append(SHORT[key] + re.sub("[.-]", "_", text))
+    return "_".join(words)
 
 
 def models(config: Mapping[str, Any]) -> list[str]:
@@ -162,7 +214,7 @@ def _fill_section(node: dict[str, Any], value: Mapping[Any, Any], key: Key) -> d
             result[name] = _fill(child, given[name], (*key, name))
         elif "default" in child:
             result[name] = _fill(child, copy.deepcopy(child["default"]), (*key, name))
-        elif "$ref" not in child:
+        elif "$ref" not in child and "object" in _types(child):
             result[name] = _fill(child, None, (*key, name))
     for name, item in given.items():
         if name in known:
@@ -352,7 +404,7 @@ def _check_finetune(config: dict[str, Any]) -> None:
         )
     for key, settings in [
         (("finetune",), tuning),
-        *((("finetune", "variants", name), own) for name, own in tuning["variants"].items()),
+        *((key, own) for own, key in _entries(config).values()),
     ]:
         low, high = settings.get("window", [0, 1])
         if low >= high:
@@ -368,12 +420,18 @@ def _check_finetune(config: dict[str, Any]) -> None:
 
 def _check_variants(config: dict[str, Any], root: Path) -> None:
     """Values of a variant that must agree, wherever they are written."""
+    if config["finetune"]["sweeps"] and not config["development"]["count"]:
+        _fail(
+            ("development", "count"),
+            "is 0, and sweeps are ranked by development prompts",
+            "set it to 40 or more",
+        )
+    entries = _entries(config)
     for name, settings in variants(config).items():
-        own = config["finetune"]["variants"].get(name, {})
 
-        def fail(key: str, what: str, remedy: str, name: str = name, own: Any = own) -> NoReturn:
-            place = ("finetune", "variants", name) if key in own else ("finetune",)
-            _fail((*place, key), what, remedy)
+        def fail(key: str, what: str, remedy: str, name: str = name) -> NoReturn:
+            own, place = entries[name]
+            _fail((*(place if key in own else ("finetune",)), key), what, remedy)
 
         parts, size = settings.get("accumulate", 1), settings["batch_size"]
         if parts > size:

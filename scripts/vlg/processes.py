@@ -30,6 +30,14 @@ def process() -> tuple[int, int]:
     return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
 
+def end_with_parent() -> None:
+    """Be told to stop, as by SIGTERM, when the launcher of several processes dies (Linux only)."""
+    import ctypes
+
+    if process()[1] > 1 and hasattr(library := ctypes.CDLL(None), "prctl"):
+        library.prctl(1, int(signal.SIGTERM))  # PR_SET_PDEATHSIG
+
+
 def agreed(flag: Stop | bool) -> bool:
     """Whether it is true in any process (told to stop, out of memory); all get the same answer."""
     import torch
