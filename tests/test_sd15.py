@@ -15,6 +15,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from tests import tiny
 from tests.hub_server import Hub
@@ -68,6 +69,27 @@ def save_coco(folder):
     (folder / "data/test-00000-of-00001.parquet").write_bytes(b"not wanted")
 
 
+def as_in_2022(base, judge):
+    """Give saved models the files that the real repositories have: today's libraries write others.
+
+    Vocabulary and merges in files of their own, the processor of pictures likewise, a prefix
+    before the names of the text encoder's weights, and a tensor that nobody reads.
+    """
+    for folder in (base / "tokenizer", judge):
+        model = json.loads((folder / "tokenizer.json").read_text())["model"]
+        (folder / "tokenizer.json").unlink()
+        (folder / "vocab.json").write_text(json.dumps(model["vocab"]))
+        merges = [m if isinstance(m, str) else " ".join(m) for m in model["merges"]]
+        (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]))
+    processor = json.loads((judge / "processor_config.json").read_text())
+    (judge / "processor_config.json").unlink()
+    (judge / "preprocessor_config.json").write_text(json.dumps(processor["image_processor"]))
+    file = base / "text_encoder/model.safetensors"
+    weights = {f"text_model.{n.removeprefix('text_model.')}": t for n, t in load_file(file).items()}
+    weights["text_model.embeddings.position_ids"] = torch.arange(tiny.LENGTH)[None]
+    save_file(weights, file, metadata={"format": "pt"})
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     root = tmp_path_factory.mktemp("hub")
@@ -78,6 +100,7 @@ def server(tmp_path_factory):
     (base / "model_index.json").write_text(json.dumps(index))
     shapes.judge().save_pretrained(judge)
     shapes.judge_processor().save_pretrained(judge)
+    as_in_2022(base, judge)
     guide = tiny.save_guide(root / "guide")
     for name in ("safety_checker/model", "unet/diffusion_pytorch_model.non_ema", "v1-5-pruned"):
         (base / f"{name}.safetensors").parent.mkdir(exist_ok=True)

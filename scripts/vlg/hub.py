@@ -20,7 +20,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,10 +133,10 @@ class Repository:
         files = {
             path.relative_to(snapshot).as_posix(): {
                 "bytes": path.stat().st_size,
-                "hash": path.resolve().name,
+                "hash": os.path.basename(os.readlink(path)),
             }
             for path in sorted(snapshot.rglob("*"))
-            if path.is_file()
+            if path.is_symlink() and path.is_file()
         }
         return (commit, files) if files else None
 
@@ -160,10 +160,22 @@ class Repository:
         if not blob.is_file():
             with self._explained(name):
                 self._download(name, blob)
+        pointer = self.cache / "snapshots" / self.commit / name
+        if not pointer.exists():
+            pointer.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(OSError):  # where there are no symbolic links, only others miss it
+                pointer.symlink_to(os.path.relpath(blob, pointer.parent))
         return blob
 
     def _blob(self, name: str) -> Path:
         return self.cache / "blobs" / self.files[name]["hash"]
+
+    def _partial(self, name: str) -> Path:
+        return self._blob(name).with_name(f"{self.files[name]['hash']}.part")
+
+    def _have(self, name: str) -> int:
+        """Bytes of a file that were downloaded before the connection was lost."""
+        return self._partial(name).stat().st_size if self._partial(name).is_file() else 0
 
     def _intact(self, path: Path, name: str) -> bool:
         facts = self.files[name]
@@ -177,21 +189,15 @@ class Repository:
 
     def _download(self, name: str, blob: Path) -> None:
         """Download a file beside its place in the cache, check it, and put it there."""
-        from huggingface_hub import constants, hf_hub_download, hf_hub_url
+        from huggingface_hub import constants, hf_hub_url
         from huggingface_hub.file_download import http_get
         from huggingface_hub.utils import WeakFileLock, build_hf_headers
 
         if constants.is_offline_mode():
             raise ConnectionError("HF_HUB_OFFLINE is set")
-        where: dict[str, Any] = {
-            "repo_id": self.source.id,
-            "filename": name,
-            "repo_type": self.kind,
-            "revision": self.commit,
-            "endpoint": constants.ENDPOINT,
-        }
+        url = hf_hub_url(self.source.id, name, repo_type=self.kind, revision=self.commit)
         facts = self.files[name]
-        partial = blob.with_name(f"{blob.name}.part")
+        partial = self._partial(name)
         locks = Path(constants.HF_HUB_CACHE) / ".locks" / self.cache.name
         for folder in (blob.parent, locks):
             folder.mkdir(parents=True, exist_ok=True)
@@ -202,7 +208,7 @@ class Repository:
                         file.truncate(0)
                     log.info("%s: %s (%.1f MB)", self.source, name, facts["bytes"] / MB)
                     http_get(
-                        hf_hub_url(**where),
+                        url,
                         file,
                         resume_size=file.tell(),
                         headers=build_hf_headers(),
@@ -216,11 +222,10 @@ class Repository:
                         "download was thrown away; rerun to download it again"
                     )
                 os.replace(partial, blob)
-        hf_hub_download(**where)  # the blob is there: this makes the snapshot's link to it
 
     def _check_space(self, names: list[str]) -> None:
         """UserError when the disk of the cache has no room for these files."""
-        needed = sum(self.files[name]["bytes"] for name in names)
+        needed = sum(self.files[name]["bytes"] - self._have(name) for name in names)
         folder = next(path for path in [self.cache, *self.cache.parents] if path.is_dir())
         free = shutil.disk_usage(folder).free
         if needed > free:
@@ -275,9 +280,8 @@ class Repository:
     def _lost(self, name: str, error: Exception) -> UserError:
         from huggingface_hub import constants
 
-        part = self.cache / "blobs" / f"{self.files[name]['hash']}.part" if name else None
-        if part and part.is_file() and part.stat().st_size:
-            have = f"{part.stat().st_size / MB:,.1f} of {self.files[name]['bytes'] / MB:,.1f} MB"
+        if name and self._have(name):
+            have = f"{self._have(name) / MB:,.1f} of {self.files[name]['bytes'] / MB:,.1f} MB"
             return UserError(
                 f"{self.key}: {self.source}: the connection was lost in {name} ({have} are kept); "
                 "rerun to go on from there"
