@@ -94,7 +94,7 @@ class Repository:
 
     def _visit(self) -> tuple[str, Listing]:
         """(commit, listing) as the Hub tells them or, where it cannot be reached, the cache."""
-        from huggingface_hub import HfApi, constants
+        from huggingface_hub import HfApi, constants, errors
 
         with self._explained():
             try:
@@ -107,6 +107,8 @@ class Repository:
                     timeout=TIMEOUT,
                     files_metadata=True,
                 )
+            except errors.HfHubHTTPError:
+                raise
             except _unreachable() as error:
                 if found := self._cached():
                     log.warning("%s: the Hub cannot be reached, the cache is used", self.source)
@@ -295,8 +297,7 @@ class Repository:
 
 
 def _unreachable() -> tuple[type[Exception], ...]:
-    """What the client raises when there is no way to the Hub."""
-    import httpx2
-    from huggingface_hub.errors import OfflineModeIsEnabled
+    """What the client raises when there is no way to the Hub; catch HfHubHTTPError before."""
+    from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled
 
-    return httpx2.TransportError, OfflineModeIsEnabled, ConnectionError
+    return HTTPError, OfflineModeIsEnabled, ConnectionError
