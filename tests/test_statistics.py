@@ -154,3 +154,60 @@ def test_small_p_values_do_not_end_at_the_resolution_of_the_draws():
 def test_what_is_not_a_number_is_refused():
     with pytest.raises(ValueError, match="finite"):
         statistics.estimate(np.full((5, 2, 1), np.nan), **OPTIONS)
+
+
+# --- several trainings ----------------------------------------------------------------------------
+
+
+def trained(trainings, prompts, training_sd, gain, studies=STUDIES, interaction=0.6, seed=7):
+    """Paired differences to base of several trainings, (trainings, prompts, 2, studies).
+
+    A training is better or worse throughout (`training_sd`), and on some prompts and pictures.
+    """
+    rng = np.random.default_rng(seed)
+    effect = training_sd * rng.normal(size=(trainings, 1, 1, studies))
+    prompt = rng.normal(size=(1, prompts, 1, studies))
+    picture = rng.normal(size=(1, prompts, 2, studies))
+    own = interaction * rng.normal(size=(trainings, prompts, 1, studies))
+    rest = rng.normal(size=(trainings, prompts, 2, studies))
+    return gain + effect + prompt + picture + own + rest
+
+
+@pytest.mark.parametrize("trainings", [2, 3, 5])
+@pytest.mark.parametrize("training_sd", [0, 0.1, 0.2, 0.5])
+def test_intervals_over_trainings_cover_the_truth(trainings, training_sd):
+    values = trained(trainings, 60, training_sd, gain=0.4)
+    estimate = statistics.estimate(values, **OPTIONS)
+    # Two trainings know next to nothing of their spread; half a per cent is the simulation's own.
+    low, high = (0.92, 0.975) if trainings == 2 else (0.93, 0.97)
+    assert low < covered(estimate, 0.4) < high
+
+
+def test_no_effect_over_trainings_is_found_as_rarely_as_claimed():
+    for training_sd in (0, 0.2):
+        p = statistics.estimate(trained(3, 60, training_sd, gain=0, studies=3000), **OPTIONS).p
+        assert 0.025 < (p < 0.05).mean() < 0.065
+        tables = p.reshape(500, 6)
+        found = [(statistics.holm(table) < 0.05).any() for table in tables]
+        assert 0.01 < np.mean(found) < 0.07
+
+
+def test_one_training_alone_does_not_know_its_spread():
+    values = trained(1, 60, 0.5, gain=0.4)
+    assert covered(statistics.estimate(values, **OPTIONS), 0.4) < 0.75
+
+
+def test_trainings_that_agree_to_the_bit_are_one():
+    one = trained(1, 30, 0, gain=0.4, studies=5)
+    first, second = (statistics.estimate(v, **OPTIONS) for v in (one[0], np.repeat(one, 3, axis=0)))
+    assert second.low == pytest.approx(first.low) and second.freedom == pytest.approx(first.freedom)
+
+
+def test_difference_of_two_sets_pairs_the_trainings():
+    # A training that is better everywhere is better on both sets: their difference is not wider.
+    hard, study = (trained(3, n, 0, gain=0.4, seed=n) for n in (30, 80))
+    both = np.random.default_rng(8).normal(size=(3, 1, 1, STUDIES))
+    estimate = statistics.difference(hard + both, study + both, **OPTIONS)
+    assert 0.93 < covered(estimate, 0) < 0.97
+    alone = statistics.difference(hard, study, **OPTIONS)
+    assert estimate.error == pytest.approx(alone.error)
