@@ -1,6 +1,7 @@
 """Time 10,000 bootstrap draws for all of PartiPrompts: python bench/bootstrap.py
 
-1,632 prompts x 4 seeds x 8 models, nine quantities a model as a table has them, by 1 and 3 trainings.
+1,632 prompts x 4 seeds x 8 models, nine quantities a model as a table has them.
+Once with one training of each model, once with three.
 """
 
 import sys

@@ -23,6 +23,7 @@ try:
     CONFIG = settings_of.load(config, Path.cwd())
     VARIANTS = settings_of.variants(CONFIG)
     MODELS = settings_of.models(CONFIG)
+    RUNS = settings_of.runs(CONFIG)  # MODELS and their further trainings
 except UserError as error:
     sys.exit(f"error: {error}")  # one line; a WorkflowError would print several
 
@@ -30,6 +31,8 @@ OUT = f"results/{CONFIG['study']}"
 STEPS = CONFIG["finetune"]["steps"]
 ROUNDS = CONFIG["refine"]["rounds"]
 ARMS = CONFIG["refine"]["arms"] if ROUNDS else {}
+REFINED = settings_of.runs(CONFIG, CONFIG["refine"]["models"]) if ARMS else []
+TRAIN_SEEDS = settings_of.training_seeds(CONFIG)
 # Variants of sweeps are trained and draw the development prompts; MODELS has none of them.
 SWEPT = [f"{name}-{step}" for name in VARIANTS for step in STEPS if CONFIG["finetune"]["sweeps"]]
 THREADS = CONFIG["resources"]["threads"]
@@ -43,9 +46,10 @@ GATHERING = ("split", "picture", "captions", "smallest")  # keys of dataset that
 
 
 wildcard_constraints:
-    model=r"base|[a-z][a-z0-9_]*-[0-9]+",
+    model=r"base|[a-z][a-z0-9_]*-[0-9]+(-s[0-9]+)?",
     variant=r"[a-z][a-z0-9_]*",
     step=r"[0-9]+",
+    run=r"(-s[0-9]+)?",
     arm=r"[a-z][a-z0-9_]*",
     stage=r"selection|final",
     shard=r"[0-9]+",
@@ -136,9 +140,8 @@ def sampling_settings():
 
 def score_files():
     """All score files of the study."""
-    plain = [f"{OUT}/scores/images/{m}/{stage}.csv" for m in MODELS for stage in stages(m)]
-    refined = CONFIG["refine"]["models"] if ARMS else []
-    return [*plain, *(f"{OUT}/scores/refined/{m}/{arm}.csv" for m in refined for arm in ARMS)]
+    plain = [f"{OUT}/scores/images/{m}/{stage}.csv" for m in RUNS for stage in stages(m)]
+    return [*plain, *(f"{OUT}/scores/refined/{m}/{arm}.csv" for m in REFINED for arm in ARMS)]
 
 
 def download(what):
@@ -253,7 +256,7 @@ def previous(wildcards):
     earlier = [step for step in STEPS if step < int(wildcards.step)]
     if not earlier:
         return []
-    return f"{OUT}/training/{wildcards.variant}-{earlier[-1]}/manifest.json"
+    return f"{OUT}/training/{wildcards.variant}-{earlier[-1]}{wildcards.run}/manifest.json"
 
 
 def finetune_settings(wildcards):
@@ -264,7 +267,8 @@ def finetune_settings(wildcards):
     values.pop("decoder", None)  # an input
     if SAMPLES:
         values["samples"] = {**sampling_settings(), "seeds": CONFIG["development"]["seeds"]}
-    return settings({**values, "seed": CONFIG["seeds"]["train"]})
+    seed = wildcards.run.removeprefix("-s") or TRAIN_SEEDS[0]
+    return settings({**values, "seed": int(seed)})
 
 
 def development_data():
@@ -363,9 +367,8 @@ def refined(model, arm):
 def all_pictures():
     """The metadata files of every picture folder. The whole study asks for them by name, because
     Snakemake makes a deleted file again only when something that is wanted needs it."""
-    refining = CONFIG["refine"]["models"] if ARMS else []
-    plain = [images(model, stage) for model in MODELS for stage in stages(model)]
-    return sum([*plain, *(refined(model, arm) for model in refining for arm in ARMS)], [])
+    plain = [images(model, stage) for model in RUNS for stage in stages(model)]
+    return sum([*plain, *(refined(model, arm) for model in REFINED for arm in ARMS)], [])
 
 
 def in_words(name):

@@ -34,13 +34,13 @@ rule finetune:
         previous=previous,
         development=rules.development.output[0] if SAMPLES else [],
     output:
-        [f"{OUT}/training/{{variant}}-{{step}}/samples/metadata.jsonl"] if SAMPLES else [],
-        model=f"{OUT}/models/{{variant}}-{{step}}/manifest.json",
-        training=f"{OUT}/training/{{variant}}-{{step}}/manifest.json",
-        summary=f"{OUT}/training/{{variant}}-{{step}}/summary.json",
-        log=f"{OUT}/training/{{variant}}-{{step}}/log.csv",
+        [f"{OUT}/training/{{variant}}-{{step}}{{run}}/samples/metadata.jsonl"] if SAMPLES else [],
+        model=f"{OUT}/models/{{variant}}-{{step}}{{run}}/manifest.json",
+        training=f"{OUT}/training/{{variant}}-{{step}}{{run}}/manifest.json",
+        summary=f"{OUT}/training/{{variant}}-{{step}}{{run}}/summary.json",
+        log=f"{OUT}/training/{{variant}}-{{step}}{{run}}/log.csv",
     log:
-        f"{OUT}/logs/finetune/{{variant}}-{{step}}.log",
+        f"{OUT}/logs/finetune/{{variant}}-{{step}}{{run}}.log",
     # The longest chain of the study: everything else can wait for it.
     priority: 10
     conda:

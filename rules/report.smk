@@ -167,9 +167,9 @@ rule pages:
 rule provenance:
     """Record versions, commit, config, checksums, hardware and cost."""
     input:
-        models=expand(f"{OUT}/models/{{model}}/manifest.json", model=[*MODELS, "guide", "judge"]),
+        models=expand(f"{OUT}/models/{{model}}/manifest.json", model=[*RUNS, "guide", "judge"]),
         downloads=[download(what) for what in hub_sources()],
-        training=expand(f"{OUT}/training/{{model}}/summary.json", model=MODELS[1:]),
+        training=expand(f"{OUT}/training/{{model}}/summary.json", model=RUNS[1:]),
         inputs=[
             rules.prompts.output[0],
             rules.hard_prompts.output[0],

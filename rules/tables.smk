@@ -19,7 +19,7 @@ rule tables:
         prompts=rules.prompts.output[0],
         hard=rules.hard_prompts.output[0],
         scores=score_files(),
-        training=expand(f"{OUT}/training/{{model}}/summary.json", model=MODELS[1:]),
+        training=expand(f"{OUT}/training/{{model}}/summary.json", model=RUNS[1:]),
     output:
         expand(f"{OUT}/tables/{{table}}.{{form}}", table=TABLES, form=["csv", "md", "tex"]),
     log:
@@ -32,6 +32,7 @@ rule tables:
                 **CONFIG["statistics"],
                 "published": CONFIG["published"],
                 "models": MODELS,
+                "train_seeds": TRAIN_SEEDS,
                 "rounds": ROUNDS,
             }
         ),

@@ -178,6 +178,23 @@ def models(config: Mapping[str, Any]) -> list[str]:
     return ["base", *(f"{name}-{step}" for name in tuning["variants"] for step in tuning["steps"])]
 
 
+def training_seeds(config: Mapping[str, Any]) -> list[int]:
+    """The seeds each variant is trained with; the first is that of the models with plain names."""
+    seeds = config["seeds"]["train"]
+    return seeds if isinstance(seeds, list) else [seeds]
+
+
+def runs(config: Mapping[str, Any], names: list[str] | None = None) -> list[str]:
+    """All models to be trained and drawn: `names` (`models(config)`), each followed by its further
+    trainings, `<variant>-<step>-s<seed>`."""
+    further = training_seeds(config)[1:]
+    return [
+        run
+        for name in (models(config) if names is None else names)
+        for run in (name, *(f"{name}-s{seed}" for seed in further if name != "base"))
+    ]
+
+
 def device(config: Mapping[str, Any]) -> str:
     """Where and how models run, as `vlg.device.set_up` reads it, for example `auto,compile`."""
     return ",".join([config["device"], *(name for name, on in config["gpu"].items() if on)])

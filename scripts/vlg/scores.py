@@ -167,9 +167,9 @@ def name(key: Key) -> str:
 
 
 def split_model(model: str) -> tuple[str, int]:
-    """("embed", 500) of "embed-500"; ("base", 0) of "base"."""
-    variant, _, step = model.rpartition("-")
-    return (variant, int(step)) if variant else (model, 0)
+    """("embed", 500) of "embed-500", and of its further training "embed-500-s1"; ("base", 0)."""
+    variant, _, rest = model.partition("-")
+    return variant, int(rest.partition("-")[0] or 0)
 
 
 def _read_one(path: Path) -> pd.DataFrame:

@@ -88,8 +88,8 @@ def difference(
     """Mean of `first` minus mean of `second`, measured on two sets of prompts.
 
     Shapes as in `estimate`; prompts and seeds may differ in number, trainings are the same ones.
-    The sets are drawn independently; prompts that are in both make the interval wider than needed (what
-    their two values share would cancel), never shorter, as long as that share is positive.
+    The sets are drawn independently; prompts that are in both make the interval wider than needed
+    (what their two values share would cancel), never shorter, as long as that share is positive.
     """
     first, second = _checked(first), _checked(second)
     trainings = _trainings([first, second], [1, -1])

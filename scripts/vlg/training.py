@@ -231,7 +231,7 @@ def write_results(
     """Write the model folder and the training folder from the state saved in `final`."""
     import torch
 
-    variant, settings = out_training.name.rpartition("-")[0], dataclasses.asdict(state.settings)
+    variant, settings = out_training.name.partition("-")[0], dataclasses.asdict(state.settings)
     facts = {"variant": variant, "step": state.step, "settings": settings}
     parameters = sum(weight.numel() for weight in state.weights.values())
     unet, lora = final_weights(state)
