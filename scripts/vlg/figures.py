@@ -20,6 +20,7 @@ from vlg.scores import CONTROL, split_model
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 NAMES = (
@@ -116,28 +117,33 @@ def finetune(table: pd.DataFrame, settings: Mapping[str, Any]) -> Figure:
     """ClipScore and fidelity by training steps, base as a line."""
     panels = plots.measures(table)
     figure, axes = plots.panels(len(panels), height=2.9)
+    for axis, panel in zip(axes, panels, strict=True):
+        ladder(axis, table, panel)
+    plots.legend(figure, axes[0])
+    return plots.noted(figure, settings, table)
+
+
+def ladder(axis: Axes, table: pd.DataFrame, panel: plots.Measure) -> None:
+    """One measure of each variant by training steps; base as a line."""
+    title, mean, delta, scale = panel
     base = table[table["variant"] == "base"].iloc[0]
     tuned = table[table["variant"] != "base"]
     variants = list(dict.fromkeys(tuned["variant"]))
     span = float(tuned["step"].max()) if len(tuned) else 1.0
-    for axis, (title, mean, delta, scale) in zip(axes, panels, strict=True):
-        axis.axhline(
-            scale * base[mean], color=plots.BLACK, linestyle="--", linewidth=1, label="base"
-        )
-        for i, variant in enumerate(variants):
-            rows = tuned[tuned["variant"] == variant].sort_values("step")
-            # Moved aside a little, so that bars at the same step do not hide each other.
-            x = rows["step"] + span * 0.012 * (i - (len(variants) - 1) / 2)
-            style = plots.series(variant, variants)
-            plots.bars(axis, x, rows, mean, delta, scale, **style, label=variant)
-            start = [0, x.iloc[0]], [scale * base[mean], scale * rows[mean].iloc[0]]
-            axis.plot(*start, color=style["color"], linewidth=0.8, linestyle=":")
-        axis.set_title(title)
-        axis.set_xlabel("training steps")
-        axis.set_xticks([0, *sorted(set(tuned["step"]))])
-        axis.set_xlim(left=0)
-    plots.legend(figure, axes[0])
-    return plots.noted(figure, settings, table)
+    line = {"color": plots.BLACK, "linestyle": "--", "linewidth": 1}
+    axis.axhline(scale * base[mean], **line, label="base")
+    for i, variant in enumerate(variants):
+        rows = tuned[tuned["variant"] == variant].sort_values("step")
+        # Moved aside a little, so that bars at the same step do not hide each other.
+        x = rows["step"] + span * 0.012 * (i - (len(variants) - 1) / 2)
+        style = plots.series(variant, variants)
+        plots.bars(axis, x, rows, mean, delta, scale, **style, label=variant)
+        start = [0, x.iloc[0]], [scale * base[mean], scale * rows[mean].iloc[0]]
+        axis.plot(*start, color=style["color"], linewidth=0.8, linestyle=":")
+    axis.set_title(title)
+    axis.set_xlabel("training steps")
+    axis.set_xticks([0, *sorted(set(tuned["step"]))])
+    axis.set_xlim(left=0)
 
 
 COSTS = (("unet_calls", "UNet calls per picture"), ("seconds", "seconds per picture"))
@@ -151,25 +157,35 @@ def refinement(table: pd.DataFrame, settings: Mapping[str, Any]) -> Figure:
     panels = plots.measures(table)
     figure, axes = plots.panels(len(panels), lines=len(COSTS), height=5.2, sharey="col")
     places = [(panel, cost) for cost in COSTS for panel in panels]
-    for axis, ((title, mean, delta, scale), (cost, label)) in zip(axes, places, strict=True):
-        for start, rows, style in _arms(table):
-            x, y = np.r_[start[cost], rows[cost]], scale * np.r_[start[mean], rows[mean]]
-            if (rows["arm"] == CONTROL).all():
-                # What guided refinement has to beat: a band, so that the arms stand out on it.
-                ends = (np.r_[0, rows[delta + end] - rows[delta]] for end in ("_low", "_high"))
-                low, high = (y + scale * np.nan_to_num(end) for end in ends)
-                axis.fill_between(x, low, high, color=style["color"], alpha=0.2, linewidth=0)
-                axis.plot(x, y, **style | {"label": f"{style['label']} (control)"})
-                continue
-            axis.plot(x, y, **style | {"marker": "", "label": ""})
-            plots.bars(axis, rows[cost], rows, mean, delta, scale, **style | {"linestyle": ""})
-        plain = table[table["arm"] == "plain"]
-        axis.plot(plain[cost], scale * plain[mean], color=plots.BLACK, marker="o", linestyle="")
-        axis.set_title(title if cost == COSTS[0][0] else "")
-        axis.set_xlabel(label)
-        axis.set_xlim(left=0)
+    for axis, (panel, cost) in zip(axes, places, strict=True):
+        gain(axis, table, panel, cost)
+        if cost != COSTS[0]:
+            axis.set_title("")
     plots.legend(figure, axes[0])
     return plots.noted(figure, settings, table, "base without refinement")
+
+
+def gain(
+    axis: Axes, table: pd.DataFrame, panel: plots.Measure, cost: tuple[str, str] = COSTS[0]
+) -> None:
+    """One measure of each arm by what it costs."""
+    (title, mean, delta, scale), (column, label) = panel, cost
+    for start, rows, style in _arms(table):
+        x, y = np.r_[start[column], rows[column]], scale * np.r_[start[mean], rows[mean]]
+        if (rows["arm"] == CONTROL).all():
+            # What guided refinement has to beat: a band, so that the arms stand out on it.
+            ends = (np.r_[0, rows[delta + end] - rows[delta]] for end in ("_low", "_high"))
+            low, high = (y + scale * np.nan_to_num(end) for end in ends)
+            axis.fill_between(x, low, high, color=style["color"], alpha=0.2, linewidth=0)
+            axis.plot(x, y, **style | {"label": f"{style['label']} (control)"})
+            continue
+        axis.plot(x, y, **style | {"marker": "", "label": ""})
+        plots.bars(axis, rows[column], rows, mean, delta, scale, **style | {"linestyle": ""})
+    plain = table[table["arm"] == "plain"]
+    axis.plot(plain[column], scale * plain[mean], color=plots.BLACK, marker="o", linestyle="")
+    axis.set_title(title)
+    axis.set_xlabel(label)
+    axis.set_xlim(left=0)
 
 
 def _arms(table: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -56,6 +56,9 @@ STYLE = {
 }
 WIDTH = 7.0  # inches: a page's text
 
+# Title, column of the mean, column of the difference to base, factor.
+Measure: TypeAlias = tuple[str, str, str, float]
+
 
 def panels(
     columns: int,
@@ -77,8 +80,8 @@ def panels(
     return figure, list(axes.ravel())
 
 
-def measures(table: pd.DataFrame) -> list[tuple[str, str, str, float]]:
-    """(title, column of the mean, column of the difference, factor) of what the table has."""
+def measures(table: pd.DataFrame) -> list[Measure]:
+    """What the table has of ClipScore and fidelity."""
     result = [("ClipScore", "clipscore", "delta", 1.0)]
     if table["fidelity"].notna().any():
         result.append(("fidelity, %", "fidelity", "fidelity_delta", 100.0))
