@@ -164,10 +164,9 @@ def main() -> None:
 
 def print_table(args: argparse.Namespace) -> None:
     """Build the models where they are missing, run the stages, print a row for each."""
-    if args.precision is None:
-        import torch
-
-        args.precision = "bf16" if torch.cuda.is_available() else "fp32"
+    if args.precision is None:  # asked in a child: a child's peak is at least its parent's memory
+        output, _, _ = run(["-c", "import torch; print(torch.cuda.is_available())"])
+        args.precision = "bf16" if "True" in output else "fp32"
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.folder or Path(temporary)
         print("| stage | what | seconds, loading included | of which the step | peak memory, GB |")

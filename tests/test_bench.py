@@ -1,0 +1,114 @@
+"""What measures at Stable Diffusion's size runs, at a tiny size, through the code that it measures."""
+
+import csv
+import io
+import math
+import runpy
+import sys
+import time
+from argparse import Namespace
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT / "bench"))
+
+import full_size  # noqa: E402
+import gpu  # noqa: E402
+import sd15  # noqa: E402
+
+
+def test_the_full_size_is_that_of_the_published_models():
+    import torch
+
+    parts = {"unet": sd15.unet, "vae": sd15.vae, "text": sd15.text_encoder, "judge": sd15.judge,
+             "guide": sd15.guide}  # fmt: skip
+    with torch.device("meta"):  # no memory
+        found = {
+            name: sum(p.numel() for p in make("full").parameters()) for name, make in parts.items()
+        }
+    assert found == sd15.PARAMETERS
+
+
+def test_flops_are_those_of_the_modules():
+    work = gpu.flops("full")
+    # The figures that docs/benchmarks.md reckons with.
+    assert work["unet"] == pytest.approx(0.803e12, rel=0.01)
+    assert work["unet step"] == pytest.approx(3 * work["unet"], rel=0.01)
+    assert work["vae decode"] == pytest.approx(2.51e12, rel=0.01)
+    assert work["clip term"] == pytest.approx(2 * work["vae decode"], rel=0.03)
+
+
+def test_tokens_are_those_of_clip():
+    tokens = sd15.tokenizer()
+    assert tokens("a photo of a cat").input_ids == [49406, 320, 1125, 539, 320, 2368, 49407]
+
+
+def test_every_stage_of_full_size_runs(tmp_path, monkeypatch, capsys):
+    ran = []
+
+    def run(command):  # in this process: importing everything nine times would take a minute
+        ran.append(Path(command[0]).name)
+        monkeypatch.setattr(sys, "argv", [str(word) for word in command])
+        output = io.StringIO()
+        with redirect_stdout(output):
+            runpy.run_path(str(command[0]), run_name="__main__")
+        return output.getvalue(), 1.0, 2.0
+
+    monkeypatch.setattr(full_size, "run", run)
+    args = Namespace(size="tiny", device="cpu", precision="fp32", threads=1, steps=2, only=None,
+                     folder=tmp_path)  # fmt: skip
+    full_size.print_table(args)
+    lines = capsys.readouterr().out.splitlines()
+    names = [line.split(" | ")[0].strip("| ") for line in lines]
+    assert names == ["stage", "---|---|---:|---:|---:", "build", *full_size.stages(tmp_path, args)]
+    assert len(ran) == 8
+    for line in lines[5:7]:
+        times = line.split(" | ")[3].split(" + ")
+        assert len(times) == 2 and all(float(each) >= 0 for each in times), line
+    with open(tmp_path / "scores.csv") as file:
+        (row,) = csv.DictReader(file)
+    assert math.isfinite(float(row["clipscore"])) and math.isfinite(float(row["guide"]))
+    refined = list(tmp_path.glob("refined/round-1/refine/shard-0/*.png"))
+    assert [path.name for path in refined] == ["0-p0000.png"]
+
+
+def test_a_stage_is_measured_and_its_failure_told():
+    made = "x = bytearray(300_000_000); x[::4096] = x[::4096]; print('done')"
+    output, seconds, peak = full_size.run(["-c", made])
+    assert output == "done\n" and seconds > 0 and 0.28 < peak < 1
+    with pytest.raises(SystemExit, match="wrong"):
+        full_size.run(["-c", "raise ValueError('wrong')"])
+
+
+def bench(tmp_path, seconds=60.0):
+    return gpu.Bench("tiny", "cpu", "bf16", time.monotonic() + seconds, 0.0, tmp_path)
+
+
+def test_every_section_of_the_gpu_table_is_measured(tmp_path, capsys):
+    measured = bench(tmp_path)
+    gpu.measure(measured, threads=1)
+    out = capsys.readouterr().out
+    assert measured.failed == []
+    for row in ("ceiling: bf16", "ceiling: copy", "normal training, batch 4",
+                "embed training, checkpointing, batch 4", "drawing, 3 steps, batch 2",
+                "naive drawing, fp32", "naive training, fp32, batch 4", "scoring from PNG files",
+                "scoring, the judge alone"):  # fmt: skip
+        assert f"| {row}" in out, row
+    assert "not measured" not in out and set(gpu.GOALS) <= measured.found.keys()
+    assert all(value > 0 for value in measured.found.values())
+
+
+def test_what_fails_or_has_no_time_is_a_row(tmp_path, capsys):
+    late = bench(tmp_path, seconds=5)
+    with late.section("long", 10) as enough:
+        assert not enough
+    with late.section("broken", 0) as enough:
+        assert enough
+        raise RuntimeError("no\nGPU")
+    assert late.failed == ["broken"]
+    assert capsys.readouterr().out.splitlines() == [
+        "| long | skipped, out of time |  |  |", "| broken | failed: no GPU |  |  |",
+    ]  # fmt: skip
