@@ -1,4 +1,4 @@
-"""What measures at Stable Diffusion's size runs, at a tiny size, through the code that it measures."""
+"""What measures at Stable Diffusion's size runs, at a tiny one, through the code it measures."""
 
 import csv
 import io
@@ -78,7 +78,7 @@ def test_every_stage_of_full_size_runs(tmp_path, monkeypatch, capsys):
 def test_a_stage_is_measured_and_its_failure_told():
     made = "x = bytearray(300_000_000); x[::4096] = x[::4096]; print('done')"
     output, seconds, peak = full_size.run(["-c", made])
-    assert output == "done\n" and seconds > 0 and 0.28 < peak < 1
+    assert output == "done\n" and seconds > 0 and peak > 0.28
     with pytest.raises(SystemExit, match="wrong"):
         full_size.run(["-c", "raise ValueError('wrong')"])
 
