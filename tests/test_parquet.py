@@ -56,7 +56,8 @@ def texts(rows):
 
 def test_one_row_a_caption_is_one_picture_with_several(source, gather):
     rows = [{"image": cell(n), "caption": f"{n} {word}"} for n in range(3) for word in "ab"]
-    write(source / "data/train-0.parquet", *rows, {"image": cell(0), "caption": "0 late"})
+    rows += [{"image": cell(0), "caption": caption} for caption in ("0 late", "0 a")]
+    write(source / "data/train-0.parquet", *rows)
     write(source / "data/test-0.parquet", {"image": cell(9), "caption": "not of this split"})
     rows = gather()
     assert texts(rows) == [["0 a", "0 b", "0 late"], ["1 a", "1 b"], ["2 a", "2 b"]]

@@ -52,9 +52,8 @@ def pictures(repository: Repository, settings: dict[str, Any], folder: Path) -> 
             return folder / name
 
         dataset.from_folder(rows, found, picture)
-        # The list that lies beside the pictures names those that were downloaded.
+        # A metadata.jsonl, which is read first, of those that were downloaded.
         column = (settings["captions"] or ["text"])[0]
-        (folder / lists[0]).unlink()
         listed = [{"file_name": row["file_name"], column: row["text"]} for row in found.rows]
         dataset.write_rows(folder, listed)
     found.check(repository.source)
