@@ -18,6 +18,9 @@ SHEETS = {model: (model, "", 0) for model in MODELS} | {
     for number in range(1, ROUNDS + 1)
 }
 
+# Tables that get a page.
+PAGED = [*TABLES, *(["sweep"] if SWEPT else [])]
+
 
 rule figures:
     """Draw the figures from the tables and training logs."""
@@ -135,7 +138,7 @@ rule pages:
                 category="Tables to paste",
                 labels={"table": in_words(table), "format": title},
             )
-            for table in TABLES
+            for table in PAGED
             for form, title in (("csv", "CSV"), ("md", "Markdown"), ("tex", "LaTeX"))
         ],
         template=os.path.relpath(SCRIPTS / "vlg/templates/table.html"),
@@ -147,7 +150,7 @@ rule pages:
                 category="Tables",
                 labels={"table": in_words(table)},
             )
-            for table in TABLES
+            for table in PAGED
         ],
         f"{OUT}/report/findings.html",
     log:
@@ -155,7 +158,7 @@ rule pages:
     conda:
         "../envs/tables.yaml"
     params:
-        settings=settings({"names": TABLES}),
+        settings=settings({"names": PAGED}),
         code=code("pages"),
         tables=lambda wildcards, input: os.path.dirname(input.tables[0]),
         out=subpath(output[0], parent=True),

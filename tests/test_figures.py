@@ -1,6 +1,7 @@
 """Are the figures drawn whole, the same each time, and also when a study has less to show?"""
 
 import json
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -73,6 +74,30 @@ def test_chained_logs_are_joined(results):
     assert set(chains) == {"normal", "embed"}
     for log in chains.values():
         assert list(log["step"]) == list(range(1, 51))
+
+
+def test_held_out_losses_stand_beside_the_steps(results, tmp_path):
+    folder = tmp_path / "embed-50"
+    shutil.copytree(results / "training/embed-50", folder)
+    (folder / "held_out.csv").write_text("step,denoising,guide_cosine\n0,0.3,\n50,0.2,0.7\n")
+    # The checkpoint before has its own steps only, and they stay.
+    both = [folder / "log.csv", results / "training/embed-20/log.csv"]
+    whole = figures.read_logs(both)["embed"].set_index("step")
+    assert list(whole["denoising"].dropna().index) == list(range(1, 51))
+    log = figures.read_logs(both[:1])["embed"].set_index("step")
+    assert log["held_out_denoising"].dropna().to_dict() == {0: 0.3, 50: 0.2}
+    assert log["held_out_guide_cosine"].dropna().to_dict() == {50: 0.7}
+    assert list(log["denoising"].dropna().index) == list(range(21, 51))
+    drawn = figures.training({"embed": log.reset_index()})
+    assert "held-out denoising loss" in [axis.get_title() for axis in drawn.axes]
+
+
+def test_the_control_of_refinement_is_a_band(results):
+    drawn = figures.refinement(figures.read(results / "tables", "refinement"), SETTINGS)
+    labels = drawn.axes[0].get_legend_handles_labels()[1]
+    assert sorted(labels) == ["best of n (control)", "refine"]
+    for axis in drawn.axes:
+        assert len(axis.collections) > 0
 
 
 def test_mistakes_are_named(results, tmp_path):

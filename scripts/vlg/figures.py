@@ -98,8 +98,8 @@ def read_logs(paths: Sequence[Path]) -> dict[str, pd.DataFrame]:
     for variant, chain in parts.items():
         chain.sort(key=lambda part: part[0])
         joined = pd.concat([log for _, log in chain], ignore_index=True)
-        # A chained log may repeat the steps before it.
-        result[variant] = joined.drop_duplicates("step", keep="last").sort_values("step")
+        # A chained log may repeat the steps before it; the last that is there of each column.
+        result[variant] = joined.groupby("step", as_index=False).last()
     return result
 
 
