@@ -117,7 +117,8 @@ def test_killed_runs_end_in_the_same_bits(straight, runner, tmp_path, seed):
 def test_killed_runs_at_many_moments(straight, runner, tmp_path, seed):
     rng = random.Random(f"many {seed}")
     kills = [rng.randrange(0, 60) for _ in range(rng.randrange(1, 6))]
-    survive(runner, tmp_path, kills, save_every=rng.randrange(1, 4))
+    struck = survive(runner, tmp_path, kills, save_every=rng.randrange(1, 4))
+    print(f"killed {struck} times")  # pytest -rP shows it
     assert weights(tmp_path) == weights(straight)
     assert rows(tmp_path) == rows(straight)
 

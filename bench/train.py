@@ -1,0 +1,408 @@
+"""Training steps side by side: what diffusers' example does, ours, and ours with the guide.
+
+In one process, on the same model, pictures and batch size, in turns of a few steps each:
+
+    example  a loop that does what train_text_to_image.py does at every step: read the pictures,
+             VAE encoder, text encoder, UNet, loss, AdamW, average of the weights
+    normal   ours, from cached latents and text states
+    embed    ours, with the guide's term inside the window
+    tiny     ours, the guide's gradient through an AutoencoderTiny instead of the VAE decoder
+
+Prints a Markdown table of medians and ratios, then where the seconds of a step go. --size tiny
+takes the shipped shapes models; sd15 takes models of Stable Diffusion 1.5's size with random
+weights, at 512 px, on a GPU. --flops needs neither: it counts the operations of each part at
+Stable Diffusion's size, without computing them.
+
+    .venv/bin/python bench/train.py
+    .venv/bin/python bench/train.py --size sd15 --batch 8 --precision bf16 --device cuda
+    .venv/bin/python bench/train.py --flops
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+SCRIPTS = HERE.parent / "scripts"
+sys.path[:0] = [str(HERE), str(SCRIPTS)]
+
+KINDS = {
+    "example": "what diffusers' example does",
+    "normal": "ours, normal",
+    "embed": "ours, embed",
+    "tiny": "ours, embed, tiny decoder",
+}
+# The study's: 60 % of the timesteps, and one caption in ten is dropped.
+SETTINGS = {
+    "learning_rate": 1e-5, "weight_decay": 0.01, "max_grad_norm": 1.0, "ema_decay": 0.98,
+    "caption_dropout": 0.1, "window": [0, 600], "seed": 0, "step": 10**6,
+}  # fmt: skip
+
+
+class Clock:
+    """Seconds by part of a step; waits for a GPU at every edge, so parts are true but slower."""
+
+    def __init__(self, device: str) -> None:
+        self.device, self.seconds, self.on = device, defaultdict(float), False
+
+    @contextlib.contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        if not self.on:
+            yield
+            return
+        wait(self.device)
+        started = time.perf_counter()
+        yield
+        wait(self.device)
+        self.seconds[name] += time.perf_counter() - started
+
+
+def wait(device: str) -> None:
+    import torch
+
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def prepare(folder: Path, args: argparse.Namespace) -> None:
+    """Models, pictures, the cache and the embeddings, by the pipeline's own command lines."""
+
+    def script(name: str, **options: Any) -> None:
+        words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
+        subprocess.run([sys.executable, str(SCRIPTS / f"{name}.py"), *words], check=True)
+
+    if args.size == "tiny":
+        source = HERE.parent / "resources/shapes"
+        for kind in ("base", "guide"):
+            settings = json.dumps({"kind": kind, "source": kind})
+            words = ["--settings", settings, "--source", str(source), "--shipped", "--out"]
+            command = [sys.executable, str(SCRIPTS / "model.py"), *words]
+            subprocess.run([*command, str(folder / "models" / kind)], check=True)
+        drawn = json.dumps({"source": "shapes", "size": 256, "seed": 0})
+        script("dataset", settings=drawn, out=folder / "data")
+    else:
+        import sd15
+
+        sd15.build(folder / "models", "full")
+        sd15.pictures(folder / "data", "full", 64)
+    places = {"data": folder / "data", "device": args.device, "threads": args.threads}
+    models = folder / "models"
+    script("encode", base=models / "base", out=folder / "cache", **places)
+    script("encode_guide", guide=models / "guide", out=folder / "embeddings", **places)
+
+
+def tiny_decoder(folder: Path, size: str) -> Path:
+    """An AutoencoderTiny with random weights, as deep as the VAE is."""
+    from diffusers import AutoencoderTiny
+
+    options = {}
+    if size == "tiny":  # a third of the channels and one scale less, as the VAE of the shapes world
+        options = {
+            f"{part}_block_out_channels": (16, 16, 16) for part in ("encoder", "decoder")
+        } | {"num_encoder_blocks": (1, 1, 1), "num_decoder_blocks": (1, 1, 1)}
+    AutoencoderTiny(**options).save_pretrained(folder)
+    return folder
+
+
+class Example:
+    """The training loop of diffusers' examples/text_to_image/train_text_to_image.py, its options
+    --use_ema, --random_flip and --center_crop; and --mixed_precision for bf16."""
+
+    def __init__(self, folder: Path, args: argparse.Namespace, device: str, clock: Clock) -> None:
+        import torch
+        from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+        from diffusers.training_utils import EMAModel
+        from torchvision import transforms
+        from transformers import CLIPTextModel, CLIPTokenizer
+
+        from vlg.cache import read_captions
+
+        base = folder / "models/base"
+        self.device, self.clock, self.precision = device, clock, args.precision
+        low = torch.bfloat16 if args.precision == "bf16" else torch.float32
+        self.noise = DDPMScheduler.from_pretrained(base, subfolder="scheduler")
+        tokenizer = CLIPTokenizer.from_pretrained(base, subfolder="tokenizer")
+        self.vae = AutoencoderKL.from_pretrained(base, subfolder="vae").to(device, low)
+        self.text = CLIPTextModel.from_pretrained(base, subfolder="text_encoder").to(device, low)
+        self.unet = UNet2DConditionModel.from_pretrained(base, subfolder="unet").float().to(device)
+        self.vae.requires_grad_(False)
+        self.text.requires_grad_(False)
+        self.unet.train()
+        if args.gradient_checkpointing:
+            self.unet.enable_gradient_checkpointing()
+        self.ema = EMAModel(self.unet.parameters(), model_config=self.unet.config)
+        self.ema.to(device)
+        self.optimizer = torch.optim.AdamW(self.unet.parameters(), lr=1e-5, weight_decay=0.01)
+        side = self.unet.config.sample_size * 2 ** (len(self.vae.config.block_out_channels) - 1)
+        view = transforms.Compose(
+            [
+                transforms.Resize(side, transforms.InterpolationMode.LANCZOS),
+                transforms.CenterCrop(side),
+                transforms.RandomHorizontalFlip(),
+                transforms.ToTensor(),
+                transforms.Normalize([0.5], [0.5]),
+            ]
+        )
+        rows = read_captions(folder / "data")
+
+        class Pictures(torch.utils.data.Dataset):
+            def __len__(self) -> int:
+                return len(rows)
+
+            def __getitem__(self, index: int) -> tuple[Any, Any]:
+                from PIL import Image
+
+                name, texts = rows[index]
+                ids = tokenizer(
+                    texts[0], max_length=tokenizer.model_max_length, padding="max_length",
+                    truncation=True, return_tensors="pt",
+                ).input_ids[0]  # fmt: skip
+                return view(Image.open(folder / "data" / name).convert("RGB")), ids
+
+        self.loader = torch.utils.data.DataLoader(
+            Pictures(), batch_size=args.batch, shuffle=True, drop_last=True
+        )
+        self.batches = iter(())
+
+    def step(self) -> None:
+        import torch
+
+        part = self.clock.part
+        with part("read pictures"):
+            batch = next(self.batches, None)
+            if batch is None:
+                self.batches = iter(self.loader)
+                batch = next(self.batches)
+        pixels, ids = (each.to(self.device) for each in batch)
+        with part("VAE encoder"):
+            latents = self.vae.encode(pixels.to(self.vae.dtype)).latent_dist.sample()
+            latents = latents * self.vae.config.scaling_factor
+        noise = torch.randn_like(latents)
+        count = self.noise.config.num_train_timesteps
+        t = torch.randint(0, count, (len(latents),), device=self.device)
+        noisy = self.noise.add_noise(latents, noise, t)
+        with part("text encoder"):
+            states = self.text(ids)[0]
+        with part("UNet, forward and backward"):
+            with torch.autocast(self.device, torch.bfloat16, self.precision == "bf16"):
+                predicted = self.unet(noisy, t, states, return_dict=False)[0]
+            loss = torch.nn.functional.mse_loss(predicted.float(), noise.float())
+            loss.backward()
+        with part("AdamW and average"):
+            torch.nn.utils.clip_grad_norm_(self.unet.parameters(), 1.0)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            self.ema.step(self.unet.parameters())
+        loss.item()
+
+
+class Ours:
+    """`vlg.training.train_step` with the numbers it logs."""
+
+    def __init__(
+        self, folder: Path, args: argparse.Namespace, device: str, clock: Clock, kind: str
+    ) -> None:
+        from vlg.cache import Cache
+        from vlg.training import Settings, begin
+
+        values = {**SETTINGS, "batch_size": args.batch, "precision": args.precision}
+        values |= {"guide_scale": 0.0 if kind == "normal" else 0.05}
+        values |= {"gradient_checkpointing": args.gradient_checkpointing}
+        decoder = tiny_decoder(folder / "decoder", args.size) if kind == "tiny" else None
+        cache, models = Cache(folder / "cache", folder / "embeddings"), folder / "models"
+        settings = Settings.parse(values)
+        self.state, self.terms = begin(
+            settings, cache, models / "base", models / "guide", device, decoder
+        )
+        self.inside = [0, 0]
+        self.watch(clock)
+
+    def watch(self, clock: Clock) -> None:
+        """Let the clock see the parts of a step, in forward order: backward is what is left."""
+        for owner, name, part in (
+            (self.terms, "predict", "UNet, forward"),
+            (self.terms, "decode", "decoder, forward"),
+            (self.terms.guide, "encode_image", "guide, forward"),
+            (self.state, "update", "AdamW and average"),
+        ):
+            if owner is not None:
+                setattr(owner, name, self.timed(getattr(owner, name), clock, part))
+
+    @staticmethod
+    def timed(function: Any, clock: Clock, part: str) -> Any:
+        def wrapped(*args: Any, **options: Any) -> Any:
+            with clock.part(part):
+                return function(*args, **options)
+
+        return wrapped
+
+    def step(self) -> None:
+        from vlg.training import train_step
+
+        numbers = train_step(self.state, self.terms).tolist()
+        self.inside = [self.inside[0] + int(numbers[3]), self.inside[1] + 1]
+
+
+def measure(args: argparse.Namespace) -> None:
+    """Run the kinds in turns and print the tables."""
+    import torch
+
+    from vlg.device import set_up
+
+    device = set_up(args.device, args.threads)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = args.folder or Path(temporary)
+        if not (folder / "embeddings").is_dir():
+            prepare(folder, args)
+        clock = Clock(device)
+        runs: dict[str, Any] = {}
+        for kind in args.kinds:
+            own = (folder, args, device, clock)
+            runs[kind] = Example(*own) if kind == "example" else Ours(*own, kind)
+        for run in runs.values():
+            for _ in range(args.warm_up):
+                run.step()
+        seconds: dict[str, list[float]] = {kind: [] for kind in runs}
+        for _ in range(args.turns):
+            for kind, run in runs.items():
+                for _ in range(args.steps):
+                    wait(device)
+                    started = time.perf_counter()
+                    run.step()
+                    wait(device)
+                    seconds[kind].append(time.perf_counter() - started)
+        where = torch.cuda.get_device_name() if device == "cuda" else f"{args.threads} CPU threads"
+        print(
+            f"{where}, {args.size}, batch {args.batch}, {args.precision}; {args.turns} turns of "
+            f"{args.steps} steps each\n"
+        )
+        print_ratios(seconds)
+        for kind, run in runs.items():
+            print_parts(kind, run, clock, args.steps)
+
+
+def print_ratios(seconds: dict[str, list[float]]) -> None:
+    medians = {kind: statistics.median(values) for kind, values in seconds.items()}
+    names = [kind for kind in ("example", "normal") if kind in medians]
+    print("| step | median, ms | quartiles, ms |" + "".join(f" of {n} |" for n in names))
+    print("|---|---:|---:|" + "---:|" * len(names))
+    for kind, values in seconds.items():
+        low, _, high = statistics.quantiles(values, n=4)
+        ratios = "".join(f" {medians[kind] / medians[n]:.2f} |" for n in names)
+        print(
+            f"| {KINDS[kind]} | {1e3 * medians[kind]:.1f} | {1e3 * low:.1f} to {1e3 * high:.1f} |"
+            + ratios
+        )
+    print()
+
+
+def print_parts(kind: str, run: Any, clock: Clock, steps: int) -> None:
+    """Where a step's seconds go; what is named by no part is the backward pass and small things."""
+    clock.seconds.clear()
+    clock.on = True
+    wait(clock.device)
+    started = time.perf_counter()
+    for _ in range(steps):
+        run.step()
+    wait(clock.device)
+    total = time.perf_counter() - started
+    clock.on = False
+    parts = dict(clock.seconds)
+    if kind != "example":
+        parts["backward and the rest"] = total - sum(parts.values())
+    words = [f"{name} {1e3 * s / steps:.1f} ms" for name, s in parts.items()]
+    inside = ""
+    if isinstance(run, Ours) and run.state.settings.guide_scale:
+        share = run.inside[0] / run.inside[1] / run.state.settings.batch_size
+        inside = f" ({share:.0%} of the samples are captioned and inside the window)"
+    print(f"{KINDS[kind]}{inside}: {', '.join(words)}; {1e3 * total / steps:.1f} ms in all")
+
+
+def flops() -> None:
+    """Operations of each part at Stable Diffusion 1.5's size, 512 px, one picture."""
+    import sd15
+    import torch
+    from diffusers import AutoencoderTiny
+    from torch.utils.flop_counter import FlopCounterMode
+
+    def count(function: Any, *inputs: Any, backward: bool) -> float:
+        with FlopCounterMode(display=False) as counter:
+            answer = function(*inputs)
+            if backward:
+                answer.sum().backward()
+        return counter.get_total_flops() / 1e12
+
+    with torch.device("meta"):
+        unet, vae, guide = sd15.unet("full"), sd15.vae("full"), sd15.guide("full")
+        text, taesd = sd15.text_encoder("full"), AutoencoderTiny()
+        pixels, seen = torch.empty(1, 3, 512, 512), torch.empty(1, 3, 224, 224)
+        latents = torch.empty(1, 4, 64, 64)
+        z = latents.clone().requires_grad_()
+        x = seen.clone().requires_grad_()
+        states, t = torch.empty(1, 77, 768), torch.zeros(1, dtype=torch.long)
+        ids = torch.zeros(1, 77, dtype=torch.long)
+        for frozen in (vae, guide, text, taesd):
+            frozen.requires_grad_(False)
+        parts = {
+            "UNet, forward and backward": count(
+                lambda: unet(latents, t, states).sample, backward=True
+            ),
+            "VAE encoder": count(lambda: vae.encode(pixels).latent_dist.mean, backward=False),
+            "text encoder": count(lambda: text(ids)[0], backward=False),
+            "VAE decoder, forward and to its input": count(
+                lambda: vae.decode(z).sample, backward=True
+            ),
+            "guide's image tower, the same": count(lambda: guide.encode_image(x), backward=True),
+            "tiny decoder, the same": count(lambda: taesd.decode(z).sample, backward=True),
+        }
+    print("| part | TFLOP a picture |\n|---|---:|")
+    for name, number in parts.items():
+        print(f"| {name} | {number:.2f} |")
+    train, encoder, text_, decoder, tower, small = parts.values()
+    share = 0.6 * 0.9  # of the timesteps in [0, 600], of captions that are not dropped
+    rows = {
+        "example": train + encoder + text_,
+        "normal": train,
+        "embed": train + share * (decoder + tower),
+        "tiny": train + share * (small + tower),
+    }
+    print("\n| step | TFLOP a picture | of example | of normal |\n|---|---:|---:|---:|")
+    for kind, number in rows.items():
+        ratios = f"{number / rows['example']:.2f} | {number / train:.2f}"
+        print(f"| {KINDS[kind]} | {number:.2f} | {ratios} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--size", choices=["tiny", "sd15"], default="tiny", help="shapes models, or SD 1.5's size")
+    add("--flops", action="store_true", help="count operations at SD 1.5's size and stop")
+    add("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="which steps")
+    add("--batch", type=int, default=16, help="pictures a step")
+    add("--precision", choices=["fp32", "bf16"], default="fp32", help="arithmetic")
+    add("--gradient-checkpointing", action="store_true", help="in all of them")
+    add("--turns", type=int, default=8, help="turns of each kind")
+    add("--steps", type=int, default=8, help="steps a turn")
+    add("--warm-up", type=int, default=3, help="steps before the clock starts")
+    add("--device", default="auto", help="as in scripts/*.py")
+    add("--threads", type=int, default=1, help="CPU threads")
+    add("--folder", type=Path, help="keep models and data here; default: a temporary folder")
+    args = parser.parse_args()
+    flops() if args.flops else measure(args)
+
+
+if __name__ == "__main__":
+    main()
