@@ -121,6 +121,19 @@ def test_augmentations_are_functions_of_seed_and_step(paths):
     assert torch.allclose(*whole, atol=1e-5)
 
 
+def test_flips_are_functions_of_seed_and_step(paths):
+    from vlg import training
+
+    source = LiveCache(paths["data"], paths["base"], "cpu", flip=True)
+
+    def flips(seed):
+        settings = training.Settings.parse({**tiny.SETTINGS, "step": 99, "seed": seed})
+        return [flip for s in range(50) for flip in training.draw(source, settings, s, 9).flipped]
+
+    assert flips(1) == flips(1) != flips(2)
+    assert 70 < sum(flips(1)) < 130  # half of 200, standard error 7
+
+
 def test_a_crop_keeps_its_share_and_jitter_its_bounds(paths, tmp_path):
     from PIL import Image
 

@@ -300,6 +300,10 @@ INVALID = {
         "finetune.sweeps.a.window: must be [low, high] with low below high, got [9, 5]; "
         "write [5, 9]"
     ),
+    """{finetune: {sweeps: {a: {lora_rank: [4]}},
+        variants: {a_rank4: {lora_rank: 4, batch_size: 8}}}}""": (
+        "finetune.sweeps.a: gives a second variant the name a_rank4; rename the sweep"
+    ),
     "finetune: {sweeps: {a: {window: [[1, 2]], guide_scale: [1]}, a_gs1_0: {window: [[1, 2]]}}}": (
         "finetune.sweeps.a_gs1_0: gives a second variant the name a_gs1_0_w1_2; rename the sweep"
     ),
@@ -590,6 +594,15 @@ def test_a_grid_becomes_variants_whose_names_stay():
     assert config.models(result)[-1].startswith("embed-")  # none of them meets a reported prompt
     more, _ = swept("{window: [[0, 600], [100, 500], [0, 300]], guide_scale: [0.5, 5e-2]}")
     assert len(more) == 6 and few.items() <= more.items()
+
+
+def test_a_member_of_a_sweep_becomes_a_variant_as_it_is():
+    before, _ = swept("{guide_scale: [0.05, 0.1]}")
+    overlay = """finetune: {sweeps: {s: {guide_scale: [0.05, 0.1]}},
+                            variants: {s_gs0_1: {guide_scale: 0.1}}}"""
+    result = config.load(merged(overlay), ROOT)
+    assert config.variants(result)["s_gs0_1"] == before["s_gs0_1"]
+    assert any(model.startswith("s_gs0_1-") for model in config.models(result))
 
 
 def test_names_of_a_sweep_are_names_of_variants():

@@ -128,6 +128,17 @@ def test_only_the_unet_gets_gradients(paths):
         assert all(p.grad is None and not p.requires_grad for p in frozen.parameters())
 
 
+@pytest.mark.parametrize("weighting", ["abar", "sqrt_abar", "uniform"])
+def test_the_weight_of_the_clip_term(paths, weighting):
+    terms = make_losses(paths, weighting=weighting, caption_dropout=0.0)
+    batch = training.draw(terms.cache, terms.settings, 0, 1000)
+    batch.timesteps[:] = torch.tensor([5, 200, 400, 700])
+    _, clip, cosine = terms(load_unet(paths["base"]), batch)
+    power = {"abar": 1, "sqrt_abar": 0.5, "uniform": 0}[weighting]
+    abar = terms.schedule.abar[batch.timesteps]
+    assert torch.allclose(clip, abar**power * (1 - cosine), rtol=1e-5)
+
+
 def test_the_decoder_sees_only_samples_inside_the_window(paths, monkeypatch):
     terms, unet = make_losses(paths, batch_size=16, caption_dropout=0.0), load_unet(paths["base"])
     decoded = []

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import math
 import multiprocessing
 import random
 import shutil
@@ -226,7 +227,7 @@ def test_nan_stops_the_run_with_term_and_step(tmp_path, monkeypatch):
     def poisoned(*args):
         calls.append(1)
         loss = denoising(*args)
-        return loss * float("nan") if len(calls) == 4 else loss
+        return loss * math.nan if len(calls) == 4 else loss
 
     monkeypatch.setattr(training.losses, "denoising", poisoned)
     options = {"guide_scale": 0, "evaluate_every": 100, "save_every": 1}
@@ -234,8 +235,23 @@ def test_nan_stops_the_run_with_term_and_step(tmp_path, monkeypatch):
         tiny.finetune(tmp_path, "normal", step=6, guide=None, **options)
     states = (tmp_path / "training" / ".resume-normal-6").glob("step-*")
     assert sorted(p.name for p in states) == ["step-00000001", "step-00000002"]
-    with pytest.raises(UserError, match="clip is inf at step 9"):
-        trainlog.check(9, 1.0, float("inf"), 1.0)
+    for numbers, told in (
+        ((1.0, math.inf, 1.0), "clip is inf at step 9"),
+        ((1000.0, 0.0, 1.0), "denoising is 1000 at step 9"),
+        ((1.0, 0.0, math.nan), "grad_norm is nan at step 9"),
+    ):
+        with pytest.raises(UserError, match=told):
+            trainlog.check(9, *numbers)
+
+
+def test_the_guide_is_watched_where_it_is_wanted(tmp_path):
+    for watched in (False, True):
+        out = tmp_path / str(watched)
+        tiny.finetune(out, "normal", step=1, guide_scale=0, watch_guide=watched)
+        cosines = [row["guide_cosine"] for row in rows(out, "held_out.csv", "normal-1")]
+        assert len(cosines) == 2 and all(bool(cosine) == watched for cosine in cosines)
+    unets = [tmp_path / str(watched) / "models/normal-1" / UNET for watched in (False, True)]
+    assert unets[0].read_bytes() == unets[1].read_bytes()
 
 
 def test_a_model_folder_is_whole_and_draws(straight):
@@ -325,13 +341,12 @@ def test_one_draw_does_not_disturb_another():
     assert 0.3 < sum(second) / len(second) < 0.7  # either caption of two
 
 
-def test_a_batch_in_parts_gives_the_same_gradient():
+@pytest.mark.parametrize("saving", [{"accumulate": 3}, {"gradient_checkpointing": True}])
+def test_saving_memory_gives_the_same_gradient(saving):
     paths = tiny.world()
     gradients = []
-    for accumulate in (1, 3):
-        settings = training.Settings.parse(
-            {**tiny.SETTINGS, "step": 9, "batch_size": 8, "accumulate": accumulate}
-        )
+    for options in ({}, saving):
+        settings = training.Settings.parse({**tiny.SETTINGS, "step": 9, "batch_size": 8, **options})
         cache = training.Cache(paths["cache"], paths["embeddings"])
         terms = training.Losses(settings, cache, paths["base"], paths["guide"], "cpu")
         state = training.State(checkpoints.load_unet(paths["base"]), settings)

@@ -151,9 +151,10 @@ def _entries(config: Mapping[str, Any]) -> dict[str, tuple[dict[str, Any], Key]]
         for values in itertools.product(*grid.values()):
             own = dict(zip(grid, values, strict=True))
             name = swept_name(sweep, own)
-            if name in result:
+            # A member that has been named a variant, with the same values, is that variant.
+            if name in result and result[name][0] != own:
                 _fail(key, f"gives a second variant the name {name}", "rename the sweep")
-            result[name] = own, key
+            result.setdefault(name, (own, key))
     return result
 
 
