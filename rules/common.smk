@@ -35,14 +35,27 @@ REFINED = settings_of.runs(CONFIG, CONFIG["refine"]["models"]) if ARMS else []
 TRAIN_SEEDS = settings_of.training_seeds(CONFIG)
 # Variants of sweeps are trained and draw the development prompts; MODELS has none of them.
 SWEPT = [f"{name}-{step}" for name in VARIANTS for step in STEPS if CONFIG["finetune"]["sweeps"]]
-THREADS = CONFIG["resources"]["threads"]
-MEMORY = CONFIG["resources"]["mem_mb"]
 DEVICE = settings_of.device(CONFIG)
 # Fine-tuning runs in so many processes on each of so many nodes, with a device each.
 PROCESSES, NODES = CONFIG["finetune"]["processes"], CONFIG["finetune"]["nodes"]
 SAMPLES = CONFIG["development"]["count"] > 0  # whether checkpoints draw development prompts
 EMBEDDED = ("shapes", "shapes-early")  # model sources that are not folders
 GATHERING = ("split", "picture", "captions", "smallest")  # keys of dataset that gather pictures
+
+
+# Rules whose jobs compute with a model; all others are light.
+COMPUTING = (
+    "encode",
+    "encode_guide",
+    "finetune",
+    "generate",
+    "refine",
+    "score",
+    "pretrain_part",
+    "pretrain_base",
+    "pretrain",
+)
+GPUS = settings_of.gpus(CONFIG)  # of each process that computes with a model
 
 
 wildcard_constraints:
@@ -65,6 +78,18 @@ def script(name):
 def python(name):
     """The beginning of a shell command: the script of a step."""
     return f"python {script(name)}"
+
+
+def need(name, what):
+    """How much of `threads`, `mem_mb` or `runtime` the config lets a job of a rule have."""
+    given = CONFIG["resources"]
+    light = {"threads": 1, **given["light"]}
+    return given["stages"].get(name, {}).get(what, (given if name in COMPUTING else light)[what])
+
+
+def memory(name, times=1):
+    """Memory of a job in MB, as much more again with each further try."""
+    return lambda wildcards, attempt: need(name, "mem_mb") * times * attempt
 
 
 def settings(values):
@@ -161,7 +186,9 @@ def as_source(path, file=""):
     if not path:
         return []
     folder = os.path.dirname(path)
-    return ["--source", folder + file if path == download(os.path.basename(folder)) else path]
+    if path != download(os.path.basename(folder)):
+        return ["--source", path]
+    return ["--source", os.path.join(folder, file) if file else folder]
 
 
 def fetch_settings(wildcards):

@@ -12,6 +12,11 @@ rule dataset:
         f"{OUT}/logs/dataset.log",
     conda:
         "../envs/models.yaml"
+    threads: need("dataset", "threads")
+    resources:
+        mem_mb=memory("dataset"),
+        runtime=need("dataset", "runtime"),
+        gpu=0,
     params:
         settings=settings(dataset_settings()),
         code=code("dataset"),
@@ -33,9 +38,11 @@ rule encode:
         f"{OUT}/logs/encode.log",
     conda:
         "../envs/models.yaml"
-    threads: THREADS
+    threads: need("encode", "threads")
     resources:
-        mem_mb=MEMORY,
+        mem_mb=memory("encode"),
+        runtime=need("encode", "runtime"),
+        gpu=GPUS,
         device=DEVICE,
         batch=CONFIG["encode"]["batch_size"],
     params:
@@ -61,9 +68,11 @@ rule encode_guide:
         f"{OUT}/logs/encode_guide.log",
     conda:
         "../envs/models.yaml"
-    threads: THREADS
+    threads: need("encode_guide", "threads")
     resources:
-        mem_mb=MEMORY,
+        mem_mb=memory("encode_guide"),
+        runtime=need("encode_guide", "runtime"),
+        gpu=GPUS,
         device=DEVICE,
         batch=CONFIG["encode"]["batch_size"],
     params:

@@ -16,6 +16,11 @@ rule fetch:
         what="base|guide|judge|dataset|prompts",
     conda:
         "../envs/models.yaml"
+    threads: need("fetch", "threads")
+    resources:
+        mem_mb=memory("fetch"),
+        runtime=need("fetch", "runtime"),
+        gpu=0,
     params:
         settings=fetch_settings,
         code=code("fetch"),

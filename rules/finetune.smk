@@ -13,6 +13,11 @@ rule development:
         f"{OUT}/logs/development.log",
     conda:
         "../envs/models.yaml"
+    threads: need("development", "threads")
+    resources:
+        mem_mb=memory("development"),
+        runtime=need("development", "runtime"),
+        gpu=0,
     params:
         settings=development_settings(),
         code=code("development"),
@@ -45,9 +50,11 @@ rule finetune:
     priority: 10
     conda:
         "../envs/models.yaml"
-    threads: THREADS * PROCESSES
+    threads: need("finetune", "threads") * PROCESSES
     resources:
-        mem_mb=MEMORY * PROCESSES,
+        mem_mb=memory("finetune", PROCESSES),
+        runtime=need("finetune", "runtime"),
+        gpu=GPUS * PROCESSES,
         device=DEVICE,
         processes=PROCESSES,
         nodes=NODES,

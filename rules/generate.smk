@@ -17,9 +17,11 @@ rule generate:
         f"{OUT}/logs/generate/{{model}}/{{stage}}-{{shard}}.log",
     conda:
         "../envs/models.yaml"
-    threads: THREADS
+    threads: need("generate", "threads")
     resources:
-        mem_mb=MEMORY,
+        mem_mb=memory("generate"),
+        runtime=need("generate", "runtime"),
+        gpu=GPUS,
         device=DEVICE,
         batch=CONFIG["generate"]["batch_size"],
     params:

@@ -13,6 +13,11 @@ rule model:
         f"{OUT}/logs/model/{{kind}}.log",
     conda:
         "../envs/models.yaml"
+    threads: need("model", "threads")
+    resources:
+        mem_mb=memory("model"),
+        runtime=need("model", "runtime"),
+        gpu=0,
     params:
         settings=model_settings,
         code=code("model"),

@@ -11,10 +11,15 @@ rule prompts:
         f"{OUT}/logs/prompts.log",
     conda:
         "../envs/tables.yaml"
+    threads: need("prompts", "threads")
+    resources:
+        mem_mb=memory("prompts"),
+        runtime=need("prompts", "runtime"),
+        gpu=0,
     params:
         settings=prompt_settings(),
         code=code("prompts"),
-        source=lambda wildcards, input: as_source(input.source, "/prompts.tsv"),
+        source=lambda wildcards, input: as_source(input.source, "prompts.tsv"),
     shell:
         python("prompts") + " --settings {params.settings:q} {params.source:q}"
         " --out {output:q} --log {log:q}"
@@ -31,6 +36,11 @@ rule hard_prompts:
         f"{OUT}/logs/hard_prompts.log",
     conda:
         "../envs/tables.yaml"
+    threads: need("hard_prompts", "threads")
+    resources:
+        mem_mb=memory("hard_prompts"),
+        runtime=need("hard_prompts", "runtime"),
+        gpu=0,
     params:
         settings=settings(CONFIG["hard"]),
         code=code("hard_prompts"),

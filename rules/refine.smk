@@ -16,9 +16,11 @@ rule refine:
         f"{OUT}/logs/refine/{{model}}/{{arm}}-{{shard}}.log",
     conda:
         "../envs/models.yaml"
-    threads: THREADS
+    threads: need("refine", "threads")
     resources:
-        mem_mb=MEMORY,
+        mem_mb=memory("refine"),
+        runtime=need("refine", "runtime"),
+        gpu=GPUS,
         device=DEVICE,
         batch=CONFIG["generate"]["batch_size"],
     params:

@@ -42,6 +42,11 @@ rule figures:
         f"{OUT}/logs/figures.log",
     conda:
         "../envs/tables.yaml"
+    threads: need("figures", "threads")
+    resources:
+        mem_mb=memory("figures"),
+        runtime=need("figures", "runtime"),
+        gpu=0,
     params:
         settings=settings({"confidence": CONFIG["statistics"]["confidence"]}),
         code=code("figures"),
@@ -80,6 +85,11 @@ rule gallery:
         f"{OUT}/logs/gallery.log",
     conda:
         "../envs/tables.yaml"
+    threads: need("gallery", "threads")
+    resources:
+        mem_mb=memory("gallery"),
+        runtime=need("gallery", "runtime"),
+        gpu=0,
     params:
         settings=settings(
             {
@@ -118,6 +128,11 @@ rule sheets:
         f"{OUT}/logs/sheets.log",
     conda:
         "../envs/tables.yaml"
+    threads: need("sheets", "threads")
+    resources:
+        mem_mb=memory("sheets"),
+        runtime=need("sheets", "runtime"),
+        gpu=0,
     params:
         settings=settings({"sheets": SHEETS}),
         code=code("sheets"),
@@ -157,6 +172,11 @@ rule pages:
         f"{OUT}/logs/pages.log",
     conda:
         "../envs/tables.yaml"
+    threads: need("pages", "threads")
+    resources:
+        mem_mb=memory("pages"),
+        runtime=need("pages", "runtime"),
+        gpu=0,
     params:
         settings=settings({"names": PAGED}),
         code=code("pages"),
@@ -191,6 +211,11 @@ rule provenance:
         f"{OUT}/logs/provenance.log",
     conda:
         "../envs/tables.yaml"
+    threads: need("provenance", "threads")
+    resources:
+        mem_mb=memory("provenance"),
+        runtime=need("provenance", "runtime"),
+        gpu=0,
     params:
         settings=settings(CONFIG),
         code=code("provenance"),
@@ -214,6 +239,11 @@ rule card:
         f"{OUT}/logs/card/{{variant}}-{{step}}.log",
     conda:
         "../envs/tables.yaml"
+    threads: need("card", "threads")
+    resources:
+        mem_mb=memory("card"),
+        runtime=need("card", "runtime"),
+        gpu=0,
     params:
         settings=settings(
             {

@@ -22,9 +22,11 @@ rule score:
         f"{OUT}/logs/score/images/{{model}}-{{stage}}.log",
     conda:
         "../envs/models.yaml"
-    threads: THREADS
+    threads: need("score", "threads")
     resources:
-        mem_mb=MEMORY,
+        mem_mb=memory("score"),
+        runtime=need("score", "runtime"),
+        gpu=GPUS,
         device=DEVICE,
         batch=CONFIG["score"]["batch_size"],
     params:

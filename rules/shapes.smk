@@ -18,9 +18,11 @@ rule pretrain_part:
         part="vae|guide|judge",
     conda:
         "../envs/models.yaml"
-    threads: 1
+    threads: need("pretrain_part", "threads")
     resources:
-        mem_mb=MEMORY,
+        mem_mb=memory("pretrain_part"),
+        runtime=need("pretrain_part", "runtime"),
+        gpu=0,
     params:
         settings=lambda wildcards: settings(CONFIG["pretrain"][wildcards.part]),
         code=code("pretrain"),
@@ -43,9 +45,11 @@ rule pretrain_base:
         f"{OUT}/logs/pretrain/base.log",
     conda:
         "../envs/models.yaml"
-    threads: 1
+    threads: need("pretrain_base", "threads")
     resources:
-        mem_mb=MEMORY,
+        mem_mb=memory("pretrain_base"),
+        runtime=need("pretrain_base", "runtime"),
+        gpu=0,
     params:
         settings=settings(CONFIG["pretrain"]["base"]),
         code=code("pretrain"),
@@ -66,9 +70,11 @@ rule pretrain:
         f"{OUT}/logs/pretrain/ship.log",
     conda:
         "../envs/models.yaml"
-    threads: THREADS
+    threads: need("pretrain", "threads")
     resources:
-        mem_mb=MEMORY,
+        mem_mb=memory("pretrain"),
+        runtime=need("pretrain", "runtime"),
+        gpu=0,
     params:
         settings=settings(sampling_settings()),
         code=code("ship"),

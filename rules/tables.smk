@@ -26,6 +26,11 @@ rule tables:
         f"{OUT}/logs/tables.log",
     conda:
         "../envs/tables.yaml"
+    threads: need("tables", "threads")
+    resources:
+        mem_mb=memory("tables"),
+        runtime=need("tables", "runtime"),
+        gpu=0,
     params:
         settings=settings(
             {
@@ -57,6 +62,11 @@ rule sweep:
         f"{OUT}/logs/sweep.log",
     conda:
         "../envs/tables.yaml"
+    threads: need("sweep", "threads")
+    resources:
+        mem_mb=memory("sweep"),
+        runtime=need("sweep", "runtime"),
+        gpu=0,
     params:
         settings=settings(CONFIG["statistics"]),
         code=code("sweep"),

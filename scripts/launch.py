@@ -15,7 +15,7 @@ import shlex
 import subprocess
 import sys
 
-from vlg import cli
+from vlg import cli, slots
 from vlg.errors import UserError
 
 # Where a launcher says which of the nodes a process is on.
@@ -57,6 +57,12 @@ def on_all_nodes(args: argparse.Namespace) -> None:
     sys.exit(subprocess.call([*words, *own, args.script, *args.arguments]))
 
 
+def device(arguments: list[str]) -> str:
+    """What the script's own option --device says, `auto` without one."""
+    place = arguments.index("--device") + 1 if "--device" in arguments else len(arguments)
+    return arguments[place] if place < len(arguments) else "auto"
+
+
 def accelerate(args: argparse.Namespace) -> None:
     """Start the processes of this node and wait; the first that fails says why."""
     from accelerate.commands import launch
@@ -78,6 +84,8 @@ def accelerate(args: argparse.Namespace) -> None:
         words += ["--main_process_port", port, "--same_network"]
     else:
         words += ["--main_process_port", "0"]
+    if not device(args.arguments).startswith("cpu"):
+        slots.take(args.processes)
     try:
         launch.launch_command(
             launch.launch_command_parser().parse_args([*words, args.script, *args.arguments])

@@ -102,6 +102,14 @@ INVALID = {
         "seeds: a key must be text, got false; "
         "put it in quotes (YAML reads bare no, off, yes, on as true or false)"
     ),
+    "resources: {stages: {finetun: {runtime: 5}}}": (
+        "resources.stages: unknown value, as the name of an entry, got 'finetun'; choose one of "
+        + ", ".join(
+            config.schema()["properties"]["resources"]["properties"]["stages"]["propertyNames"][
+                "enum"
+            ]
+        )
+    ),
     # wrong types
     "study: 42": "study: expected text, got 42; put it in quotes",
     "study: null": "study: expected text, got nothing (null); the default is …",

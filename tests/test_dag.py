@@ -55,3 +55,35 @@ def test_jobs_by_rule(checkout, config):
     table = done.output.partition("Job stats:")[2].partition("total")[0]
     found = {name: int(number) for name, number in re.findall(r"^(\w+) +(\d+)$", table, re.M)}
     assert found == {**EACH, **JOBS[config], "card": JOBS[config]["finetune"], "all": 1}
+
+
+def test_every_job_says_what_it_needs(checkout):
+    """As a cluster must be told; the config's general numbers, and its exceptions by rule."""
+    resources = (
+        "resources={mem_mb: 5000, runtime: 90, stages: {finetune: {threads: 3, runtime: 600}}}"
+    )
+    words = ("snakemake", "--dry-run", "--forceall", "--configfile", "tests/reduced.yaml")
+    done = checkout.run(*words, "--config", resources, "device=cuda", "finetune={processes: 2}")
+    assert done.code == 0, done.output
+    jobs = re.findall(r"^(?:local)?rule (\w+):\n((?: .*\n)+)", done.output, re.M)
+    needs = {}
+    for name, text in jobs:
+        found = {key: int(n) for key, n in re.findall(r"(mem_mb|runtime|gpu)=(\d+)", text)}
+        threads = re.search(r"threads: (\d+)", text)
+        needs[name] = (*found.values(), int(threads[1]) if threads else 1)
+        assert name == "all" or set(found) == {"mem_mb", "runtime", "gpu"}, text
+    assert needs["generate"] == needs["score"] == needs["encode"] == (90, 1, 5000, 1)
+    assert needs["finetune"] == (600, 2, 10000, 6), "a device, and memory, for each process"
+    assert needs["tables"] == needs["pages"] == (60, 0, 2000, 1)
+
+
+def test_exceptions_name_rules():
+    from pathlib import Path
+
+    from vlg import config
+
+    known = config.schema()["properties"]["resources"]["properties"]["stages"]["propertyNames"]
+    rules = [path.read_text() for path in (Path(__file__).parents[1] / "rules").glob("*.smk")]
+    assert set(known["enum"]) == {
+        name for text in rules for name in re.findall(r"^rule (\w+):", text, re.M)
+    }

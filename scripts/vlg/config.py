@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from vlg import hub, prompts
+from vlg import hub, prompts, slots
 from vlg.errors import UserError
 
 SCHEMA = Path(__file__).parents[2] / "schemas" / "config.schema.yaml"
@@ -199,6 +199,18 @@ def runs(config: Mapping[str, Any], names: list[str] | None = None) -> list[str]
 def device(config: Mapping[str, Any]) -> str:
     """Where and how models run, as `vlg.device.set_up` reads it, for example `auto,compile`."""
     return ",".join([config["device"], *(name for name, on in config["gpu"].items() if on)])
+
+
+def gpus(config: Mapping[str, Any]) -> int:
+    """GPUs that each process of a job asks for, if it computes with a model.
+
+    With `device: auto` that depends on whether this machine has one: asked of the driver, as the
+    Snakefile must not load torch.
+    """
+    asked = config["resources"]["gpus"]
+    if asked is not None:
+        return asked
+    return int(config["device"] == "cuda" or (config["device"] == "auto" and bool(slots.here())))
 
 
 @functools.cache

@@ -41,12 +41,18 @@ def set_up(device: str, threads: int) -> str:
     """
     import torch
 
+    from vlg import slots
+
     device, *words = device.split(",")
     known = [field.name for field in fields(Options)]
     for word in words:
         if word not in known:
             raise UserError(f"device: unknown option {word}; one of {', '.join(known)}")
     torch.set_num_threads(threads)
+    if (
+        device != "cpu" and "LOCAL_RANK" not in os.environ
+    ):  # of a launch, the launcher has taken them
+        slots.take()
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda":
