@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import csv
+import functools
 import os
 import random
 import re
@@ -27,6 +28,7 @@ from tests.pipeline import Checkout, Done
 from vlg.files import HALF, read_json, sha256, write_json
 
 RESULTS = Path("results/reduced")
+VERIFY = [sys.executable, "scripts/verify.py", "--study", RESULTS]
 # What is deleted of a stage, and the files by which it is asked for again.
 STAGES = {
     "prompts": ["prompts.tsv"],
@@ -39,6 +41,8 @@ STAGES = {
     "score": ["scores/images/embed-4/final.csv"],
     "tables": ["tables/finetune.csv"],
 }
+LIGHT = ("prompts", "dataset", "model", "tables")  # stages of a second or two
+SPARE = {"generate": 24, "score": 4, "finetune": 12_000}  # kB of a disk that is too small for it
 KILLS = {  # what is hit, and by which signal
     "kill run": ("run", signal.SIGKILL),
     "kill all": ("all", signal.SIGKILL),
@@ -102,12 +106,15 @@ class Fault:
                 kill(study, targets, Fault("kill all", self.stage), rng)
                 shutil.rmtree(study.root / ".snakemake")
             else:
-                told = out_of_order(study, targets, self, rng)
+                told = out_of_order(study, targets, self)
                 typed = ["free space" if self.kind == "full disk" else "make it writable"]
-                assert "; " in told, told
+                said = "no space left; free some" if self.kind == "full disk" else "Read-only file"
+                assert said in told, told
         done = study.snakemake(*targets)
         assert done.code == 0, done.output
         compare(study, clean)
+        whole = study.run(*VERIFY)
+        assert whole.code == 0, whole.output
         return typed
 
 
@@ -158,7 +165,7 @@ def kill(study: Checkout, targets: list[str], fault: Fault, rng: random.Random) 
             time.sleep(0.05)
             jobs = processes(study.root, f"scripts/{fault.stage}.py")
         # Importing torch takes most of a job's seconds: the moments are drawn from all of them.
-        wait = rng.uniform(0, 6 if fault.stage not in ("prompts", "tables") else 1.5)
+        wait = rng.uniform(0, 1.5 if fault.stage in LIGHT else 6)
         if whom == "job":
             wait = min(wait, 4)
         until = time.time() + wait
@@ -222,13 +229,12 @@ def damage(path: Path, kind: str, rng: random.Random) -> None:
 
 def repaired(study: Checkout, damaged: Path) -> tuple[list[str], list[str]]:
     """Do what `make verify` says; (what was typed, what to ask a run for)."""
-    verify = [sys.executable, "scripts/verify.py", "--study", RESULTS]
-    told = study.run(*verify)
+    told = study.run(*VERIFY)
     name = damaged.relative_to(study.root).as_posix()
     assert told.code == 1 and name.removesuffix(".sha256") in told.output, told.output
     typed = []
     for _ in range(2):
-        done = study.run(*verify, "--repair")
+        done = study.run(*VERIFY, "--repair")
         typed.append("make verify ARGS=--repair")
         line = re.search(r"^To repair all: (.*)$", done.output, re.MULTILINE)
         words = shlex.split(line[1].partition(";")[0]) if line else []
@@ -238,13 +244,13 @@ def repaired(study: Checkout, damaged: Path) -> tuple[list[str], list[str]]:
                 targets = shlex.split(word.removeprefix("ARGS="))
         ran = study.snakemake(*targets)
         assert ran.code == 0, ran.output
-        again = study.run(*verify)
+        again = study.run(*VERIFY)
         if again.code == 0:
             return typed, targets
     raise AssertionError(again.output)
 
 
-def out_of_order(study: Checkout, targets: list[str], fault: Fault, rng: random.Random) -> str:
+def out_of_order(study: Checkout, targets: list[str], fault: Fault) -> str:
     """Run on a disk that fills up, or with a folder that cannot be written; what the user is told.
 
     The results end up where they were, as the failed run left them.
@@ -255,7 +261,7 @@ def out_of_order(study: Checkout, targets: list[str], fault: Fault, rng: random.
         used = int(subprocess.check_output(["du", "-sk", results]).split()[0])
         program = (
             f"mv results saved && mkdir results && "
-            f"mount -t tmpfs -o size={used + rng.choice([40, 80, 200])}k none results && "
+            f"mount -t tmpfs -o size={used + SPARE[fault.stage]}k none results && "
             f"cp -a saved/. results/ && {line}; code=$?; rm -rf saved && mkdir saved && "
             "cp -a results/. saved/ && umount results && rmdir results && mv saved results; "
             "exit $code"
@@ -308,12 +314,22 @@ def without_seconds(results: Path) -> dict[str, list]:
     }
 
 
+@functools.cache
+def tables_command(root: Path) -> tuple[str, ...]:
+    """The words of the command that makes the tables."""
+    words = ["--dry-run", "--printshellcmds", "--forcerun", "tables"]
+    done = subprocess.run(
+        snakemake(["tables", *words]), cwd=root, env=environment(), capture_output=True, text=True
+    )
+    said = done.stdout + done.stderr
+    line = re.search(r"^.*?(python \S*tables\.py .*)$", said, re.MULTILINE)
+    assert line, said
+    return tuple(shlex.split(line[1]))
+
+
 def made_tables(study: Checkout, clean: Checkout) -> dict[str, bytes]:
     """The tables of the study's own scores, with the measured seconds of the undisturbed one."""
-    told = clean.snakemake("--dry-run", "-p", "tables", "--forcerun", "tables").output
-    line = re.search(r"^ *(python \S*tables\.py .*)$", told, re.MULTILINE)
-    assert line, told
-    words = shlex.split(line[1])
+    words = list(tables_command(clean.root))
     timed = study.root / "timed"
     for number, word in enumerate(words):
         ours, theirs = study.root / word, clean.root / word

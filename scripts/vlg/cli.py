@@ -71,8 +71,12 @@ def run(function: Callable[[argparse.Namespace], None], arguments: argparse.Argu
         where = getattr(error, "filename", None) or "results"
         if number in (errno.ENOSPC, errno.EDQUOT):
             fail(f"{where}: no space left; free some and rerun, finished work is kept")
-        if number in (errno.EACCES, errno.EROFS):
+        if number in (errno.EACCES, errno.EPERM, errno.EROFS):
             fail(f"{where}: {os.strerror(number)}; make it writable and rerun")
+        if number in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EIO):
+            fail(f"{where}: {os.strerror(number)}; mend or move it and rerun")
+        if isinstance(error, ModuleNotFoundError):
+            fail(f"{error.name}: not installed; run `make study`, or Snakemake with --use-conda")
         log.exception("unexpected error")
         sys.exit(2)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import struct
 from collections import defaultdict
@@ -24,6 +25,8 @@ WEIGHTS = re.compile(
     r"\.safetensors(?P<index>\.index\.json)?"
 )
 OTHERS = re.compile(r"manifest\.json|.*\.(bin|msgpack)\.index\.json")
+ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1}
+ITEM_BYTES |= {"U8": 1, "BOOL": 1}
 VARIANTS = ("fp32", "fp16", "bf16")  # taken, in this order, where plain weights are missing
 SD15 = Path(__file__).parents[2] / "resources" / "sd15"
 PIPELINE = "StableDiffusionPipeline"
@@ -174,18 +177,28 @@ def clip_tokenizer() -> Any:
 
 
 def check_safetensors(path: Path) -> None:
-    """UserError when a safetensors file is not as long as its header says."""
+    """UserError when a safetensors file is not what its header says.
+
+    Its tensors must fill the file one after the other, each as long as its shape and type make it.
+    """
     size = path.stat().st_size
     try:
         with open(path, "rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
             if length > min(size, 100_000_000):
                 raise ValueError("header longer than the file")
-            header = json.loads(file.read(length))
-        spans = [t["data_offsets"] for name, t in header.items() if name != "__metadata__"]
-        if not all(0 <= begin <= end for begin, end in spans):
-            raise ValueError("offsets out of order")
-        if 8 + length + max((end for _, end in spans), default=0) != size:
+            header = json.loads(file.read(length), object_pairs_hook=_each_once)
+        tensors = [tensor for name, tensor in header.items() if name != "__metadata__"]
+        end = 0
+        for tensor in sorted(tensors, key=lambda tensor: tensor["data_offsets"]):
+            start, stop = tensor["data_offsets"]
+            if start != end or stop < start:
+                raise ValueError("tensors overlap or leave gaps")
+            item = ITEM_BYTES.get(tensor["dtype"])
+            if item and math.prod(tensor["shape"]) * item != stop - start:
+                raise ValueError("a tensor is not as long as its shape")
+            end = stop
+        if 8 + length + end != size:
             raise ValueError("cut short")
     except (
         ValueError,
@@ -196,6 +209,14 @@ def check_safetensors(path: Path) -> None:
         struct.error,
     ) as error:
         raise UserError(f"{path}: not a whole safetensors file ({error}); get it again") from None
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of a JSON header; readers differ in which of two equal names they take."""
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a name occurs twice")
+    return result
 
 
 def unpack(shipped: Path, source: str, out: Path) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from vlg.errors import UserError
@@ -125,7 +125,7 @@ def load(path: Path) -> np.ndarray:
             return np.asarray(picture.convert("RGB"))
     except FileNotFoundError:
         raise UserError(f"{path}: missing; delete {path.parent} and rerun") from None
-    except (OSError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(
             f"{path}: not a whole picture ({error}); delete {path.parent} and rerun"
         ) from None

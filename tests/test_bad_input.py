@@ -1,0 +1,305 @@
+"""Bad prompts, data, weights and environments, given to the real command lines.
+
+Each ends with one line that names the file and the remedy, writes nothing and runs nothing. The
+cases of the config and of prompt files, over a hundred, stand in test_config.py and
+test_prompts.py; those here are a sample of every kind, as a user meets them.
+"""
+
+import io
+import json
+import pickle
+import re
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.pipeline import ROOT, Done
+from vlg import pictures, prompts
+
+DATA = {"size": None, "source": "given"}
+PROMPTS = {"study": 1, "pool": None, "category": None, "challenge": None, "order": "first"}
+INDEX = json.dumps(
+    {
+        "_class_name": "StableDiffusionPipeline",
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "scheduler": ["diffusers", "DDIMScheduler"],
+    }
+)
+
+
+class Touch:
+    """What a pickle does to whoever loads it."""
+
+    def __reduce__(self):
+        return (open, ("executed", "w"))
+
+
+def png(size=(8, 8)):
+    buffer = io.BytesIO()
+    Image.new("RGB", size).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def bomb(width, height):
+    """A PNG of some hundred bytes that says it has so many pixels."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+def text_bomb(name=b"vlg"):
+    """A PNG with a text of 100 million letters in some kilobytes."""
+    text = chunk(b"zTXt", name + b"\0\0" + zlib.compress(b"a" * 100_000_000, 9))
+    return png()[:-12] + text + chunk(b"IEND", b"")
+
+
+def tensors(header, body=b"", length=None):
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text) if length is None else length) + text + body
+
+
+def tensor(start, stop, shape=None, dtype="U8"):
+    return {"dtype": dtype, "shape": shape or [stop - start], "data_offsets": [start, stop]}
+
+
+WHOLE = tensors({"a": tensor(0, 1)}, b"1")
+
+
+def model(weights, name="unet/diffusion_pytorch_model.safetensors"):
+    parts = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
+    parts["text_encoder"] = "model"
+    files = {f"{part}/{file}.safetensors": WHOLE for part, file in parts.items()}
+    configs = {f"{part}/config.json": "{}" for part in parts}
+    return {"model_index.json": INDEX, **configs, **files, name: weights}
+
+
+def rows(*values):
+    return "".join(json.dumps(value) + "\n" for value in values)
+
+
+CAT = {"file_name": "0.png", "text": "a cat"}
+# kind: {case: (files of the folder `given`, what the one line says)}
+CASES = {
+    "dataset": {
+        "no folder": ({}, "given: no captioned pictures"),
+        "no captions": ({"0.png": png()}, "given/0.png: no caption"),
+        "no JSON": ({"0.png": png(), "metadata.jsonl": "{"}, "metadata.jsonl: not JSON lines"),
+        "deep JSON": ({"metadata.jsonl": "[" * 100_000}, "metadata.jsonl: not JSON lines"),
+        "not UTF-8": ({"metadata.jsonl": b"\xff\xfe"}, "metadata.jsonl: not JSON lines"),
+        "no text": ({"0.png": png(), "metadata.jsonl": rows({"file_name": "0.png"})}, "row 1"),
+        "a number": ({"0.png": png(), "metadata.jsonl": rows({**CAT, "text": 3})}, "row 1"),
+        "way out": ({"metadata.jsonl": rows({**CAT, "file_name": "../secret.png"})}, "row 1"),
+        "from the root": ({"metadata.jsonl": rows({**CAT, "file_name": "/etc/passwd"})}, "row 1"),
+        "gone": ({"metadata.jsonl": rows({**CAT, "file_name": "1.png"})}, "row 1"),
+        "no picture": ({"0.png": "text", "metadata.jsonl": rows(CAT)}, "no usable picture (1 br"),
+        "cut": ({"0.png": png()[:40], "metadata.jsonl": rows(CAT)}, "no usable picture (1 broken"),
+        "bomb": ({"0.png": bomb(60_000, 60_000), "metadata.jsonl": rows(CAT)}, "no usable picture"),
+        "text bomb": ({"0.png": text_bomb(), "metadata.jsonl": rows(CAT)}, "no usable picture"),
+        "huge": ({"0.png": bomb(2**31 - 1, 2**31 - 1), "metadata.jsonl": rows(CAT)}, "no usable"),
+        "no parquet": ({"train-0.parquet": b"PAR1"}, "train-0.parquet"),
+    },
+    "model": {
+        "empty": ({}, "has no model_index.json"),
+        "pickles": (
+            {
+                "model_index.json": INDEX,
+                "unet/config.json": "{}",
+                "unet/diffusion_pytorch_model.bin": pickle.dumps(Touch()),
+            },
+            "safetensors",
+        ),
+        "no index": (model(WHOLE) | {"model_index.json": "{"}, "model_index.json"),
+        "another pipeline": (
+            model(WHOLE) | {"model_index.json": INDEX.replace("StableD", "D")},
+            "give a StableDiffusionPipeline",
+        ),
+        "nothing": (model(b""), "not a whole safetensors file"),
+        "cut": (model(tensors({"a": tensor(0, 8)}, b"1234")), "cut short"),
+        "long header": (model(tensors({}, length=2**62)), "header longer than the file"),
+        "header of 4 GB": (model(tensors({}, b"12", length=2**32)), "header longer than the file"),
+        "overlap": (
+            model(tensors({"a": tensor(0, 4), "b": tensor(2, 6)}, b"123456")),
+            "tensors overlap or leave gaps",
+        ),
+        "same place": (
+            model(tensors({"a": tensor(0, 4), "b": tensor(0, 4)}, b"1234")),
+            "tensors overlap or leave gaps",
+        ),
+        "gap": (model(tensors({"a": tensor(0, 2), "b": tensor(4, 6)}, b"123456")), "leave gaps"),
+        "a name twice": (
+            model(
+                tensors(b'{"a": %s, "a": %s}' % ((json.dumps(tensor(0, 1)).encode(),) * 2), b"1")
+            ),
+            "a name occurs twice",
+        ),
+        "shape": (model(tensors({"a": tensor(0, 4, [2, 2], "F32")}, b"1234")), "as its shape"),
+        "endless shape": (
+            model(tensors({"a": tensor(0, 4, [2**60, 2**60], "F32")}, b"1234")),
+            "as its shape",
+        ),
+        "behind the file": (model(tensors({"a": tensor(0, 2**62)}, b"1234")), "cut short"),
+        "a list": (model(tensors([1, 2])), "not a whole safetensors file"),
+    },
+    "prompts": {
+        "no header": ({"p.tsv": "a cat\tAnimals\n"}, "p.tsv: has no column Prompt"),
+        "empty prompt": ({"p.tsv": "Prompt\tNote\na\tb\n\tc\n"}, "line 3: the prompt is empty"),
+        "twice": ({"p.txt": "a cat\na cat\n"}, "p.txt: lines 1 and 2 have the same prompt"),
+        "cells": ({"p.csv": "Prompt,Note\na, b, c\n"}, "line 2: 3 cells where the header has 2"),
+        "quote": ({"p.csv": 'Prompt\n"a cat\n'}, "p.csv: line"),
+        "NUL": ({"p.txt": "a\0cat\n"}, "p.txt: line 1: has a NUL inside a cell"),
+        "escape": ({"p.txt": "\x1b[2J a cat\n"}, "p.txt: line 1: has the control character"),
+        "line break": ({"p.csv": 'Prompt\n"a\ncat"\n'}, "has a line break inside a cell"),
+        "not UTF-8": ({"p.txt": b"caf\xe9\n"}, "p.txt: line 1: not UTF-8 text"),
+        "nothing": ({"p.txt": ""}, "p.txt: has no prompts"),
+        "of another kind": ({"p.xlsx": b"PK\x03\x04"}, "p.xlsx: not a .tsv, .csv or .txt file"),
+    },
+}
+SETTINGS = {"dataset": DATA, "model": {"kind": "base", "source": "given"}, "prompts": PROMPTS}
+
+
+def run(folder, script, *words):
+    line = [sys.executable, ROOT / f"scripts/{script}.py", *words]
+    done = subprocess.run(line, cwd=folder, capture_output=True, text=True)
+    return Done(done.returncode, done.stdout + done.stderr)
+
+
+def write(root, files):
+    (root / "given").mkdir(exist_ok=True)
+    for name, content in files.items():
+        path = root / "given" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def test_there_are_many_cases_of_every_kind():
+    """Those of the config are in a table of their own; together they are what the docs say."""
+    sources = {name: (ROOT / f"tests/test_{name}.py").read_text() for name in ("config", "prompts")}
+    told = len(re.findall(r'^    "?.*": \(?$|^    .*": f?\(?"', sources["config"], re.MULTILINE))
+    assert told >= 60
+    assert sum(map(len, CASES.values())) >= 40
+
+
+@pytest.mark.parametrize("script", CASES)
+def test_bad_input_ends_in_one_line(tmp_path, script):
+    """One test a kind: each case is a process of its own."""
+    for case, (files, told) in CASES[script].items():
+        folder = tmp_path / case.replace(" ", "-")
+        folder.mkdir()
+        (folder / "secret.png").write_bytes(png())
+        write(folder, files)
+        before = set(folder.rglob("*"))
+        source = f"given/{next(iter(files))}" if script == "prompts" else "given"
+        settings = json.dumps(SETTINGS[script])
+        words = ("--settings", settings, "--source", source, "--out", "results/out")
+        done = run(folder, script, *words)
+        assert done.code != 0 and told in done.output, (case, done.output)
+        done.refused(told)
+        made = set(folder.rglob("*")) - before
+        assert {path.relative_to(folder).as_posix() for path in made} <= {"results"}, (case, made)
+
+
+@pytest.mark.parametrize("data", [bomb(60_000, 60_000), text_bomb(), text_bomb(b"other")])
+def test_a_picture_that_swells_is_refused_wherever_it_is_read(tmp_path, data):
+    path = tmp_path / "0.png"
+    path.write_bytes(data)
+    assert pictures.kept(path, "key") is None
+    with pytest.raises(pictures.UserError, match="0.png: not a whole picture"):
+        pictures.load(path)
+
+
+# --- prompts that are meant badly ---------------------------------------------------------------
+
+AWKWARD = [
+    "\"quoted\" and 'quoted' and `quoted`",
+    "$(touch executed); touch executed && `touch executed` | touch executed #",
+    "../../../etc/passwd",
+    "/etc/passwd",
+    "..\\..\\windows",
+    "C:\\prompt.png",
+    "{prompt} {wildcards.model} {{params}} %s %(name)s {0}",
+    "</script><script>document.title = 'executed'</script>",
+    "![x](javascript:alert(1)) | a | b |",
+    "\\input{/etc/passwd} \\write18{touch executed} $\\frac{1}{0}$ & _ ^ ~",
+    "=cmd|' /C calc'!A0",
+    "👩‍🚀 un été à 模型 \u202egnp.exe \u2028 \u200b",
+    "NUL",
+    "-rf --help",
+    "a" * 10_000,
+    "null",
+    "NaN",
+]
+
+
+def test_awkward_prompts_reach_pictures_pages_and_tables_as_they_are(tmp_path):
+    """From the prompt file through PNG and metadata to the gallery's page."""
+    from vlg import gallery
+
+    write(tmp_path, {"p.txt": "\n".join(AWKWARD)})
+    settings = json.dumps({**PROMPTS, "study": len(AWKWARD)})
+    words = ("--settings", settings, "--source", "given/p.txt", "--out", "results/prompts.tsv")
+    done = run(tmp_path, "prompts", *words)
+    assert done.code == 0, done.output
+    read = [row["Prompt"] for row in prompts.read_table(tmp_path / "results/prompts.tsv")]
+    assert read == AWKWARD
+
+    folder = tmp_path / "results/images"
+    drawn = [
+        {"file_name": f"0-p{i:04}.png", "prompt": text, "key": str(i)}
+        for i, text in enumerate(AWKWARD)
+    ]
+    for row in drawn:
+        pictures.save(folder / row["file_name"], np.zeros((8, 8, 3), np.uint8), row)
+        assert pictures.kept(folder / row["file_name"], row["key"]) == row
+    pictures.write_metadata(folder, drawn)
+    assert [row["prompt"] for row in pictures.read_metadata(folder)] == AWKWARD
+
+    page = gallery.page({"study": "s", "prompts": [{"text": text} for text in AWKWARD]})
+    assert "<script>document.title" not in page
+    assert page.count("</script>") == gallery.page({"study": "s"}).count("</script>")
+    made = {p.relative_to(tmp_path).parts[0] for p in tmp_path.rglob("*")}
+    assert made == {"given", "results"}, "nothing was executed"
+
+
+# --- environments -------------------------------------------------------------------------------
+
+
+def test_no_python_that_fits_is_one_line(tmp_path):
+    (tmp_path / "Makefile").write_bytes((ROOT / "Makefile").read_bytes())
+    (tmp_path / "requirements.lock").write_text("")
+    line = ["make", "study", "PYTHON=false nonsense"]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True)
+    lines = [text for text in done.stderr.splitlines() if text.startswith("error: ")]
+    assert done.returncode and len(lines) == 1
+    assert "no Python 3.11 to 3.13" in lines[0] and "PYTHON=" in lines[0]
+
+
+def test_a_package_that_is_missing_is_one_line(tmp_path):
+    """-S: without site-packages, as in an environment that is not the study's."""
+    write(tmp_path, {"0.png": png(), "metadata.jsonl": rows(CAT)})
+    line = [sys.executable, "-S", ROOT / "scripts/dataset.py", "--source", "given", "--out", "out"]
+    settings = ["--settings", json.dumps({"size": None, "source": "given"})]
+    done = subprocess.run([*line, *settings], cwd=tmp_path, capture_output=True, text=True)
+    Done(done.returncode, done.stderr).refused("not installed", "make study")
+
+
+@pytest.mark.parametrize("blocked", ["results", "results/log"])
+def test_a_file_where_a_folder_belongs_is_one_line(tmp_path, blocked):
+    write(tmp_path, {"p.txt": "a cat"})
+    (tmp_path / blocked).parent.mkdir(exist_ok=True)
+    (tmp_path / blocked).write_text("a file")
+    words = ("--settings", json.dumps(PROMPTS), "--source", "given/p.txt")
+    done = run(tmp_path, "prompts", *words, "--out", f"{blocked}/p.tsv", "--log", f"{blocked}/l")
+    done.refused(blocked, "and rerun")
+    assert Path(tmp_path / blocked).read_text() == "a file"
