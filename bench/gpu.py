@@ -119,42 +119,6 @@ class Bench:
         return time.monotonic() - started
 
 
-def flops(size: str) -> dict[str, float]:
-    """FLOPs of one sample through each part, counted on modules without storage."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    def count(function: Callable[[], Any]) -> float:
-        with FlopCounterMode(display=False) as counter:
-            function()
-        return counter.get_total_flops()
-
-    config = sd15.SIZES[size]
-    side, pixels = config["unet"]["sample_size"], config["vae"]["sample_size"]
-    with torch.device("meta"):
-        unet, vae = sd15.unet(size), sd15.vae(size).requires_grad_(False)
-        judge, guide = sd15.judge(size), sd15.guide(size).requires_grad_(False)
-        z, t = torch.randn(1, 4, side, side, requires_grad=True), torch.tensor([1])
-        states = torch.randn(1, 77, config["unet"]["cross_attention_dim"])
-        seen = torch.randn(1, 3, *[sd15.guide_config(size)["vision_cfg"]["image_size"]] * 2)
-        judged = torch.randn(1, 3, *[config["vision"]["image_size"]] * 2)
-        picture = torch.randn(1, 3, pixels, pixels)
-
-        def clip_term() -> None:
-            vae.decode(z).sample.sum().backward()
-            guide.encode_image(seen.requires_grad_()).sum().backward()
-
-        return {
-            "unet": count(lambda: unet(z.detach(), t, states)),
-            "unet step": count(lambda: unet(z.detach(), t, states)[0].sum().backward()),
-            "vae encode": count(lambda: vae.encode(picture)),
-            "vae decode": count(lambda: vae.decode(z.detach())),
-            "clip term": count(clip_term),
-            "judge": count(lambda: judge.get_image_features(judged)),
-            "guide": count(lambda: guide.encode_image(seen.detach())),
-        }
-
-
 def ceilings(bench: Bench) -> None:
     """The rate of large matrix products and of copies."""
     import torch
@@ -381,7 +345,7 @@ def measure(bench: Bench, threads: int) -> None:
     del guide
     print(f"Built in {time.monotonic() - started:.0f} s.\n")
     print("| what | rate | TFLOP/s | share of the matmul ceiling |\n|---|---:|---:|---:|")
-    work = flops(bench.size)
+    work = sd15.flops(bench.size)
     with bench.section("ceilings", 0) as enough:
         if enough:
             ceilings(bench)

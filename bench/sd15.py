@@ -3,13 +3,16 @@
 The models of `config/sd15.yaml` without a download: SD 1.5 (UNet, VAE, text encoder), CLIP ViT-L/14
 and open_clip's ViT-B/32, in the formats that the pipeline reads. How long a step takes and how much
 memory it needs do not depend on the weights' values. Size `tiny` has the same layers, each of few
-channels, for testing the code that measures.
+channels, for testing the code that measures. Run as a program it prints what a sample takes.
+
+    .venv/bin/python bench/sd15.py
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -192,3 +195,127 @@ def pictures(folder: Path, size: str, number: int = 4) -> Path:
         lines.append(json.dumps({"file_name": f"{index}.png", "text": text}) + "\n")
     (folder / "metadata.jsonl").write_text("".join(lines))
     return folder
+
+
+def flops(size: str) -> dict[str, float]:
+    """FLOPs of one sample through each part, counted on modules without storage."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    def count(function: Callable[[], Any]) -> float:
+        with FlopCounterMode(display=False) as counter:
+            function()
+        return counter.get_total_flops()
+
+    config = SIZES[size]
+    side, pixels = config["unet"]["sample_size"], config["vae"]["sample_size"]
+    with torch.device("meta"):
+        net, coder = unet(size), vae(size).requires_grad_(False)
+        clip, other = judge(size), guide(size).requires_grad_(False)
+        z, t = torch.randn(1, 4, side, side, requires_grad=True), torch.tensor([1])
+        states = torch.randn(1, 77, config["unet"]["cross_attention_dim"])
+        seen = torch.randn(1, 3, *[guide_config(size)["vision_cfg"]["image_size"]] * 2)
+        judged = torch.randn(1, 3, *[config["vision"]["image_size"]] * 2)
+        picture = torch.randn(1, 3, pixels, pixels)
+
+        def clip_term() -> None:
+            coder.decode(z).sample.sum().backward()
+            other.encode_image(seen.requires_grad_()).sum().backward()
+
+        return {
+            "unet": count(lambda: net(z.detach(), t, states)),
+            "unet step": count(lambda: net(z.detach(), t, states)[0].sum().backward()),
+            "vae encode": count(lambda: coder.encode(picture)),
+            "vae decode": count(lambda: coder.decode(z.detach())),
+            "clip term": count(clip_term),
+            "judge": count(lambda: clip.get_image_features(judged)),
+            "guide": count(lambda: other.encode_image(seen.detach())),
+        }
+
+
+def kept(size: str, part: str, bf16: bool, checkpointing: bool) -> tuple[float, float]:
+    """(bytes that autograd keeps of one sample until its backward pass, most that a block keeps).
+
+    part: "unet", or "decoder" for the VAE's, whose weights are frozen. Counted on tensors without
+    storage, as the difference between two samples and one: copies of weights are left out. With
+    checkpointing a block's own are made again one block at a time. Under autocast a GPU keeps
+    normalisations in float32, which a CPU, whose rules are counted here, does not.
+    """
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    side = SIZES[size]["unet"]["sample_size"]
+
+    def count(samples: int) -> tuple[float, list[float]]:
+        seen: dict[int, Any] = {}
+        blocks: list[float] = []
+
+        def pack(tensor: Any) -> Any:
+            storage = tensor.untyped_storage()
+            if storage._cdata not in weights:
+                seen[storage._cdata] = tensor  # kept alive, or its address would be used again
+            return tensor
+
+        def total() -> float:
+            return sum(tensor.untyped_storage().nbytes() for tensor in seen.values())
+
+        with FakeTensorMode():
+            if part == "unet":
+                model = top = unet(size)
+            else:
+                model = vae(size).requires_grad_(False)
+                top = model.decoder
+            weights = {p.untyped_storage()._cdata for p in model.parameters()}
+            for block in (*getattr(top, "down_blocks", ()), top.mid_block, *top.up_blocks):
+                block.register_forward_pre_hook(lambda *_: blocks.append(-total()))
+                block.register_forward_hook(lambda *_: blocks.append(blocks.pop() + total()))
+            if checkpointing:
+                model.enable_gradient_checkpointing()
+            z = torch.randn(samples, 4, side, side, requires_grad=True)
+            states = torch.randn(samples, 77, SIZES[size]["unet"]["cross_attention_dim"])
+            hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
+            with hooks, torch.autocast("cpu", torch.bfloat16, bf16):
+                if part == "unet":
+                    model.train()(z, torch.ones(samples), states)
+                else:
+                    model.train().decode(z)
+            return total(), blocks
+
+    (one, first), (two, second) = count(1), count(2)
+    return two - one, max(b - a for a, b in zip(first, second, strict=True))
+
+
+def main() -> None:
+    """Print what a sample takes at the true size, counted without computing it."""
+    print("| part | weights | TFLOP a sample |\n|---|---:|---:|")
+    work = flops("full")
+    for name, weights, key in (
+        ("UNet, forward", PARAMETERS["unet"], "unet"),
+        ("UNet, forward and backward", None, "unet step"),
+        ("VAE encoder", PARAMETERS["vae"], "vae encode"),
+        ("VAE decoder", None, "vae decode"),
+        ("CLIP term: decoder and guide, forward and backward to the latents", None, "clip term"),
+        ("judge, a picture", PARAMETERS["judge"], "judge"),
+        ("guide, a picture", PARAMETERS["guide"], "guide"),
+    ):
+        count = "" if weights is None else f"{weights:,}"
+        print(f"| {name} | {count} | {work[key] / 1e12:.3g} |")
+    print(
+        "\n| GB kept for the backward pass, a sample | float32 | bf16 autocast |\n|---|---:|---:|"
+    )
+    for part in ("unet", "decoder"):
+        found = {
+            (bf16, again): kept("full", part, bf16, again)
+            for bf16 in (False, True)
+            for again in (False, True)
+        }
+        for what, again, index in (
+            ("all", False, 0), ("checkpointing: between blocks", True, 0),
+            ("checkpointing: the largest block, made again", False, 1),
+        ):  # fmt: skip
+            single, half = (found[bf16, again][index] / 1e9 for bf16 in (False, True))
+            print(f"| {part}: {what} | {single:.2f} | {half:.2f} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -33,7 +33,7 @@ def test_the_full_size_is_that_of_the_published_models():
 
 
 def test_flops_are_those_of_the_modules():
-    work = gpu.flops("full")
+    work = sd15.flops("full")
     # The figures that docs/benchmarks.md reckons with.
     assert work["unet"] == pytest.approx(0.803e12, rel=0.01)
     assert work["unet step"] == pytest.approx(3 * work["unet"], rel=0.01)

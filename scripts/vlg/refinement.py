@@ -63,76 +63,79 @@ def refine(
         pictures.prune(folder(number), {row["file_name"] for _, row in start})
     ready: tuple[Sampler, Guide] | None = None
     progress = tqdm(total=len(start) * rounds, desc=f"refine {arm}", mininterval=5)
-    for first in range(0, len(start), batch_size):
-        batch = start[first : first + batch_size]
-        rows = [dict(row) for _, row in batch]
-        images: np.ndarray | None = None
-        scores: list[float] = []
-        texts = [row["prompt"] for row in rows]
-        seeds = [row["seed"] for row in rows]
-        for number in range(1, rounds + 1):
-            into = folder(number)
-            wanted = [pictures.key(keys, before["key"], number, recipe) for before in rows]
-            found = [
-                pictures.kept(into / row["file_name"], k)
-                for row, k in zip(rows, wanted, strict=True)
-            ]
-            progress.update(len(batch))
-            if all(found):
-                rows = [{**row, "seconds": None} for row in found if row]
+    with pictures.Writer() as writer:
+        for first in range(0, len(start), batch_size):
+            batch = start[first : first + batch_size]
+            rows = [dict(row) for _, row in batch]
+            images: np.ndarray | None = None
+            scores: list[float] = []
+            texts = [row["prompt"] for row in rows]
+            seeds = [row["seed"] for row in rows]
+            for number in range(1, rounds + 1):
+                into = folder(number)
+                wanted = [pictures.key(keys, before["key"], number, recipe) for before in rows]
+                found = [
+                    pictures.kept(into / row["file_name"], k)
+                    for row, k in zip(rows, wanted, strict=True)
+                ]
+                progress.update(len(batch))
+                if all(found):
+                    rows = [{**row, "seconds": None} for row in found if row]
+                    metadata[number] += rows
+                    images = None
+                    continue
+                ready = ready or models()
+                sampler, guide = ready
+                if images is None and number == 1:
+                    images = np.stack([pictures.load_checked(*each) for each in batch])
+                    scores = guide_scores(guide, images, texts)
+                elif images is None:
+                    last = folder(number - 1)
+                    images = np.stack([pictures.load(last / row["file_name"]) for row in rows])
+                    # Not scored again: the last bits of a score depend on the batch it was scored in.
+                    scores = [row["guide"] for row in rows]
+                began = time.monotonic()
+                purpose = f"refine-{number}"
+                if settings["strength"] == 1:
+                    drawn = sampler.draw(texts, seeds, purpose)
+                else:
+                    drawn = sampler.redraw(images, texts, seeds, settings["strength"], purpose)
+                new_scores = guide_scores(guide, drawn, texts)
+                seconds = (time.monotonic() - began) / len(batch)
+                accepted = [
+                    settings["accept"] == "always" or new > old
+                    for new, old in zip(new_scores, scores, strict=True)
+                ]
+                images = np.where(np.array(accepted)[:, None, None, None], drawn, images)
+                scores = [
+                    new if yes else old
+                    for new, old, yes in zip(new_scores, scores, accepted, strict=True)
+                ]
+                fresh = []
+                for row, k, yes, score, image in zip(
+                    rows, wanted, accepted, scores, images, strict=True
+                ):
+                    calls = row["unet_calls"] + sampler.unet_calls
+                    # Cost is cumulative; what a picture kept from an earlier run took is not known.
+                    spent = row["seconds"]
+                    row = {
+                        **{
+                            name: row[name] for name in ("file_name", "id", "prompt", "seed", "set")
+                        },
+                        "model": row["model"],
+                        "arm": arm,
+                        "round": number,
+                        "unet_calls": calls,
+                        "guide": score,
+                        "accepted": yes,
+                        "key": k,
+                    }
+                    writer.save(into / row["file_name"], image, row)
+                    fresh.append(
+                        {**row, "seconds": None if spent is None else round(spent + seconds, 4)}
+                    )
+                rows = fresh
                 metadata[number] += rows
-                images = None
-                continue
-            ready = ready or models()
-            sampler, guide = ready
-            if images is None and number == 1:
-                images = np.stack([pictures.load_checked(*each) for each in batch])
-                scores = guide_scores(guide, images, texts)
-            elif images is None:
-                last = folder(number - 1)
-                images = np.stack([pictures.load(last / row["file_name"]) for row in rows])
-                # Not scored again: the last bits of a score depend on the batch it was scored in.
-                scores = [row["guide"] for row in rows]
-            began = time.monotonic()
-            purpose = f"refine-{number}"
-            if settings["strength"] == 1:
-                drawn = sampler.draw(texts, seeds, purpose)
-            else:
-                drawn = sampler.redraw(images, texts, seeds, settings["strength"], purpose)
-            new_scores = guide_scores(guide, drawn, texts)
-            seconds = (time.monotonic() - began) / len(batch)
-            accepted = [
-                settings["accept"] == "always" or new > old
-                for new, old in zip(new_scores, scores, strict=True)
-            ]
-            images = np.where(np.array(accepted)[:, None, None, None], drawn, images)
-            scores = [
-                new if yes else old
-                for new, old, yes in zip(new_scores, scores, accepted, strict=True)
-            ]
-            fresh = []
-            for row, k, yes, score, image in zip(
-                rows, wanted, accepted, scores, images, strict=True
-            ):
-                calls = row["unet_calls"] + sampler.unet_calls
-                # Cost is cumulative; what a picture kept from an earlier run took is not known.
-                spent = row["seconds"]
-                row = {
-                    **{name: row[name] for name in ("file_name", "id", "prompt", "seed", "set")},
-                    "model": row["model"],
-                    "arm": arm,
-                    "round": number,
-                    "unet_calls": calls,
-                    "guide": score,
-                    "accepted": yes,
-                    "key": k,
-                }
-                pictures.save(into / row["file_name"], image, row)
-                fresh.append(
-                    {**row, "seconds": None if spent is None else round(spent + seconds, 4)}
-                )
-            rows = fresh
-            metadata[number] += rows
     for number, rows in metadata.items():
         pictures.write_metadata(folder(number), rows, weights=keys[0], chosen_by=keys[1])
         share = sum(row["accepted"] for row in rows) / max(1, len(rows))
