@@ -92,7 +92,7 @@ def refine(
                 elif images is None:
                     last = folder(number - 1)
                     images = np.stack([pictures.load(last / row["file_name"]) for row in rows])
-                    # Not scored again: the last bits of a score depend on the batch it was scored in.
+                    # Not scored again: the last bits of a score depend on its batch.
                     scores = [row["guide"] for row in rows]
                 began = time.monotonic()
                 purpose = f"refine-{number}"
