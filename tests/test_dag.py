@@ -63,7 +63,8 @@ def test_every_job_says_what_it_needs(checkout):
         "resources={mem_mb: 5000, runtime: 90, stages: {finetune: {threads: 3, runtime: 600}}}"
     )
     words = ("snakemake", "--dry-run", "--forceall", "--configfile", "tests/reduced.yaml")
-    done = checkout.run(*words, "--config", resources, "device=cuda", "finetune={processes: 2}")
+    machine = ("--cores", 8, "--resources", "gpu=4", "--config")
+    done = checkout.run(*words, *machine, resources, "device=cuda", "finetune={processes: 2}")
     assert done.code == 0, done.output
     jobs = re.findall(r"^(?:local)?rule (\w+):\n((?: .*\n)+)", done.output, re.M)
     needs = {}
