@@ -181,6 +181,11 @@ def test_downloads_are_recorded(results):
         assert set(told["files"]) == names(results / "downloads" / what) - {"manifest.json"}
 
 
+def test_every_file_has_its_checksum(study):
+    done = study.run("python", "scripts/verify.py", "--study", "results/sd15")
+    assert done.code == 0, done.output
+
+
 def test_pictures_that_cannot_be_used_are_reported(results):
     report = json.loads((results / "dataset/report.json").read_text())
     assert report["pictures"] == COUNTS["dataset"]["size"]

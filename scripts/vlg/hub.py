@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from vlg.errors import UserError
-from vlg.files import link, read_json, sha256, write_json, write_text
+from vlg.files import link, read_json, sha256, write_checksum, write_json, write_text
 
 log = logging.getLogger("vlg")
 
@@ -80,6 +80,7 @@ class Repository:
             self.commit, self.files = self._visit()
             known = {"source": str(source), "commit": self.commit, "files": self.files}
             write_json(notes, known)
+            write_checksum(notes)
         self.commit: str = known["commit"]
         self.files: Listing = known["files"]
 
