@@ -21,7 +21,7 @@ RUN = PATH="$$PWD/.venv/bin:$$PATH" .venv/bin/python -m
 WHICH = $(if $(CONFIG), CONFIG="$(CONFIG)")$(if $(filter command,$(firstword $(origin STUDY))), STUDY="$(STUDY)")
 OVERLAY = $(if $(CONFIG),--configfile "$(CONFIG)")
 
-.PHONY: help study full-size tables figures gallery report verify archive pretrain test test-slow lint
+.PHONY: help study full-size files tables figures gallery report verify archive pretrain test test-slow lint
 .PHONY: lock clean
 
 help: ## list these targets
@@ -33,6 +33,9 @@ study: $(INSTALLED) ## set up .venv, run the whole study, print its tables
 	    printf '\n%s\n\n' "$$table"; cat "results/$(STUDY)/tables/$$table.md" || exit; \
 	done
 	@printf '\nPictures: open results/%s/gallery/index.html in a browser.\n' "$(STUDY)"
+
+files: $(INSTALLED) ## only the files named by ARGS, and what they need
+	@$(RUN) snakemake $(ARGS) --cores $(CORES) $(OVERLAY)
 
 tables figures gallery: $(INSTALLED)
 	@$(RUN) snakemake $@ --cores $(CORES) $(OVERLAY) $(ARGS)
@@ -46,7 +49,7 @@ report: $(INSTALLED) ## the whole study as one file, report.zip (or REPORT=repor
 
 verify: $(INSTALLED) ## hash a study again and name what differs (ARGS=--repair to restore or delete it)
 	@.venv/bin/python scripts/verify.py --study "results/$(STUDY)" $(ARGS) \
-	    --run 'make study$(WHICH)' --verify 'make verify$(WHICH)'
+	    --run 'make study$(WHICH)' --verify 'make verify$(WHICH)' --files 'make files$(WHICH)'
 
 full-size: $(INSTALLED) ## each stage once at Stable Diffusion's true size, with random weights
 	@.venv/bin/python bench/full_size.py $(ARGS)

@@ -20,9 +20,10 @@ def main(args):
         raise UserError(f"{args.study}: not found; give results/<study>, or make the study first")
     report = integrity.check(args.study)
     targets = report.targets()
-    run = args.run + (
-        f" ARGS={shlex.quote(shlex.join(['all', *map(str, targets)]))}" * bool(targets)
-    )
+    # What is made anew comes alone first: in one run, Snakemake takes all that depends on it for
+    # changed, and would train again; in the next it sees that the content is the same.
+    single = f"{args.files} ARGS={shlex.quote(shlex.join(map(str, targets)))}"
+    run = f"{single} && {args.run}" if targets else args.run
     for problem in report.problems:
         print(f"{problem.path}: {problem.what}; {_remedy(report, problem, run)}")
     if args.repair:
@@ -55,5 +56,6 @@ if __name__ == "__main__":
     add("--study", type=Path, required=True, help="results/<study>")
     add("--repair", action="store_true", help="restore or delete what differs")
     add("--run", default="make study", help="the command that runs the study, to be told")
+    add("--files", default="make files", help="the command that makes files of it, to be told")
     add("--verify", default="make verify", help="the command that verifies it, to be told")
     cli.run(main, arguments)

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import tarfile
 import time
 import zipfile
 from collections import Counter
@@ -21,6 +22,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.faults import Fault
 from tests.pipeline import command, on_small_disk
 
 RESULTS = Path("results/reduced")
@@ -241,6 +243,46 @@ def test_provenance_traces_everything(results):
             place = results.parents[1] / path if kind == "scores" else results / kind / path
             assert files.sha256(place) == digest
     assert len(record["scores"]) == len(list((results / "scores").rglob("*.csv")))
+
+
+def test_the_record_says_what_each_job_cost(results):
+    record = json.loads((results / "provenance.json").read_text("utf-8"))
+    logs = {p.relative_to(results / "logs").with_suffix("") for p in results.rglob("logs/**/*.log")}
+    # The card and the record itself are written after it, and so may be pages and figures.
+    drawing = {
+        name.as_posix() for name in logs if name.parts[0] in ("generate", "score", "finetune")
+    }
+    assert drawing <= set(record["cost"]["jobs"])
+    assert all(job["processor_seconds"] > 0 for job in record["cost"]["jobs"].values())
+    assert record["repeat"][0] == f"git checkout {record['pipeline']['commit']}"
+
+
+def test_a_finished_study_verifies(study):
+    done = study.run("python", "scripts/verify.py", "--study", RESULTS)
+    assert done.code == 0 and "no problems" in done.output, done.output
+
+
+def test_a_finished_study_is_archived_to_the_same_bytes(study, tmp_path):
+    for name in ("one", "other"):
+        line = ("python", "scripts/archive.py", "--study", RESULTS, "--out", tmp_path / name)
+        done = study.run(*line)
+        assert done.code == 0, done.output
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
+    with tarfile.open(tmp_path / "one") as tar:
+        names = {member.name.removeprefix("reduced/") for member in tar.getmembers()}
+    wanted = {"config.yaml", "tables/claims.csv", "gallery/index.html", "provenance.json"}
+    assert wanted | {f"models/{model}/README.md" for model in TUNED} <= names
+    assert not [name for name in names if name.endswith(".safetensors")]
+
+
+# A sample; test_faults.py has all kinds, and takes long.
+FAULTS = [Fault("kill all", "tables"), Fault("kill job", "dataset"), Fault("flip", "weights")]
+FAULTS += [Fault("power cut", "generate")]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=str)
+def test_a_disturbed_study_is_finished_the_same(study, tmp_path, fault):
+    assert bool(fault.check(study, tmp_path)) == (fault.kind == "flip")
 
 
 def test_the_gallery_shows_pictures_that_are_there(results):
