@@ -17,9 +17,18 @@ from pathlib import Path
 PACKAGE = "vlg"
 
 # Modules that cannot change a result: how a command line looks and fails, how files are written,
+# what is refused, how processes end,
 # and how the config is read (its values reach a step as settings, which are compared themselves).
 IGNORED = frozenset(
-    {"vlg.cli", "vlg.codehash", "vlg.config", "vlg.errors", "vlg.files", "vlg.running"}
+    {
+        "vlg.cli",
+        "vlg.codehash",
+        "vlg.config",
+        "vlg.errors",
+        "vlg.files",
+        "vlg.integrity",
+        "vlg.running",
+    }
 )
 
 
