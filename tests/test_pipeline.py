@@ -395,6 +395,8 @@ def test_the_report_is_whole_and_opens_without_a_network(study, browser, tmp_pat
         if category == "Gallery":
             wait(browser, "return document.querySelector('article img').naturalWidth === 32")
         browser.frame()
+        asked = "return performance.getEntriesByType('resource').map((entry) => entry.name)"
+        assert all(name.startswith(("file:", "data:")) for name in browser.run(asked))
     assert complaints(browser) == []
 
 

@@ -253,7 +253,7 @@ def by_category(table: pd.DataFrame, settings: Mapping[str, Any]) -> Figure:
                 y = g + (m - (len(models) - 1) / 2) * 0.8 / len(models)
                 plots.bar(axis, rows.loc[model], delta, y, scale, style)
         sizes = tuned.groupby("category", sort=False)["prompts"].first()
-        plots.forest(axis, [f"{group}\n{sizes[group]} prompts" for group in groups])
+        plots.forest(axis, [f"{group}\n{plots.count(sizes[group])}" for group in groups])
         for edge in range(1, len(groups)):
             axis.axhline(edge - 0.5, color="#d0d0d0", linewidth=0.6)
         axis.set_title(f"Δ {title.replace('%', 'points')}")

@@ -199,6 +199,11 @@ def empty(figure: Figure, axes: Sequence[Axes], text: str) -> Figure:
     return figure
 
 
+def count(prompts: int) -> str:
+    """`1 prompt`, `50 prompts`."""
+    return f"{prompts} prompt{'' if prompts == 1 else 's'}"
+
+
 def words(arm: str) -> str:
     return arm.replace("_", " ")
 
