@@ -16,7 +16,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from vlg import figures, plots  # noqa: E402
+from vlg import figures, markup, plots  # noqa: E402
 
 PROMPTS = 6
 VARIANTS = ("base", "normal", "embed")
@@ -46,12 +46,13 @@ def pictures(figure, study: Path) -> None:
     names = lines[0].split("\t")
     hard = [dict(zip(names, line.split("\t"), strict=True)) for line in lines[1:] if line]
     # Spread over all, so that not only the very worst are shown.
-    shown = [hard[i * len(hard) // PROMPTS] for i in range(min(PROMPTS, len(hard)))]
+    number = min(PROMPTS, len(hard))
+    shown = [hard[i * len(hard) // number] for i in range(number)]
     models = [last(study, variant) for variant in VARIANTS]
     # Base is drawn last on the fresh seeds alone: hard prompts were not chosen on those.
     seed = min(rows(study, "base"))
     grid = figure.subplots(len(shown), len(models), squeeze=False)
-    for model, column in zip(models, grid.T, strict=True):
+    for place, (model, column) in enumerate(zip(models, grid.T, strict=True)):
         scored = rows(study, model)[seed]
         for prompt, axes in zip(shown, column, strict=True):
             row = scored[prompt["id"]]
@@ -60,9 +61,9 @@ def pictures(figure, study: Path) -> None:
             axes.grid(visible=False)
             axes.spines[:].set_visible(False)
             right = row["strict"] in ("1", "1.0")
-            label = f"{float(row['clipscore']):.0f}" + (" ✓" if right else "")
+            label = markup.number(float(row["clipscore"]), 0) + (" ✓" if right else "")
             axes.set_xlabel(label, fontsize=9, labelpad=2, color="#0a7a4f" if right else "black")
-            if column is grid.T[0]:
+            if place == 0:
                 text = re.sub(r" (on a|left of|right of|above|below) ", r"\n\1 ", prompt["Prompt"])
                 axes.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=9)
         column[0].set_title(model, fontsize=10, loc="center")
