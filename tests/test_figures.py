@@ -100,6 +100,24 @@ def test_the_control_of_refinement_is_a_band(results):
         assert len(axis.collections) > 0
 
 
+def test_ladders_of_two_bases_stand_side_by_side(results, tmp_path):
+    other = study(tmp_path / "early", seed=1)
+    for root in (results, other):
+        record = {"config": {"statistics": {"confidence": 0.95}}}
+        (root / "provenance.json").write_text(json.dumps(record))
+    tool = SCRIPT.parents[1] / "tools/strength.py"
+    arguments = [other, results, "--out", tmp_path / "strength"]
+    subprocess.run([sys.executable, tool, *arguments], check=True, capture_output=True)
+    ElementTree.parse(tmp_path / "strength.svg")
+    tables = {root.name: figures.read(root / "tables", "finetune") for root in (other, results)}
+    drawn = figures.strength(tables, SETTINGS)
+    titles = [axis.get_title() for axis in drawn.axes]
+    assert titles == [f"{n}: {m}" for m in ("ClipScore", "fidelity, %") for n in tables]
+    for axis, table in zip(drawn.axes[:2], tables.values(), strict=True):
+        assert axis.get_lines()[0].get_ydata()[0] == table["clipscore"].iloc[0]  # base
+        assert axis.get_ylim() == drawn.axes[0].get_ylim()
+
+
 def test_mistakes_are_named(results, tmp_path):
     with pytest.raises(UserError, match="finetune.csv: not found"):
         figures.read(tmp_path, "finetune")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vlg import plots
+from vlg import files, plots
 from vlg.errors import UserError
 from vlg.scores import CONTROL, split_model
 
@@ -61,6 +61,29 @@ def draw(tables: Path, logs: Sequence[Path], out: Path, settings: Mapping[str, A
             figure = drawings[name]()
             written += plots.save(figure, out / name)
             plt.close(figure)
+    return written
+
+
+def draw_strength(studies: Sequence[Path], out: Path) -> list[Path]:
+    """Draw the ladders of several finished studies (folders results/<study>) into out.svg, .png."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    tables = {study.name: read(study / "tables", "finetune") for study in studies}
+    confidence = {
+        files.read_json(study / "provenance.json")["config"]["statistics"]["confidence"]
+        for study in studies
+    }
+    if len(confidence) > 1:
+        raise UserError(
+            "studies: their intervals differ in confidence; use one statistics.confidence"
+        )
+    with plt.rc_context({**matplotlib.rcParamsDefault, "backend": "Agg", **plots.STYLE}):
+        figure = strength(tables, {"confidence": confidence.pop()})
+        written = plots.save(figure, out)
+        plt.close(figure)
     return written
 
 
@@ -144,6 +167,25 @@ def ladder(axis: Axes, table: pd.DataFrame, panel: plots.Measure) -> None:
     axis.set_xlabel("training steps")
     axis.set_xticks([0, *sorted(set(tuned["step"]))])
     axis.set_xlim(left=0)
+
+
+def strength(tables: Mapping[str, pd.DataFrame], settings: Mapping[str, Any]) -> Figure:
+    """The ladders of several bases side by side: a column for each, a line for each measure.
+
+    Scales are shared along a line, so that how good a base is can be seen as well as what it gains.
+    tables: the table finetune of each study, by name.
+    """
+    measures = [plots.measures(table) for table in tables.values()]
+    panels = min(measures, key=len)  # fidelity only where all have it
+    figure, axes = plots.panels(
+        len(tables), lines=len(panels), height=0.7 + 2.3 * len(panels), sharey="row"
+    )
+    places = [(panel, name) for panel in panels for name in tables]
+    for axis, (panel, name) in zip(axes, places, strict=True):
+        ladder(axis, tables[name], panel)
+        axis.set_title(f"{name}: {panel[0]}")
+    plots.legend(figure, axes[0])
+    return plots.noted(figure, settings, next(iter(tables.values())), "its own base")
 
 
 COSTS = (("unet_calls", "UNet calls per picture"), ("seconds", "seconds per picture"))
