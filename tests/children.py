@@ -51,8 +51,20 @@ def kill(out: Path, world: dict[str, Path], kill_at: int, options: dict) -> None
 
 
 def share(out: Path, world: dict[str, Path], rank: int, options: dict) -> None:
-    """Fine-tune below `out` as process `rank` of two, which meet in the file `out`/meeting."""
+    """Fine-tune below `out` as process `rank` of two, which meet in the file `out`/meeting.
+
+    With the option `most` the second runs out of memory on more than so many samples at once.
+    """
     torch.set_num_threads(1)
+    most, call = options.pop("most", None), training.Losses.__call__
+    if most and rank == 1:
+
+        def limited(self, unet, batch):
+            if len(batch.pictures) > most:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return call(self, unet, batch)
+
+        training.Losses.__call__ = limited
     tiny.world = lambda prediction="epsilon": world
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2"}
     meeting = f"file://{out}/meeting"

@@ -199,6 +199,13 @@ INVALID = {
     "seeds: {train: -1}": "seeds.train: must be at least 0, got -1; the default is …",
     "seeds: {fresh: []}": "seeds.fresh: must not be empty; the default is …",
     "device: gpu": "device: unknown value, got 'gpu'; choose one of auto, cpu, cuda",
+    "gpu: {tf32: true}": (
+        "gpu.tf32: unknown key; keys known here are channels_last, compile, vae_slicing"
+    ),
+    "generate: {precision: half}": (
+        "generate.precision: unknown value, got 'half'; choose one of fp32, tf32, bf16, fp16"
+    ),
+    "score: {precision: 16}": "score.precision: expected text, got 16; put it in quotes",
     "device: cud": "device: unknown value, got 'cud'; choose one of auto, cpu, cuda",
     "finetune: {target: picture}": (
         "finetune.target: unknown value, got 'picture'; choose one of text, image, mix"

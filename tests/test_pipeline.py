@@ -450,6 +450,7 @@ def test_what_changes_no_result_reruns_no_model(study):
         score="{batch_size: 5}",
         resources="{threads: 2, mem_mb: 3000}",
         device="cpu",
+        gpu="{channels_last: false, compile: true}",
     )
     assert planned == {"provenance"}
 
