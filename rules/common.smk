@@ -146,9 +146,31 @@ def images(model, stage):
     )
 
 
-def study_images(model):
-    """The metadata files among which a model's study pictures are."""
-    return images(model, "selection" if model == "base" else "final")
+def study_place(model, number):
+    """Where a model's study picture of this number stands among the pictures of its stage.
+
+    The base draws prompts that are not reported between those of two seeds (vlg.sampling.listing).
+    """
+    seed, prompt = divmod(number, STUDY)
+    return seed * (POOL if model == "base" else STUDY) + prompt
+
+
+def refine_start(wildcards):
+    """The metadata files among which the pictures are that one shard of refinement begins with."""
+    size = CONFIG["generate"]["shard_size"]
+    first = int(wildcards.shard) * size
+    last = min(first + size, STUDY * len(CONFIG["seeds"]["selection"])) - 1
+    begin, end = (study_place(wildcards.model, number) // size for number in (first, last))
+    stage = "selection" if wildcards.model == "base" else "final"
+    return images(wildcards.model, stage)[begin : end + 1]
+
+
+def refine_skip(wildcards):
+    """How many of the study pictures in those files belong to an earlier shard of refinement."""
+    size = CONFIG["generate"]["shard_size"]
+    first = int(wildcards.shard) * size
+    begin = study_place(wildcards.model, first) // size * size
+    return sum(study_place(wildcards.model, n) >= begin for n in range(max(0, first - size), first))
 
 
 def folders(files):

@@ -6,7 +6,7 @@ rule refine:
     input:
         model=f"{OUT}/models/{{model}}/manifest.json",
         guide=f"{OUT}/models/guide/manifest.json",
-        start=lambda wildcards: study_images(wildcards.model),
+        start=refine_start,
     output:
         [
             f"{OUT}/refined/{{model}}/round-{number}/{{arm}}/shard-{{shard}}/metadata.jsonl"
@@ -29,8 +29,9 @@ rule refine:
         model=subpath(input.model, parent=True),
         guide=subpath(input.guide, parent=True),
         start=lambda wildcards, input: folders(input.start),
+        skip=refine_skip,
         out=f"{OUT}/refined/{{model}}",
     shell:
         python("refine") + " --settings {params.settings:q} --model {params.model:q}"
-        " --guide {params.guide:q} --start {params.start:q} --out {params.out:q}"
+        " --guide {params.guide:q} --start {params.start:q} --skip {params.skip} --out {params.out:q}"
         " --batch-size {resources.batch} --device {resources.device} --threads {threads} --log {log:q}"

@@ -13,7 +13,7 @@ def main(args):
     from vlg import pictures, refinement
     from vlg.device import set_up
     from vlg.guides import load_guide
-    from vlg.sampling import Sampler, shard
+    from vlg.sampling import Sampler
 
     settings = args.settings
     start = [
@@ -29,7 +29,7 @@ def main(args):
         return Sampler(args.model, recipe, device), load_guide(args.guide, device)
 
     refinement.refine(
-        shard(start, settings["shard"], settings["shard_size"]),
+        start[args.skip : args.skip + settings["shard_size"]],
         models,
         lambda number: (
             args.out / f"round-{number}" / settings["arm"] / f"shard-{settings['shard']}"
@@ -47,6 +47,7 @@ if __name__ == "__main__":
     add("--model", type=Path, required=True, help="diffusers folder")
     add("--guide", type=Path, required=True, help="open_clip folder; it chooses what is kept")
     add("--start", type=Path, nargs="+", required=True, help="picture folders of round 0")
+    add("--skip", type=int, default=0, help="study pictures in these that another shard refines")
     add("--out", type=Path, required=True, help="refined/<model>, to which rounds are written")
     add("--batch-size", type=int, default=40, help="pictures drawn at once")
     add("--device", default="auto", help="auto, cpu or cuda, and options: auto,channels_last")
