@@ -191,8 +191,8 @@ def test_pictures_that_cannot_be_used_are_reported(results):
     assert report["pictures"] == COUNTS["dataset"]["size"]
     assert report["captions"] == CAPTIONS * report["pictures"]
     assert report["skipped"] == {"tiny": 1, "broken": 1}
-    index = json.loads((results / "latents/index.json").read_text())
-    assert {len(each["captions"]) for each in index["pictures"]} == {CAPTIONS}
+    told = (results / "dataset/metadata.jsonl").read_text().splitlines()
+    assert {len(json.loads(line)["text"]) for line in told} == {CAPTIONS}
 
 
 def test_prompts_are_the_first_ones_of_the_file(results):
