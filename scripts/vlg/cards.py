@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vlg import hub
 from vlg.errors import UserError
 
 # Licences of models that are known by name; of others only their owner can speak.
@@ -74,12 +75,16 @@ def card(model: str, table: Path, summary: Mapping[str, Any], settings: Mapping[
 
 def _front(model: str, row: Mapping[str, str], settings: Mapping[str, Any]) -> str:
     """The YAML front matter. JSON is YAML, too, and takes whatever a path holds."""
-    base, data = settings["base"], settings["dataset"]
+    # The Hub's readers want its own names: owner/name, without our prefix and the revision.
+    base, data = (
+        source.id if (source := hub.parse(settings[key])) else settings[key]
+        for key in ("base", "dataset")
+    )
     facts: dict[str, Any] = {
         "base_model": base,
         "library_name": "diffusers",
         "pipeline_tag": "text-to-image",
-        "license": LICENCES.get(base.removeprefix("hf:").partition("@")[0], "other"),
+        "license": LICENCES.get(base, "other"),
         "datasets": [data],
         "metrics": ["clip_score"],
         "tags": ["stable-diffusion", "text-to-image", "clip-guidance"],
