@@ -16,9 +16,9 @@ from pathlib import Path
 
 PACKAGE = "vlg"
 
-# Modules that cannot change a result: how a command line looks and fails, how files are written,
-# what is refused, how processes end,
-# and how the config is read (its values reach a step as settings, which are compared themselves).
+# Modules that cannot change a result: how a command line looks, fails and ends, how files are
+# written and compared, and how the config is read (its values reach a step as settings, which are
+# compared themselves).
 IGNORED = frozenset(
     {
         "vlg.cli",
