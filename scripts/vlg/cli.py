@@ -61,7 +61,8 @@ def run(function: Callable[[argparse.Namespace], None], arguments: argparse.Argu
             logging.getLogger().addHandler(file)
         function(args)
         log.info("peak memory %s", peak_memory())
-        log.info("cost: %s", json.dumps(cost(time.monotonic() - began), sort_keys=True))
+        if args.log:
+            log.info("cost: %s", json.dumps(cost(time.monotonic() - began), sort_keys=True))
     except UserError as error:
         fail(str(error))
     except Exception as error:
