@@ -53,7 +53,7 @@ use rule score as score_refined with:
 
 use rule score as score_samples with:
     input:
-        pictures=f"{OUT}/training/{{model}}/samples/metadata.jsonl",
+        pictures=[f"{OUT}/training/{{model}}/samples/metadata.jsonl"],
         judge=f"{OUT}/models/judge/manifest.json",
         guide=f"{OUT}/models/guide/manifest.json",
     output:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -11,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from tests import tiny
-from vlg.files import check_manifest
+from vlg.files import check_manifest, sha256
 
 ROOT = Path(__file__).resolve().parents[1]
 UNET = "unet/diffusion_pytorch_model.safetensors"
 
 
-def command(out, step, *launch, save_every=100, **settings):
+def command(out, step, *launch, save_every=100, threads=2, **settings):
     """The words of a fine-tuning of the tiny world below `out`."""
     paths = tiny.world()
     values = {**tiny.SETTINGS, "step": step, **settings}
@@ -25,7 +26,8 @@ def command(out, step, *launch, save_every=100, **settings):
     options |= {"embeddings": paths["embeddings"], "log": out / "log", "device": "cpu"}
     options |= {"out-model": out / "models/m", "out-training": out / "training/m"}
     words = [sys.executable, ROOT / "scripts/launch.py", *launch, ROOT / "scripts/finetune.py"]
-    words += ["--settings", json.dumps(values), "--save-every", save_every, "--threads", 2]
+    words += ["--settings", json.dumps(values), "--save-every", save_every]
+    words += ["--threads", threads]
     words += [word for key, value in options.items() for word in (f"--{key}", value)]
     return [str(word) for word in words]
 
@@ -125,6 +127,38 @@ def test_slurm_starts_the_processes_of_all_nodes(alone, tmp_path):
     assert "scontrol show hostnames n[1-2]" in said
     assert "srun --overlap --nodes 2 --ntasks 2 --ntasks-per-node 1" in said
     assert close(alone, tmp_path / "models/m")
+
+
+@pytest.mark.slow
+def test_a_command_killed_at_random_times_ends_in_the_same_bits(tmp_path):
+    """SIGKILL from outside, at any time after the first row of the log."""
+    settings = {"save_every": 10, "threads": 1, "batch_size": 8}
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    code, output = run(command(straight, 120, **settings))
+    assert code == 0, output
+    rng, kills = random.Random(0), 0
+    while True:
+        process = start(command(killed, 120, **settings))
+        log = killed / "training/.resume-m/log.csv"
+        while process.poll() is None and not (log.is_file() and log.read_text().count("\n") > 1):
+            time.sleep(0.05)
+        if kills < 6:
+            time.sleep(rng.uniform(0, 3))
+        else:
+            process.wait(300)
+        if process.poll() is not None:
+            break
+        process.kill()
+        process.communicate()
+        kills += 1
+        log.unlink(missing_ok=True)
+    assert process.returncode == 0 and kills >= 3
+    print(f"killed {kills} times")  # pytest -rP shows it
+    sums = [
+        {str(p.relative_to(out)): sha256(p) for p in sorted(out.rglob("*.safetensors"))}
+        for out in (straight, killed)
+    ]
+    assert sums[0] == sums[1] and len(sums[0]) == 7
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ import numpy as np
 
 from vlg import markup, scores, statistics
 from vlg.errors import UserError
-from vlg.tables import DELTAS, FEWEST, MEASURES, Table
+from vlg.tables import DELTAS, FEWEST, MEASURES, Table, count
 
 
 def rank(
@@ -75,7 +75,7 @@ def rank(
 
     caption = (
         f"Sweep: variants by ClipScore on {len(ids)} development prompts, none of them reported, "
-        f"{len(seeds)} seeds each. Δ: paired difference to the best, in brackets "
+        f"{count(len(seeds), 'seed')} each. Δ: paired difference to the best, in brackets "
         f"{100 * settings['confidence']:g} % intervals (paired two-level bootstrap, "
         f"{settings['draws']:,} draws). †: behind the best also after Holm's correction. The best "
         "was chosen by these prompts, so its score is flattering. Training: seconds of all steps "
