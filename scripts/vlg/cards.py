@@ -52,7 +52,7 @@ def card(model: str, table: Path, summary: Mapping[str, Any], settings: Mapping[
                 "steps": f"{step:,}",
                 "time": f"{float(summary['train_seconds']):,.0f} s on {summary['device']}",
                 "trained parameters": f"{summary['parameters']:,}",
-                **{k: summary["settings"][k] for k in WHOLE if k in summary["settings"]},
+                **{k: v for k in WHOLE if (v := summary["settings"].get(k)) is not None},
             }
         ),
         "## What it scored\n",

@@ -17,7 +17,6 @@ from pathlib import Path
 
 from vlg import running
 from vlg.errors import UserError
-from vlg.processes import process
 
 log = logging.getLogger("vlg")
 FORMAT = "%(asctime)s %(message)s"
@@ -54,7 +53,8 @@ def run(function: Callable[[argparse.Namespace], None], arguments: argparse.Argu
     logging.basicConfig(level=logging.INFO, format=FORMAT)
     began = time.monotonic()
     try:
-        if args.log and process()[0] == 0:  # of several processes one writes
+        # Of several processes one writes (vlg.processes, which needs torch, has it as `process`).
+        if args.log and int(os.environ.get("RANK", 0)) == 0:
             args.log.parent.mkdir(parents=True, exist_ok=True)
             file = logging.FileHandler(args.log, mode="w", encoding="utf-8")
             file.setFormatter(logging.Formatter(FORMAT))
