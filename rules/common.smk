@@ -438,6 +438,12 @@ def sheet_labels(model, arm, number):
     return labels | ({"arm": in_words(arm), "round": str(number).rjust(3)} if arm else {})
 
 
+def known_as(source):
+    """What the Hub calls a source: owner/name, without our prefix and the revision."""
+    found = hub.parse(source)
+    return found.id if found else source
+
+
 def cards():
     """The card of every fine-tuned model."""
     return [f"{OUT}/models/{model}/README.md" for model in MODELS[1:]]

@@ -248,9 +248,9 @@ rule card:
         settings=settings(
             {
                 "study": CONFIG["study"],
-                "base": CONFIG["models"]["base"],
-                "judge": CONFIG["models"]["judge"],
-                "dataset": CONFIG["dataset"]["source"],
+                "base": known_as(CONFIG["models"]["base"]),
+                "judge": known_as(CONFIG["models"]["judge"]),
+                "dataset": known_as(CONFIG["dataset"]["source"]),
             }
         ),
         code=code("card"),

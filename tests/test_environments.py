@@ -154,7 +154,7 @@ STEPS = [
 
 def test_steps_are_found():
     """Guards the reading of rules/ above."""
-    assert ("finetune", "finetune") in STEPS and ("tables", "tables") in STEPS
+    assert ("generate", "generate") in STEPS and ("tables", "tables") in STEPS
 
 
 @pytest.mark.parametrize(("stage", "script"), STEPS)

@@ -129,7 +129,7 @@ def card(study, **settings):
 
 def test_a_card_is_read_by_the_client_of_the_hub(study):
     hub = pytest.importorskip("huggingface_hub")
-    text = card(study, base="hub:stable-diffusion-v1-5/stable-diffusion-v1-5@451f4fe")
+    text = card(study, base="stable-diffusion-v1-5/stable-diffusion-v1-5")
     data = hub.ModelCard(text).data
     assert data.base_model == "stable-diffusion-v1-5/stable-diffusion-v1-5"
     assert (data.license, data.library_name) == ("creativeml-openrail-m", "diffusers")

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vlg import hub
 from vlg.errors import UserError
 
 # Licences of models that are known by name; of others only their owner can speak.
@@ -25,7 +24,7 @@ def card(model: str, table: Path, summary: Mapping[str, Any], settings: Mapping[
     """The README.md of models/<model>, with the front matter that the Hugging Face Hub reads.
 
     table: tables/finetune.csv. summary: training/<model>/summary.json. settings: study, base,
-    dataset and judge, as the config names them. UserError when the table lacks the model.
+    dataset and judge, as the Hub or the config names them. UserError when the table lacks the model.
     """
     with open(table, newline="", encoding="utf-8") as file:
         rows = {row["model"]: row for row in csv.DictReader(file)}
@@ -75,11 +74,7 @@ def card(model: str, table: Path, summary: Mapping[str, Any], settings: Mapping[
 
 def _front(model: str, row: Mapping[str, str], settings: Mapping[str, Any]) -> str:
     """The YAML front matter. JSON is YAML, too, and takes whatever a path holds."""
-    # The Hub's readers want its own names: owner/name, without our prefix and the revision.
-    base, data = (
-        source.id if (source := hub.parse(settings[key])) else settings[key]
-        for key in ("base", "dataset")
-    )
+    base, data = settings["base"], settings["dataset"]
     facts: dict[str, Any] = {
         "base_model": base,
         "library_name": "diffusers",
