@@ -24,7 +24,7 @@ def card(model: str, table: Path, summary: Mapping[str, Any], settings: Mapping[
     """The README.md of models/<model>, with the front matter that the Hugging Face Hub reads.
 
     table: tables/finetune.csv. summary: training/<model>/summary.json. settings: study, base,
-    dataset and judge, as the Hub or the config names them. UserError when the table lacks the model.
+    dataset and judge, as the Hub or the config names them. UserError when the model has no row.
     """
     with open(table, newline="", encoding="utf-8") as file:
         rows = {row["model"]: row for row in csv.DictReader(file)}
