@@ -169,7 +169,7 @@ def print_table(args: argparse.Namespace) -> None:
         args.precision = "bf16" if "True" in output else "fp32"
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.folder or Path(temporary)
-        print("| stage | what | seconds, loading included | of which the step | peak memory, GB |")
+        print("| stage | what | seconds, loading included | of which the step | peak memory, GiB |")
         print("|---|---|---:|---:|---:|", flush=True)
         if not (folder / "prompts.tsv").is_file():
             words = ["--step", "build", "--folder", folder, "--size", args.size]
