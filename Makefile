@@ -21,7 +21,7 @@ RUN = PATH="$$PWD/.venv/bin:$$PATH" .venv/bin/python -m
 WHICH = $(if $(CONFIG), CONFIG="$(CONFIG)")$(if $(filter command,$(firstword $(origin STUDY))), STUDY="$(STUDY)")
 OVERLAY = $(if $(CONFIG),--configfile "$(CONFIG)")
 
-.PHONY: help study full-size files tables figures gallery report verify archive pretrain test test-slow lint
+.PHONY: help study full-size files tables figures gallery report verify archive pretrain test test-slow test-slurm lint
 .PHONY: lock clean
 
 help: ## list these targets
@@ -64,6 +64,9 @@ pretrain: $(INSTALLED) ## train the shipped tiny models again from scratch
 # One thread a worker, so that workers don't fight for the cores; few workers, each loads torch.
 test: lint ## check the code and run the tests
 	@OMP_NUM_THREADS=1 $(RUN) pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(ARGS)
+
+test-slurm: $(INSTALLED) ## run the study on a Slurm that the test starts (root, Debian packages)
+	@OMP_NUM_THREADS=1 $(RUN) pytest -m "slow or not slow" tests/test_slurm.py $(ARGS)
 
 test-slow: $(INSTALLED) ## run the tests that take minutes
 	@$(RUN) pytest -m slow $(ARGS)

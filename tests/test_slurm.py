@@ -1,0 +1,99 @@
+"""The study on a real Slurm of one node, through profiles/slurm: undisturbed, and not.
+
+`make test-slurm` runs all of it in minutes; the few jobs of the smoke test are among all tests.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests import faults, slurm
+from tests.pipeline import Checkout
+
+pytestmark = pytest.mark.skipif(bool(slurm.lacking()), reason=slurm.lacking() or "-")
+
+# What a user sets for a cluster without accounts; and jobs are looked at more often than usual.
+HERE = ["--slurm-no-account", "--slurm-status-command", "squeue"]
+HERE += ["--slurm-init-seconds-before-status-checks", "2", "--seconds-between-status-checks", "1"]
+HERE += ["--latency-wait", "20", "--configfile", "tests/reduced.yaml"]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    with slurm.cluster(tmp_path_factory.mktemp("slurm")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def there(tmp_path_factory):
+    """A checkout whose jobs run on the cluster."""
+    return Checkout(tmp_path_factory.mktemp("cluster") / "a copy")
+
+
+def command(*words):
+    profile = ["--workflow-profile", "profiles/slurm"]
+    return [sys.executable, "-m", "snakemake", *words, *profile, *HERE]
+
+
+def variables(cluster):
+    """The environment of who submits: no network, one thread a process, this Python first."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), cluster.environment["PATH"]])
+    return {**cluster.environment, "PATH": path}
+
+
+def test_a_few_jobs(cluster, there):
+    target = "results/reduced/prompts.tsv"
+    done = there.run(*command(target), **variables(cluster))
+    assert done.code == 0, done.output + cluster.logs()
+    assert (there.root / target).stat().st_size > 0
+    finished = cluster.jobs("COMPLETED")
+    assert [comment for comment in finished.values() if comment.startswith("rule_prompts")]
+    again = there.run(*command(target), **variables(cluster))
+    assert "Nothing to be done" in again.output and cluster.jobs("COMPLETED") == finished
+
+
+def test_each_job_asks_for_what_its_rule_says(cluster, there):
+    """The plugin turns the rules' resources into Slurm's words."""
+    changes = "resources={light: {mem_mb: 1234, runtime: 17}}"
+    target = "results/reduced/dataset/manifest.json"
+    done = there.run(*command(target, "--config", changes), **variables(cluster))
+    assert done.code == 0, done.output + cluster.logs()
+    number = next(n for n, c in cluster.jobs("COMPLETED").items() if c.startswith("rule_dataset"))
+    said = cluster.call("scontrol", "show", "job", number)
+    assert "TimeLimit=00:17:00" in said and "mem=1234M" in said, said
+
+
+@pytest.mark.slow
+def test_a_cancelled_job_and_a_lost_node_change_nothing(cluster, there, study):
+    """The documented command, again where it has to be, ends in the files of an undisturbed run."""
+    out = there.root / "said"
+    environment = {
+        **os.environ,
+        **variables(cluster),
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+    }
+
+    def start():
+        return subprocess.Popen(
+            command("--rerun-incomplete"), cwd=there.root, env=environment,
+            stdout=open(out, "a"), stderr=subprocess.STDOUT,  # noqa: SIM115
+        )  # fmt: skip
+
+    run = start()
+    cluster.call("scancel", cluster.wait("rule_encode_"))
+    cluster.wait("rule_finetune")
+    time.sleep(2)
+    cluster.call("scontrol", "update", f"nodename={slurm.NODE}", "state=down", "reason=test")
+    time.sleep(3)
+    cluster.call("scontrol", "update", f"nodename={slurm.NODE}", "state=resume")
+    tries = 1
+    while run.wait(1200) and tries < 4:
+        run = start()
+        tries += 1
+    assert run.returncode == 0, out.read_text()[-5000:] + cluster.logs()
+    faults.compare(there, study)
