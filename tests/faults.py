@@ -42,7 +42,7 @@ STAGES = {
     "tables": ["tables/finetune.csv"],
 }
 LIGHT = ("prompts", "dataset", "model", "tables")  # stages of a second or two
-SPARE = {"generate": 24, "score": 4, "finetune": 12_000}  # kB of a disk that is too small for it
+SPARE = {"generate": 16, "score": 4, "finetune": 12_000}  # kB of a disk that is too small for it
 KILLS = {  # what is hit, and by which signal
     "kill run": ("run", signal.SIGKILL),
     "kill all": ("all", signal.SIGKILL),
@@ -261,8 +261,10 @@ def out_of_order(study: Checkout, targets: list[str], fault: Fault) -> str:
         used = int(subprocess.check_output(["du", "-sk", results]).split()[0])
         program = (
             f"mv results saved && mkdir results && "
-            f"mount -t tmpfs -o size={used + SPARE[fault.stage]}k none results && "
-            f"cp -a saved/. results/ && {line}; code=$?; rm -rf saved && mkdir saved && "
+            f"mount -t tmpfs -o size={used + 20_000}k none results && cp -a saved/. results/ && "
+            f"spare=$(df --output=avail -k results | tail -1) && "
+            f"head -c $((spare - {SPARE[fault.stage]}))k /dev/zero > results/filler && "
+            f"{line}; code=$?; rm -rf saved results/filler && mkdir saved && "
             "cp -a results/. saved/ && umount results && rmdir results && mv saved results; "
             "exit $code"
         )
