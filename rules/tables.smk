@@ -3,6 +3,7 @@
 TABLES = [
     "finetune",
     "refinement",
+    "equal_compute",
     "hard_prompts",
     "by_category",
     "by_challenge",

@@ -1,9 +1,10 @@
 """Make the tables of a study from its scores: means, intervals, paired differences, claims.
 
 Reads the prompt tables, score files and training summaries; writes into --out, as .csv, .md and
-.tex: finetune, refinement, hard_prompts, by_category, by_challenge, by_split, by_length, by_fact,
-claims. Settings: draws, confidence and seed of the bootstrap; published (figures for the column of
-that name); models (in order, base first); rounds (the last of refinement).
+.tex: finetune, refinement, equal_compute, hard_prompts, by_category, by_challenge, by_split,
+by_length, by_fact, claims. Settings: draws, confidence and seed of the bootstrap; published
+(figures for the column of that name); models (in order, base first); rounds (the last of
+refinement); train_seeds (the first is that of the models with plain names).
 """
 
 from argparse import Namespace

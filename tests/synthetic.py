@@ -42,6 +42,9 @@ class Study:
     steps: tuple[int, ...] = (200, 500, 1000)
     variants: tuple[str, ...] = ("normal", "embed")
     rounds: int = 4
+    train_seeds: tuple[int, ...] = (0,)
+    training_sd: float = 0.0  # between trainings of a variant
+    refined: tuple[str, ...] = ("base",)
     arms: dict[str, float] = field(default_factory=lambda: {"refine": 0.5, "best_of_n": 1.0})
     hard: int = 6
     truth: bool = True  # False: no fidelity, as for photographs
@@ -55,6 +58,12 @@ class Study:
     def models(self) -> list[str]:
         return ["base", *(f"{v}-{s}" for v in self.variants for s in self.steps)]
 
+    @property
+    def runs(self) -> list[str]:
+        """The models and their further trainings."""
+        further = [f"-s{seed}" for seed in self.train_seeds[1:]]
+        return [*self.models, *(f"{model}{end}" for model in self.models[1:] for end in further)]
+
 
 def write(root: Path, study: Study | None = None) -> Study:
     """Write the study into the folder `root` and return its description."""
@@ -65,22 +74,25 @@ def write(root: Path, study: Study | None = None) -> Study:
     scores = _Scores(root, study, levels)
     plain = {row["id"]: row for row in prompts if row["set"] == "study"}
     rest = {row["id"]: row for row in prompts if row["set"] == "rest"}
-    for model in study.models:
+    for model in study.runs:
         scores.add(plain, study.selection, model, "study")
     scores.add(rest, study.selection, "base", "rest")
     hard = scores.hardest(prompts, study.hard)
     unseen = {row["id"]: row for row in hard if row["id"] in rest}
-    for model in study.models:
+    for model in study.runs:
         scores.add(unseen, study.selection, model, "hard")
         scores.add({row["id"]: row for row in hard}, study.fresh, model, "hard")
     for arm in study.arms:
         for number in range(1, study.rounds + 1):
-            scores.add(plain, study.selection, "base", "study", arm, number)
+            for model in study.refined:
+                scores.add(plain, study.selection, model, "study", arm, number)
     scores.write()
     _write_table(root / "prompts.tsv", prompts, PROMPTS)
     _write_table(root / "hard_prompts.tsv", hard, (*PROMPTS, "clipscore"))
     for variant in study.variants:
-        _write_training(root, study, variant, rng)
+        for seed in study.train_seeds:
+            end = "" if seed == study.train_seeds[0] else f"-s{seed}"
+            _write_training(root, study, variant, rng, end)
     return study
 
 
@@ -131,8 +143,12 @@ class _Scores:
         shared = np.random.default_rng([self.study.seed, 1, position, seed])
         key = hashlib.sha256(f"{model} {arm} {number} {prompt['id']} {seed}".encode()).digest()
         own = np.random.default_rng([self.study.seed, *key[:4]])
-        variant = model.rsplit("-", 1)[0]
+        variant = model.partition("-")[0]
         gain = self.study.gains.get(variant, 0) + self.study.gains.get(arm, 0) * np.sqrt(number)
+        luck = hashlib.sha256(f"training {model.partition('-s')[2]}".encode()).digest()
+        if variant != "base":
+            luck = np.random.default_rng([self.study.seed, *luck[:4]])
+            gain += self.study.training_sd * luck.normal()
         score = 70 + self.levels[position] + shared.normal(0, 4) + gain + own.normal(0, 1)
         chance = 1 / (1 + np.exp(-(score - 70) / 8))
         names = [n for n in FACTS if n not in ("relation", "size") or " of " in prompt["Prompt"]]
@@ -234,11 +250,13 @@ def _write_table(path: Path, table: list[dict[str, str]], columns: tuple[str, ..
     path.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
 
 
-def _write_training(root: Path, study: Study, variant: str, rng: np.random.Generator) -> None:
+def _write_training(
+    root: Path, study: Study, variant: str, rng: np.random.Generator, end: str
+) -> None:
     second = 0.2 if variant == "embed" else 0.135
     start = 0
     for step in study.steps:
-        folder = root / "training" / f"{variant}-{step}"
+        folder = root / "training" / f"{variant}-{step}{end}"
         folder.mkdir(parents=True)
         table = []
         for s in range(start + 1, step + 1):

@@ -21,6 +21,7 @@ CONTRACT += ["delta", "delta_low", "delta_high", "fidelity", "published"]
 OWN = {
     "finetune": ["variant", "step", "train_seconds"],
     "refinement": ["round", "arm", "unet_calls", "seconds"],
+    "equal_compute": ["arm", "round", "against", "equal", "at"],
     "hard_prompts": ["selection"],
     "by_category": ["category"],
     "by_challenge": ["challenge"],
@@ -33,7 +34,8 @@ FIGURES = {"finetune": {"base": 23.46, "embed-500": 23.87}, "refinement": {"0": 
 
 def settings(study, **changes):
     values = {"draws": 400, "confidence": 0.95, "seed": 0, "published": FIGURES}
-    return values | {"models": study.models, "rounds": study.rounds} | changes
+    values |= {"models": study.models, "train_seeds": study.train_seeds}
+    return values | {"rounds": study.rounds} | changes
 
 
 def load(root, study, files=None, **changes):
@@ -201,6 +203,80 @@ def test_refined_models_bring_their_own_plain_row(tmp_path):
     assert list(frame["arm"]) == ["plain", "refine", "best_of_n"] * 2
 
 
+# --- at equal cost -------------------------------------------------------------------------------
+
+
+def test_variants_are_compared_at_equal_steps_and_at_equal_seconds(results):
+    frame = table(results[0], "equal_compute")
+    tuned = table(results[0], "finetune").set_index("model")["clipscore"]
+    steps = frame[frame["equal"] == "steps"].set_index("model")
+    assert list(steps.index) == ["embed-200", "embed-500", "embed-1000"]
+    assert steps.loc["embed-500", "delta"] == pytest.approx(
+        tuned["embed-500"] - tuned["normal-500"], abs=1e-5
+    )
+    seconds = frame[frame["equal"] == "seconds"].set_index("at")
+    # normal's checkpoints took 27, 67.5 and 135 s; embed's 40, 100 and 200 s.
+    assert list(seconds.index) == [40, 100, 135]
+    share = (100 - 67.5) / (135 - 67.5)
+    normal = share * tuned["normal-1000"] + (1 - share) * tuned["normal-500"]
+    assert seconds.loc[100, "delta"] == pytest.approx(tuned["embed-500"] - normal, abs=1e-5)
+
+
+def test_arms_are_compared_at_equal_calls_and_at_equal_samples(results):
+    root, study = results
+    frame = table(root, "equal_compute").set_index(["arm", "equal"])
+    rounds = table(root, "refinement").set_index(["arm", "round"])
+    samples = frame.loc[("refine", "samples")]
+    assert (samples["at"], samples["against"]) == (study.rounds + 1, "best_of_n 4")
+    expected = rounds.loc[("refine", 4), "delta"] - rounds.loc[("best_of_n", 4), "delta"]
+    assert samples["delta"] == pytest.approx(expected, abs=1e-5)
+    calls = frame.loc[("refine", "unet_calls")]
+    assert calls["delta"] == pytest.approx(rounds.loc[("refine", 4), "equal_delta"], abs=1e-5)
+
+
+def test_a_gain_is_real_when_the_facts_see_it_too(results):
+    frame = table(results[0], "finetune")
+    assert pd.isna(frame.loc[0, "gain_seen_by"])
+    for row in frame.iloc[1:].itertuples():
+        seen = {(True, True): "judge and facts", (True, False): "judge only"}
+        seen |= {(False, True): "facts only", (False, False): "neither"}
+        assert row.gain_seen_by == seen[row.delta_low > 0, row.fidelity_delta_low > 0]
+    claims = table(results[0], "claims").set_index("claim").loc["embed_gain"]
+    embed = frame.set_index("model").loc["embed-500"]
+    assert claims["gap"] == pytest.approx(embed["gap"], abs=1e-5)
+    assert claims["fidelity_effect"] == pytest.approx(100 * embed["fidelity_delta"], abs=1e-3)
+
+
+# --- several trainings ---------------------------------------------------------------------------
+
+
+def test_further_trainings_are_averaged_and_widen_intervals(tmp_path):
+    shape = {"prompts": 36, "rounds": 1, "train_seeds": (0, 1, 2), "training_sd": 2.0}
+    shape |= {"refined": ("base", "embed-200", "embed-200-s1", "embed-200-s2")}
+    root, study = made(tmp_path, **shape)
+    frame = table(root, "finetune").set_index("model")
+    assert list(frame.index) == study.models
+    runs = ["embed-500", "embed-500-s1", "embed-500-s2"]
+    means = [mean(score_rows(root, f"images/{run}/study")) for run in runs]
+    row = frame.loc["embed-500"]
+    assert row["clipscore"] == pytest.approx(fmean(means), abs=1e-5)
+    assert row["delta_sd"] == pytest.approx(pd.Series(means).std(), abs=1e-5)
+    assert (row["trainings"], frame.loc["base", "trainings"]) == (3, 0)
+    # What base scores is known as well as before; what a new training would gain is not.
+    alone = tables.build(load(root, study, train_seeds=[0]))[0].frame.set_index("model")
+    width, before = (
+        f.loc["embed-500", "delta_high"] - f.loc["embed-500", "delta_low"] for f in (frame, alone)
+    )
+    assert width > 2 * before
+    assert frame.loc["base", "clipscore_low"] == pytest.approx(alone.loc["base", "clipscore_low"])
+    refined = table(root, "refinement").set_index(["model", "arm", "round"])
+    runs = [score_rows(root, f"refined/embed-200{end}") for end in ("", "-s1", "-s2")]
+    own = fmean(mean([r for r in rows if r["arm"] == "refine"]) for rows in runs)
+    assert refined.loc[("embed-200", "refine", 1), "clipscore"] == pytest.approx(own, abs=1e-5)
+    assert "3 trainings" in (root / "tables/finetune.md").read_text()
+    assert (table(root, "claims")["trainings"] == 3).all()
+
+
 # --- hard prompts --------------------------------------------------------------------------------
 
 
@@ -225,6 +301,17 @@ def test_hard_prompts_show_the_regression_of_base_itself(results):
         frame.loc[("fresh_seeds", "base"), "clipscore"]
         > frame.loc[("same_seeds", "base"), "clipscore"]
     )
+
+
+def test_the_regression_to_the_mean_of_base_is_a_row_of_its_own(results):
+    frame = table(results[0], "hard_prompts").set_index(["selection", "model"])
+    row = frame.loc[("regression", "base")]
+    fresh, same = (frame.loc[(s, "base")] for s in ("fresh_seeds", "same_seeds"))
+    assert row["clipscore"] == pytest.approx(fresh["clipscore"], abs=1e-5)
+    assert row["delta"] == pytest.approx(fresh["clipscore"] - same["clipscore"], abs=1e-5)
+    assert row["delta_low"] < row["delta"] < row["delta_high"]
+    claim = table(results[0], "claims").set_index("claim").loc["hard_regression"]
+    assert row["delta_low"] == pytest.approx(claim["effect_low"], abs=1e-5)
 
 
 def score_rows_if(root, name):

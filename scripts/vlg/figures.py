@@ -246,6 +246,7 @@ def _arms(table: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, pd.DataFrame, dic
 
 def hard_prompts(table: pd.DataFrame, settings: Mapping[str, Any]) -> Figure:
     """Slopes from the seeds that chose the prompts to fresh ones; differences to base beside."""
+    table = table[table["selection"] != "regression"]
     figure, axes = plots.panels(2, height=3.1, widths=(1, 1.4))
     if table.empty:
         return plots.empty(figure, axes, "no hard prompts in this study")

@@ -60,6 +60,7 @@ SCORES = (
     Column("Fidelity, %", "fidelity", digits=1, scale=100),
     Column("Δ fidelity", "fidelity_delta", digits=1, scale=100, interval=True, signed=True),
     Column("Strict, %", "strict", digits=1, scale=100),
+    Column("Gain seen by", "gain_seen_by"),
 )
 FIDELITY = (
     Column("Fidelity, %", "fidelity", digits=1, scale=100, interval=True, marked=True),

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from vlg import markup, statistics
 from vlg.scores import CONTROL, REFINEMENT, Key, split_model
 
 if TYPE_CHECKING:
-    from vlg.tables import Study, Table
+    from vlg.comparison import Study, Table
 
 # In the shape of the config's `published`.
 FIGURES: Mapping[str, Mapping[str, float]] = {
@@ -35,6 +35,7 @@ FIGURES: Mapping[str, Mapping[str, float]] = {
     "refinement": {"0": 23.6384, "3": 24.0205, "6": 24.1287},
 }
 
+BESIDE = {"guide": 1.0, "fidelity": 100.0}  # further measures of an effect and their scale
 UNITS = {"clipscore": "ClipScore", "fidelity": "fidelity, %"}
 
 
@@ -51,6 +52,8 @@ class Effect:
     prompts: int
     seeds: int
     measure: str = "clipscore"
+    # The same by the guide and in fidelity, for an effect in ClipScore: what of it is real?
+    beside: Mapping[str, statistics.Estimate] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def claims(study: Study) -> Table:
     """
     import pandas as pd
 
-    from vlg.tables import Table
+    from vlg.comparison import Table
 
     frame = pd.DataFrame([_row(study, claim) for claim in CLAIMS])
     frame["p_holm"] = statistics.holm(frame["p"].to_numpy(float))
@@ -91,7 +94,8 @@ def claims(study: Study) -> Table:
         f"a published effect). Ours: paired effect with its {percent} interval (two-level "
         f"bootstrap over prompts and seeds, {study.settings['draws']:,} draws). Verdict: supported "
         "when the interval lies above 0, contradicted when below, unresolved when it covers 0. "
-        "The CSV has p values, Holm's correction over the table, and the smallest effects "
+        "The CSV has the same effect by the guide and in fidelity, the gap of guide and judge, "
+        "p values, Holm's correction over the table, and the smallest effects "
         "that could have been seen with 80 % power."
     )
     return Table("claims", frame, caption, columns)
@@ -105,7 +109,10 @@ def _row(study: Study, claim: Claim) -> dict[str, object]:
     numbers = ("effect", "effect_low", "effect_high", "p", "p_holm", "mde")
     row |= dict.fromkeys(numbers, nan)
     row |= {"prompts": 0, "seeds": 0, "verdict": "unresolved"}
+    row |= {"trainings": study.trainings}
     row |= {"prompts_for_published": nan, "prompts_for_ours": nan}
+    beside = [f"{measure}_effect{end}" for measure in BESIDE for end in ("", "_low", "_high")]
+    row |= dict.fromkeys([*beside, "gap"], nan)
     try:
         effect = claim.effect(study)
     except NotMeasured as reason:
@@ -119,6 +126,10 @@ def _row(study: Study, claim: Claim) -> dict[str, object]:
     row |= {"effect": mean, "effect_low": low, "effect_high": high}
     row |= {"p": float(estimate.p[0]), "mde": mde}
     row |= {"prompts": effect.prompts, "seeds": effect.seeds}
+    for measure, other in effect.beside.items():
+        for end, values in (("", other.mean), ("_low", other.low), ("_high", other.high)):
+            row[f"{measure}_effect{end}"] = BESIDE[measure] * float(values[0])
+    row["gap"] = row["guide_effect"] - mean
     if claim.published is not None:
         row["prompts_for_published"] = statistics.prompts_needed(
             claim.published, mde, effect.prompts
@@ -195,7 +206,12 @@ def _effect(
     values = study.contrast(weights, where, measure)
     if not np.isfinite(values).all():
         raise NotMeasured("there is no ground truth")
-    return Effect(statement, study.estimate(values), len(ids), len(seeds), measure)
+    beside = {}
+    for other in ("guide", "fidelity") if measure == "clipscore" else ():
+        further = study.contrast(weights, where, other)
+        if np.isfinite(further).all():
+            beside[other] = study.estimate(further)
+    return Effect(statement, study.estimate(values), len(ids), len(seeds), measure, beside)
 
 
 def _gain(variant: str, place: str, where: str = "study", measure: str = "clipscore"):
@@ -245,7 +261,7 @@ def _lead_on_hard(study: Study) -> Effect:
 def _lead_at_equal_time(study: Study) -> Effect:
     """Both variants at the largest training time that both reach, by linear interpolation between
     checkpoints (base at 0 s)."""
-    from vlg.tables import mix
+    from vlg.comparison import mix
 
     series = {}
     for variant in ("embed", "normal"):
@@ -253,9 +269,7 @@ def _lead_at_equal_time(study: Study) -> Effect:
         if not steps:
             raise NotMeasured(f"there is no variant {variant}")
         keys = [f"{variant}-{step}" for step in steps]
-        if missing := [key for key in keys if key not in study.training]:
-            raise NotMeasured(f"there is no training summary of {missing[0]}")
-        times = [(float(study.training[key]["train_seconds"]), (key, "", 0)) for key in keys]
+        times = [(study.train_seconds(key), (key, "", 0)) for key in keys]
         series[variant] = [(0.0, BASE), *times]
     time = min(points[-1][0] for points in series.values())
     weights: dict[Key, float] = {}
@@ -312,7 +326,7 @@ def _over_control(measure: str = "clipscore"):
     """Refinement over the best of N fresh samples at as many UNet calls."""
 
     def effect(study: Study) -> Effect:
-        from vlg.tables import control
+        from vlg.comparison import control
 
         for key in reversed([k for k in study.refined() if k[:2] == ("base", REFINEMENT)]):
             weights = control(study, key)
@@ -341,7 +355,7 @@ def _regression(study: Study) -> Effect:
         raise NotMeasured("there are no hard prompts on fresh seeds")
     # The seeds of the two sides are different draws, so only the prompts' means pair.
     means = [
-        study.contrast({BASE: 1}, where).mean(axis=1, keepdims=True)
+        study.contrast({BASE: 1}, where)[:1].mean(axis=2, keepdims=True)
         for where in ("fresh_seeds", "same_seeds")
     ]
     estimate = study.estimate(means[0] - means[1])

@@ -10,122 +10,36 @@ the table), mde (smallest difference the design would have shown with 80 % power
 guide_delta (the score by the CLIP that guided), gap (guide_delta - delta; a gain that the
 guide sees and the judge does not is reward hacking), fidelity and strict with their differences
 (shares of true statements and of wholly right pictures, 0..1; empty without ground truth),
-published.
+trainings (how many the row is the mean of), delta_sd (standard deviation of delta between them),
+gain_seen_by (whose interval lies above 0: the judge's, the facts', both, neither), published.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vlg import files, markup, scores, statistics
-from vlg.errors import UserError
-from vlg.scores import CONTROL, Grids, Key, split_model
+from vlg.comparison import (
+    BASE,
+    DELTAS,
+    FEWEST,
+    MEASURES,
+    Study,
+    Table,
+    compare,
+    contrasts,
+    control,
+    mix,
+    summary,
+)
+from vlg.scores import CONTROL, Key, split_model
 
 if TYPE_CHECKING:
     import pandas as pd
-
-BASE: Key = ("base", "", 0)
-MEASURES = ("clipscore", "guide", "fidelity", "strict")
-DELTAS = {m: "delta" if m == "clipscore" else f"{m}_delta" for m in MEASURES}
-# Below this many prompts no interval is given: it could not be trusted (simulated coverage of 95 %
-# intervals on skewed scores falls under 90 %).
-FEWEST = 5
-LENGTHS = ((1, 2), (3, 5), (6, 10), (11, 20), (21, None))  # words; bounds included
-
-
-@dataclass
-class Table:
-    """One table: its rows, what its caption says and which rows are compared with each other."""
-
-    name: str
-    frame: pd.DataFrame
-    caption: str
-    columns: list[markup.Column]
-    group: str = ""  # column whose values share a reference row; "" if the whole table does
-    measure: str = "clipscore"  # what p_holm is about and the best row is best in
-    alpha: float = 0.05
-
-
-@dataclass
-class Study:
-    """What tables are made of.
-
-    `settings`: draws, confidence, seed, published, models (in order, base first), rounds.
-    `training`: the summaries of the fine-tuned models, by model.
-    """
-
-    grids: Grids
-    prompts: pd.DataFrame
-    hard: pd.DataFrame
-    training: Mapping[str, Mapping[str, Any]]
-    settings: Mapping[str, Any]
-    ids: list[str] = field(init=False)
-    seeds: list[int] = field(init=False)
-    fresh: list[int] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.ids = list(self.prompts["id"][self.prompts["set"] == "study"])
-        self.seeds = self.grids.seeds("base", "study")
-        self.fresh = [s for s in self.grids.seeds("base", "hard") if s not in self.seeds]
-        needed = ("draws", "confidence", "seed", "published", "models", "rounds")
-        if missing := [name for name in needed if name not in self.settings]:
-            raise UserError(f"--settings: no key {', '.join(missing)}; give a value for each")
-        if not self.ids or not self.seeds:
-            raise UserError(
-                "scores: no plain pictures of base on study prompts; rerun the score step"
-            )
-
-    @property
-    def models(self) -> list[Key]:
-        """The plain pictures of each model, in the order of the config."""
-        return [(model, "", 0) for model in self.settings["models"]]
-
-    def refined(self) -> list[Key]:
-        """All refined rows, in the order of a table."""
-        return self.grids.rounds(self.settings["models"], self.settings["rounds"])
-
-    def where(self, name: str) -> tuple[list[str], list[int]]:
-        """Prompt ids and seeds of `study`, `same_seeds` or `fresh_seeds` (the hard prompts)."""
-        if name == "study":
-            return self.ids, self.seeds
-        return list(self.hard["id"]), self.seeds if name == "same_seeds" else self.fresh
-
-    def values(
-        self, keys: Sequence[Key], ids: Sequence[str], seeds: Sequence[int], measures: Sequence[str]
-    ) -> np.ndarray:
-        """Scores as (prompts, seeds, keys, measures); NaN where there is no ground truth."""
-        grids = [self.grids.values(key, ids, seeds, measures) for key in keys]
-        return np.stack(grids, axis=2)
-
-    def contrast(
-        self, weights: Mapping[Key, float], where: str = "study", measure: str = "clipscore"
-    ) -> np.ndarray:
-        """Weighted sum of scores, picture by picture: (prompts, seeds, 1)."""
-        values = self.values(list(weights), *self.where(where), [measure])
-        return np.einsum("pskm,k->psm", values, np.array(list(weights.values())))
-
-    def estimate(self, values: np.ndarray) -> statistics.Estimate:
-        """`vlg.statistics.estimate` under the settings of the study."""
-        return statistics.estimate(values, **self.options())
-
-    def options(self) -> dict[str, Any]:
-        """Arguments that every estimate takes from the settings."""
-        return {name: self.settings[name] for name in ("draws", "confidence", "seed")}
-
-    def detectable(self, estimate: statistics.Estimate) -> np.ndarray:
-        """Smallest detectable effects, (K,)."""
-        return statistics.detectable(
-            estimate.error, estimate.freedom, confidence=self.settings["confidence"]
-        )
-
-    def calls(self, key: Key) -> float:
-        """Mean UNet calls a picture of the study set cost."""
-        return float(self.grids.values(key, self.ids, self.seeds, ["unet_calls"]).mean())
 
 
 def build(study: Study) -> list[Table]:
@@ -135,6 +49,7 @@ def build(study: Study) -> list[Table]:
     return [
         finetune(study),
         refinement(study),
+        equal_compute(study),
         hard_prompts(study),
         *(by_column(study, *names) for names in GROUPINGS),
         by_length(study),
@@ -150,7 +65,7 @@ def finetune(study: Study) -> Table:
     split = [split_model(model) for model in frame["model"]]
     frame.insert(1, "variant", [variant for variant, _ in split])
     frame.insert(2, "step", [step for _, step in split])
-    seconds = [_train_seconds(study, model) for model in frame["model"]]
+    seconds = [study.train_seconds(model) for model in frame["model"]]
     frame["train_seconds"] = seconds
     frame["published"] = _published(study, "finetune", frame["model"])
     caption = (
@@ -174,7 +89,8 @@ def refinement(study: Study) -> Table:
     # Each model's plain pictures are its round 0; sorting keeps the order within a model.
     keys = sorted([*((m, "", 0) for m in present), *keys], key=lambda k: list(present).index(k[0]))
     frame = _corrected(compare(study, keys, BASE))
-    costs = study.values(keys, study.ids, study.seeds, ["unet_calls", "seconds"]).mean(axis=(0, 1))
+    costs = study.values(keys, study.ids, study.seeds, ["unet_calls", "seconds"])
+    costs = costs.mean(axis=(0, 1, 2))
     frame.insert(1, "arm", [arm or "plain" for _, arm, _ in keys])
     frame.insert(2, "round", [number for *_, number in keys])
     frame["unet_calls"], frame["seconds"] = costs.T
@@ -218,18 +134,124 @@ def hard_prompts(study: Study) -> Table:
             # Published on the seeds of the selection; on fresh ones there is nothing to compare.
             part.loc[part["selection"] == "fresh_seeds", "published"] = np.nan
             parts.append(part)
+    if len(parts) == 2:
+        parts.append(_regression(study))
     frame = pd.concat(parts, ignore_index=True) if parts else _nothing(study, "selection")
     frame = _corrected(frame)
     caption = (
         f"Hard prompts: the {len(study.hard)} that base scores lowest on, chosen on the selection "
         f"seeds ({len(study.seeds)}) and drawn again on fresh seeds ({len(study.fresh)}). Between "
-        "the two, base itself shows the regression to the mean; only fresh seeds are unbiased. "
+        "the two, base itself shows the regression to the mean (last row: base on fresh seeds, Δ "
+        "to base on the seeds that chose them); only fresh seeds are unbiased. "
         f"{_explained(study, frame, 'base on the same seeds')}"
     )
     lead = [markup.Column("Seeds", "selection", words=True), markup.MODEL]
     return _table(study, "hard_prompts", frame, caption, [*lead, *_columns([])], "selection")
 
 
+def _regression(study: Study) -> pd.DataFrame:
+    """Base on fresh seeds against base on the seeds that chose the prompts, prompt by prompt: the
+    seeds of the two sides are different draws, so only the prompts' means pair."""
+    sides = [study.where(name) for name in ("fresh_seeds", "same_seeds")]
+    fresh, same = (
+        study.values([BASE], *side, MEASURES)[:1].mean(axis=2, keepdims=True) for side in sides
+    )
+    quantities = {}
+    for i, measure in enumerate(MEASURES):
+        quantities[measure] = fresh[..., i]
+        quantities[DELTAS[measure]] = fresh[..., i] - same[..., i]
+    frame = summary(study, quantities, np.array([False]), len(study.hard))
+    labels = {"selection": "regression", "model": "base", "prompts": len(study.hard)}
+    labels |= {"seeds": len(sides[0][1]) + len(sides[1][1]), "trainings": 0}
+    for place, (name, value) in enumerate(labels.items()):
+        frame.insert(place, name, value)
+    return frame.assign(published=np.nan, gain_seen_by="")
+
+
+def equal_compute(study: Study) -> Table:
+    """Variants at equal steps and equal training seconds, arms at equal UNet calls and samples.
+
+    Rows name what they hold equal (`equal`) and at what value (`at`). Between two checkpoints, or
+    two rounds of the control, scores are mixed linearly.
+    """
+    rows = [*_equal_training(study), *_equal_drawing(study)]
+    labels = [row[:6] for row in rows]
+    if rows:
+        frame = _corrected(contrasts(study, [row[6] for row in rows]))
+    else:
+        frame = _nothing(study, "arm").drop(columns=["arm", "model", "published"])
+    for place, name in enumerate(("model", "arm", "round", "against", "equal", "at")):
+        frame.insert(place, name, [label[place] for label in labels])
+    frame["published"] = np.nan
+    caption = (
+        f"At equal cost. {_sample(study, study.ids, study.seeds)} "
+        f"{_explained(study, frame, 'what the row is set against')} Equal steps; equal seconds of "
+        "training as measured, between checkpoints by linear interpolation; equal UNet calls and "
+        "equal numbers of samples of a picture, against the best of that many fresh ones."
+    )
+    lead = [
+        markup.MODEL,
+        markup.Column("Arm", "arm", words=True),
+        markup.Column("Round", "round", digits=0),
+        markup.Column("Against", "against", words=True),
+        markup.Column("Equal", "equal", words=True),
+        markup.Column("at", "at", digits=0),
+    ]
+    return _table(study, "equal_compute", frame, caption, [*lead, *_columns([])])
+
+
+# model, arm, round, against, equal, at, (weights of the row, weights of its reference)
+Row = tuple[str, str, int, str, str, float, tuple[dict[Key, float], dict[Key, float]]]
+
+
+def _equal_training(study: Study) -> list[Row]:
+    """Each variant against `normal`, or the first there is, at equal steps and equal seconds."""
+    steps: dict[str, list[int]] = {}
+    for model, *_ in study.models[1:]:
+        variant, step = split_model(model)
+        steps.setdefault(variant, []).append(step)
+    if not steps:
+        return []
+    plain = "normal" if "normal" in steps else next(iter(steps))
+    paths = {
+        variant: [(0.0, BASE)]
+        + [(study.train_seconds(f"{variant}-{n}"), (f"{variant}-{n}", "", 0)) for n in sorted(own)]
+        for variant, own in steps.items()
+    }
+    rows: list[Row] = []
+    for variant in steps:
+        if variant == plain:
+            continue
+        for step in sorted(set(steps[variant]) & set(steps[plain])):
+            keys = (f"{variant}-{step}", "", 0), (f"{plain}-{step}", "", 0)
+            pair = {keys[0]: 1.0}, {keys[1]: 1.0}
+            rows.append((keys[0][0], "plain", 0, keys[1][0], "steps", float(step), pair))
+        last = min(paths[variant][-1][0], paths[plain][-1][0])
+        for time in sorted({last, *(time for time, _ in paths[variant][1:] if time <= last)}):
+            first, second = mix(paths[variant], time), mix(paths[plain], time)
+            if first and second:
+                rows.append((variant, "plain", 0, plain, "seconds", time, (first, second)))
+    return rows
+
+
+def _equal_drawing(study: Study) -> list[Row]:
+    """The last round of each arm against the best of as many UNet calls, and of as many samples."""
+    rows: list[Row] = []
+    last = {key[:2]: key for key in study.refined() if key[1] != CONTROL}
+    for model, arm, number in last.values():
+        key, drawn = (model, arm, number), (model, CONTROL, number)
+        if weights := control(study, key):
+            average = sum(each * weight for (*_, each), weight in weights.items())
+            calls, against = study.calls(key), f"{CONTROL} {average:.4g}"
+            rows.append((model, arm, number, against, "unet_calls", calls, ({key: 1.0}, weights)))
+        if drawn in study.grids:
+            pair = {key: 1.0}, {drawn: 1.0}
+            against = f"{CONTROL} {number}"
+            rows.append((model, arm, number, against, "samples", number + 1.0, pair))
+    return rows
+
+
+LENGTHS = ((1, 2), (3, 5), (6, 10), (11, 20), (21, None))  # words; bounds included
 # Table, column of the prompts, word for it.
 GROUPINGS = (
     ("by_category", "Category", "category"),
@@ -264,7 +286,7 @@ def by_length(study: Study) -> Table:
 
 def by_fact(study: Study) -> Table:
     """Every model on the study prompts that state a fact; `fidelity` is the share that show it."""
-    stated = np.isfinite(study.values([BASE], study.ids, study.seeds, scores.FACTS)[:, :, 0])
+    stated = np.isfinite(study.values([BASE], study.ids, study.seeds, scores.FACTS)[0, :, :, 0])
     stated = stated.all(axis=1)  # (prompts, facts)
     groups = [
         (fact, np.flatnonzero(stated[:, i]), fact)
@@ -304,80 +326,6 @@ def _grouped(
     lead.append(markup.Column("Prompts", "prompts", digits=0))
     columns = [*lead, *(markup.FIDELITY if measure == "fidelity" else _columns([]))]
     return _table(study, table, frame, caption, columns, word, measure)
-
-
-def compare(
-    study: Study,
-    keys: Sequence[Key],
-    reference: Key,
-    ids: Sequence[str] | None = None,
-    seeds: Sequence[int] | None = None,
-    fidelity: str = "fidelity",
-    tested: str = "delta",
-) -> pd.DataFrame:
-    """One row per key with the columns every table of scores has, but published.
-
-    ids, seeds: the pictures that count; the study's own by default. fidelity: the score column to
-    take for fidelity. tested: the difference that p and mde are about. The reference row's
-    difference is 0 and has no p value; p_holm is left for the whole table.
-    """
-    import pandas as pd
-
-    ids, seeds = study.ids if ids is None else ids, study.seeds if seeds is None else seeds
-    columns = [fidelity if measure == "fidelity" else measure for measure in MEASURES]
-    values = study.values([*keys, reference], ids, seeds, columns)
-    values, base = values[:, :, :-1], values[:, :, -1:]
-    quantities = {}
-    for i, measure in enumerate(MEASURES):
-        quantities[measure] = values[..., i]
-        quantities[DELTAS[measure]] = values[..., i] - base[..., i]
-    quantities["gap"] = quantities["guide_delta"] - quantities["delta"]
-    # What has no ground truth (NaN) is left out of the draws.
-    known = {name: array for name, array in quantities.items() if np.isfinite(array).all()}
-    estimate = study.estimate(np.concatenate(list(known.values()), axis=2))
-    smallest = study.detectable(estimate)
-    itself = np.array([key == reference for key in keys])
-
-    def column(name: str, numbers: np.ndarray, needs_prompts: bool = True) -> np.ndarray:
-        if name not in known or (needs_prompts and len(ids) < FEWEST):
-            return np.full(len(keys), np.nan)
-        return numbers.reshape(len(known), len(keys))[list(known).index(name)]
-
-    result: dict[str, Any] = {"model": [key[0] for key in keys]}
-    result |= {"prompts": len(ids), "seeds": len(seeds)}
-    for name in quantities:
-        result[name] = column(name, estimate.mean, needs_prompts=False)
-        result[f"{name}_low"] = column(name, estimate.low)
-        result[f"{name}_high"] = column(name, estimate.high)
-        if name == "delta":
-            result["p"] = np.where(itself, np.nan, column(tested, estimate.p))
-            result["p_holm"] = np.nan
-            result["mde"] = np.where(itself, np.nan, column(tested, smallest))
-    return pd.DataFrame(result)
-
-
-def mix(points: Sequence[tuple[float, Key]], at: float) -> dict[Key, float] | None:
-    """Weights that interpolate linearly between rows at rising places; None outside of them."""
-    places = [place for place, _ in points]
-    # Places are means of counts or seconds: equal up to rounding is equal.
-    slack = 1e-6 * max(1.0, abs(at))
-    if not points or at < places[0] - slack or at > places[-1] + slack:
-        return None
-    for place, key in points:
-        if abs(place - at) <= slack:
-            return {key: 1.0}
-    right = next(i for i, place in enumerate(places) if place > at)
-    (low, first), (high, second) = points[right - 1], points[right]
-    share = (at - low) / (high - low)
-    return {first: 1 - share, second: share}
-
-
-def control(study: Study, key: Key) -> dict[Key, float] | None:
-    """Weights of the control rounds that cost as many UNet calls as `key`; None if none does."""
-    model = key[0]
-    points = [(study.calls((model, "", 0)), (model, "", 0))]
-    points += [(study.calls(k), k) for k in study.refined() if k[0] == model and k[1] == CONTROL]
-    return mix(sorted(points), study.calls(key)) if len(points) > 1 else None
 
 
 def write(table: Table, folder: Path) -> None:
@@ -454,11 +402,11 @@ def _equal_compute(study: Study, keys: Sequence[Key]) -> pd.DataFrame:
     controls = {i: weights for i, weights in controls.items() if weights is not None}
     if not controls:
         return frame
-    contrasts = [
+    differences = [
         study.contrast({keys[i]: 1.0} | {key: -w for key, w in weights.items()})
         for i, weights in controls.items()
     ]
-    estimate = study.estimate(np.concatenate(contrasts, axis=2))
+    estimate = study.estimate(np.concatenate(differences, axis=3))
     for j, (i, weights) in enumerate(controls.items()):
         average = sum(number * weight for (*_, number), weight in weights.items())
         frame.loc[i, names[0]] = f"{CONTROL} {average:.4g}"
@@ -466,14 +414,6 @@ def _equal_compute(study: Study, keys: Sequence[Key]) -> pd.DataFrame:
         frame.loc[i, names[1:5]] = [values[j] for values in columns]
     frame["equal_p_holm"] = statistics.holm(frame["equal_p"].to_numpy(float))
     return frame
-
-
-def _train_seconds(study: Study, model: str) -> float:
-    if model == "base":
-        return 0.0
-    if model not in study.training:
-        raise UserError(f"--training: no summary of {model}; give training/{model}/summary.json")
-    return float(study.training[model]["train_seconds"])
 
 
 def _published(study: Study, table: str, models: Sequence[str]) -> list[float | None]:
@@ -498,6 +438,11 @@ def _explained(
         f"In brackets: {percent} intervals (paired two-level bootstrap over prompts and seeds, "
         f"{study.settings['draws']:,} draws). Δ: paired difference to {reference}.",
     ]
+    if study.trainings > 1 and (frame["trainings"] > 0).any():
+        words.append(
+            f"Means over {study.trainings} trainings of each variant; their spread is part of the "
+            "intervals."
+        )
     if measure == "fidelity":
         words = words[1:]
     elif frame["fidelity"].notna().any():
