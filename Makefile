@@ -21,7 +21,7 @@ RUN = PATH="$$PWD/.venv/bin:$$PATH" .venv/bin/python -m
 WHICH = $(if $(CONFIG), CONFIG="$(CONFIG)")$(if $(filter command,$(firstword $(origin STUDY))), STUDY="$(STUDY)")
 OVERLAY = $(if $(CONFIG),--configfile "$(CONFIG)")
 
-.PHONY: help study full-size files tables figures gallery report verify archive pretrain test test-slow test-slurm lint
+.PHONY: help study full full-size files tables figures gallery report verify archive pretrain test test-slow test-slurm lint
 .PHONY: lock clean
 
 help: ## list these targets
@@ -33,6 +33,12 @@ study: $(INSTALLED) ## set up .venv, run the whole study, print its tables
 	    printf '\n%s\n\n' "$$table"; cat "results/$(STUDY)/tables/$$table.md" || exit; \
 	done
 	@printf '\nPictures: open results/%s/gallery/index.html in a browser.\n' "$(STUDY)"
+
+# Both run without CONFIG: each overlay is laid over config.yaml.
+full: $(INSTALLED) ## the whole evaluation in the shapes world: three trainings, all arms, two bases
+	@$(RUN) snakemake --cores $(CORES) $(ARGS) --configfile config/shapes-full.yaml
+	@$(RUN) snakemake --cores $(CORES) $(ARGS) --configfile config/shapes-early.yaml
+	@.venv/bin/python tools/strength.py results/shapes-early results/shapes-full
 
 files: $(INSTALLED) ## only the files named by ARGS, and what they need
 	@$(RUN) snakemake $(ARGS) --cores $(CORES) $(OVERLAY)

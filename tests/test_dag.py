@@ -25,6 +25,15 @@ EACH = {  # jobs that every study has once
 JOBS = {
     # two variants at three step counts; one shard a model and stage; two arms
     "config.yaml": {"finetune": 6, "generate": 8, "refine": 2, "score": 8, "score_refined": 2},
+    # three trainings of each variant; base and those of one checkpoint refined by three arms
+    "config/shapes-full.yaml": {
+        "card": 6,
+        "finetune": 18,
+        "generate": 20,
+        "refine": 12,
+        "score": 20,
+        "score_refined": 12,
+    },
     # base: 2 shards of the pool and 1 of hard prompts; four more models of 2; two arms of 2
     "tests/reduced.yaml": {
         "finetune": 4,
@@ -54,7 +63,7 @@ def test_jobs_by_rule(checkout, config):
     assert done.code == 0, done.output
     table = done.output.partition("Job stats:")[2].partition("total")[0]
     found = {name: int(number) for name, number in re.findall(r"^(\w+) +(\d+)$", table, re.M)}
-    assert found == {**EACH, **JOBS[config], "card": JOBS[config]["finetune"], "all": 1}
+    assert found == {**EACH, "card": JOBS[config]["finetune"], **JOBS[config], "all": 1}
 
 
 def test_every_job_says_what_it_needs(checkout):

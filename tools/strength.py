@@ -2,7 +2,8 @@
 
 .venv/bin/python tools/strength.py [results/shapes-early results/shapes] [--out results/strength]
 
-Reads tables/finetune.csv of each study, in the given order, and writes OUT.svg and OUT.png.
+Reads tables/finetune.csv and equal_compute.csv of each study, in the given order; writes OUT.svg,
+OUT.png and OUT.csv (vlg.strength).
 """
 
 import argparse
@@ -12,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from vlg import figures  # noqa: E402
+from vlg import figures, strength  # noqa: E402
 from vlg.errors import UserError  # noqa: E402
 
 
@@ -29,6 +30,7 @@ def main() -> None:
     try:
         for path in figures.draw_strength(args.studies, args.out):
             print(path)
+        print(strength.write(args.studies, args.out))
     except UserError as error:
         sys.exit(f"error: {error}")
 
