@@ -200,6 +200,7 @@ def pictures(folder: Path, size: str, number: int = 4) -> Path:
 def flops(size: str) -> dict[str, float]:
     """FLOPs of one sample through each part, counted on modules without storage."""
     import torch
+    from diffusers import AutoencoderTiny
     from torch.utils.flop_counter import FlopCounterMode
 
     def count(function: Callable[[], Any]) -> float:
@@ -218,8 +219,11 @@ def flops(size: str) -> dict[str, float]:
         judged = torch.randn(1, 3, *[config["vision"]["image_size"]] * 2)
         picture = torch.randn(1, 3, pixels, pixels)
 
-        def clip_term() -> None:
-            coder.decode(z).sample.sum().backward()
+        taesd = AutoencoderTiny().requires_grad_(False)  # full size only
+        text, words = text_encoder(size), torch.zeros(1, 77, dtype=torch.long)
+
+        def clip_term(decoder: Any) -> None:
+            decoder.decode(z).sample.sum().backward()
             other.encode_image(seen.requires_grad_()).sum().backward()
 
         return {
@@ -227,7 +231,9 @@ def flops(size: str) -> dict[str, float]:
             "unet step": count(lambda: net(z.detach(), t, states)[0].sum().backward()),
             "vae encode": count(lambda: coder.encode(picture)),
             "vae decode": count(lambda: coder.decode(z.detach())),
-            "clip term": count(clip_term),
+            "clip term": count(lambda: clip_term(coder)),
+            "clip term, tiny decoder": count(lambda: clip_term(taesd)),
+            "text encode": count(lambda: text(words)),
             "judge": count(lambda: clip.get_image_features(judged)),
             "guide": count(lambda: other.encode_image(seen.detach())),
         }

@@ -330,57 +330,21 @@ def print_parts(kind: str, run: Any, clock: Clock, steps: int) -> None:
 
 
 def flops() -> None:
-    """Operations of each part at Stable Diffusion 1.5's size, 512 px, one picture."""
+    """Operations of each kind of step at Stable Diffusion 1.5's size, 512 px, one picture."""
     import sd15
-    import torch
-    from diffusers import AutoencoderTiny
-    from torch.utils.flop_counter import FlopCounterMode
 
-    def count(function: Any, *inputs: Any, backward: bool) -> float:
-        with FlopCounterMode(display=False) as counter:
-            answer = function(*inputs)
-            if backward:
-                answer.sum().backward()
-        return counter.get_total_flops() / 1e12
-
-    with torch.device("meta"):
-        unet, vae, guide = sd15.unet("full"), sd15.vae("full"), sd15.guide("full")
-        text, taesd = sd15.text_encoder("full"), AutoencoderTiny()
-        pixels, seen = torch.empty(1, 3, 512, 512), torch.empty(1, 3, 224, 224)
-        latents = torch.empty(1, 4, 64, 64)
-        z = latents.clone().requires_grad_()
-        x = seen.clone().requires_grad_()
-        states, t = torch.empty(1, 77, 768), torch.zeros(1, dtype=torch.long)
-        ids = torch.zeros(1, 77, dtype=torch.long)
-        for frozen in (vae, guide, text, taesd):
-            frozen.requires_grad_(False)
-        parts = {
-            "UNet, forward and backward": count(
-                lambda: unet(latents, t, states).sample, backward=True
-            ),
-            "VAE encoder": count(lambda: vae.encode(pixels).latent_dist.mean, backward=False),
-            "text encoder": count(lambda: text(ids)[0], backward=False),
-            "VAE decoder, forward and to its input": count(
-                lambda: vae.decode(z).sample, backward=True
-            ),
-            "guide's image tower, the same": count(lambda: guide.encode_image(x), backward=True),
-            "tiny decoder, the same": count(lambda: taesd.decode(z).sample, backward=True),
-        }
-    print("| part | TFLOP a picture |\n|---|---:|")
-    for name, number in parts.items():
-        print(f"| {name} | {number:.2f} |")
-    train, encoder, text_, decoder, tower, small = parts.values()
+    work = sd15.flops("full")
     share = 0.6 * 0.9  # of the timesteps in [0, 600], of captions that are not dropped
     rows = {
-        "example": train + encoder + text_,
-        "normal": train,
-        "embed": train + share * (decoder + tower),
-        "tiny": train + share * (small + tower),
+        "example": work["unet step"] + work["vae encode"] + work["text encode"],
+        "normal": work["unet step"],
+        "embed": work["unet step"] + share * work["clip term"],
+        "tiny": work["unet step"] + share * work["clip term, tiny decoder"],
     }
-    print("\n| step | TFLOP a picture | of example | of normal |\n|---|---:|---:|---:|")
+    print("| step | TFLOP a picture | of example | of normal |\n|---|---:|---:|---:|")
     for kind, number in rows.items():
-        ratios = f"{number / rows['example']:.2f} | {number / train:.2f}"
-        print(f"| {KINDS[kind]} | {number:.2f} | {ratios} |")
+        ratios = f"{number / rows['example']:.2f} | {number / rows['normal']:.2f}"
+        print(f"| {KINDS[kind]} | {number / 1e12:.2f} | {ratios} |")
 
 
 def main() -> None:
