@@ -87,7 +87,9 @@ class Checkout:
         jobs = set()
         for rule, details in JOB.findall(done.output):
             wildcards = WILDCARDS.search(details)
-            jobs.add(f"{rule} {wildcards[1]}" if wildcards else rule)
+            # an empty one, as of the first training seed, is left out
+            given = [w for w in wildcards[1].split(", ") if w[-1] != "="] if wildcards else []
+            jobs.add(f"{rule} {', '.join(given)}".strip())
         assert jobs or "Nothing to be done" in done.output, done.output
         return jobs - {"all"}
 

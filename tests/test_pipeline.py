@@ -35,6 +35,7 @@ TABLES = ["finetune", "refinement", "hard_prompts", "by_category", "by_challenge
 SCORED = ["model", "prompts", "seeds", "clipscore", "clipscore_low", "clipscore_high"]
 SCORED += ["delta", "delta_low", "delta_high", "fidelity", "published"]
 CARDS = {"card variant={}, step={}".format(*model.split("-")) for model in TUNED}
+RECORDS = {"provenance", "pages", *CARDS}  # what tells the config
 AFTER_SCORES = {"tables", "figures", "gallery", "sheets", "pages", "provenance", *CARDS}
 
 
@@ -458,6 +459,58 @@ def test_what_changes_no_result_reruns_no_model(study):
 def test_another_guide_scale_reruns_the_embed_branch(study):
     planned = study.planned(finetune="{variants: {embed: {guide_scale: 0.1}}}")
     assert planned == finetunes("embed-2", "embed-4") | followers("embed-2", "embed-4")
+
+
+def test_another_guide_leaves_normal_finetuning_as_it_is(study):
+    planned = study.planned(models="{guide: resources/shapes/guide}")
+    assert finetunes("embed-2", "embed-4") <= planned and "encode_guide" in planned
+    assert not planned & {*finetunes("normal-2", "normal-4"), "encode", "dataset"}
+
+
+def test_how_many_processes_train_reruns_nothing(study):
+    planned = study.planned(finetune="{processes: 2, nodes: 2, save_every: 7}")
+    assert planned <= RECORDS
+
+
+def test_a_sweep_trains_what_is_new_and_nothing_else(study):
+    tuned = {f"s_gs{scale}_lr1e_05-{step}" for scale in ("0_1", "0_2") for step in (2, 4)}
+    planned = study.planned(
+        finetune="{sweeps: {s: {learning_rate: [1e-5], guide_scale: [0.1, 0.2]}}}"
+    )
+    scored = {f"score_samples model={model}" for model in {*tuned, *TUNED}}
+    assert planned - RECORDS == {*finetunes(*tuned), *scored, "sweep"}
+
+
+@pytest.mark.slow
+def test_a_sweep_grows_without_repeating_anything(study, results):
+    small = "{sweeps: {s: {guide_scale: [0.1]}}}"
+    done = study.snakemake(finetune=small)
+    assert done.code == 0, done.output
+    ranked = rows(results / "tables/sweep.csv")
+    assert {row["model"] for row in ranked} == {*TUNED, "s_gs0_1-2", "s_gs0_1-4"}
+    means = [float(row["clipscore"]) for row in ranked]
+    assert means == sorted(means, reverse=True)
+    assert all(float(row["train_seconds"]) > 0 and row["prompts"] == "8" for row in ranked)
+    assert study.planned(finetune=small) == set()
+    added = {"s_gs0_2-2", "s_gs0_2-4"}
+    scored = {f"score_samples model={model}" for model in added}
+    grown = study.planned(finetune="{sweeps: {s: {guide_scale: [0.2, 0.1]}}}")
+    assert grown - RECORDS == {*finetunes(*added), *scored, "sweep"}
+
+
+@pytest.mark.slow
+def test_other_development_prompts_train_nothing(study, results):
+    model = "models/normal-2/manifest.json"
+    files = [results / model, results / "training/normal-2/state/manifest.json"]
+    before = [path.read_bytes() for path in files]
+    try:
+        done = study.snakemake(str(RESULTS / model), development="{count: 2}")
+        assert done.code == 0, done.output
+        assert len(metadata(results / "training/normal-2/samples")) == 2
+        assert before == [path.read_bytes() for path in files]
+        assert "going on from" in (results / "logs/finetune/normal-2.log").read_text()
+    finally:
+        assert study.snakemake().code == 0
 
 
 def test_more_bootstrap_draws_rerun_tables(study):
