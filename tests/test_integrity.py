@@ -113,6 +113,26 @@ def test_what_no_step_made_is_named(study):
     }
 
 
+def test_a_lost_manifest_is_what_is_made_anew(study):
+    """Not one by one the files that it listed."""
+    mark = study / "models/guide/manifest.json"
+    mark.unlink()
+    report = integrity.check(study)
+    assert {problem.path for problem in report.problems if problem.path.parent == mark.parent} == {
+        mark
+    }
+    assert report.targets() == [mark]
+
+
+def test_damage_below_a_folder_is_mended_by_the_step_that_makes_it(study):
+    """The state of a training has a manifest of its own, which no rule declares."""
+    files.write_text(study / "training/embed-4/state/exp_avg", "moments")
+    files.write_manifest(study / "training/embed-4/state")
+    files.write_manifest(study / "training/embed-4")
+    alter(study / "training/embed-4/state/exp_avg")
+    assert integrity.check(study).targets() == [study / "training/embed-4/manifest.json"]
+
+
 def test_weights_are_restored_from_where_they_are_twice(study):
     """The weights of a checkpoint are those of the state its training left."""
     path = study / "models/embed-4/unet/weights"

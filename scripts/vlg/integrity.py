@@ -153,7 +153,10 @@ def _manifest_files(path: Path) -> list[tuple[Path, dict[str, Any]]]:
 def _check_manifest(report: Report, path: Path) -> None:
     files = _manifest_files(path)
     report.listed.add(path)
-    mark = path.with_name(OUTPUTS.get(path.parent.name, MANIFEST))
+    # A folder may hold another that has a manifest, too: steps declare the outer one.
+    outer = [p / MANIFEST for p in path.parents if report.study in p.parents]
+    mark = [place for place in outer if place.is_file()][-1]
+    mark = mark.with_name(OUTPUTS.get(mark.parent.name, MANIFEST))
     if not files:
         report.add(path, "differs from its own checksum", mark)
         report.listed.update(path.parent.rglob("*"))  # nothing can be said about them
@@ -165,8 +168,10 @@ def _check_beside(report: Report, path: Path) -> None:
     file = path.with_name(path.name.removesuffix(CHECKSUM))
     report.listed.add(path)
     try:
-        expected = path.read_text("ascii").split()[0]
-    except (OSError, UnicodeDecodeError, IndexError):
+        expected, _, name = path.read_text("ascii").partition("  ")
+        if name != f"{file.name}\n":
+            expected = ""
+    except (OSError, UnicodeDecodeError):
         expected = ""
     report.compare(file, expected, path.name, file)
 
@@ -191,6 +196,11 @@ def _check_unlisted(report: Report) -> None:
         for name in names:
             path = folder / name
             if path in report.listed or name == STAMP or name.startswith(HALF):
+                continue
+            home = report.study.joinpath(*path.relative_to(report.study).parts[:-1][:2])
+            if home.parent.name in ("models", "training") and not (home / MANIFEST).exists():
+                report.add(home / MANIFEST, "missing", home / MANIFEST)
+                report.listed.update(home.rglob("*"))
                 continue
             if name in (METADATA, CARD) or path.suffix in (".csv", ".tsv", ".json"):
                 report.add(path, "has no checksum", path)
