@@ -17,6 +17,9 @@ from vlg import markup, scores, statistics
 from vlg.errors import UserError
 from vlg.tables import DELTAS, FEWEST, MEASURES, Table, count
 
+# Of the columns of scores, those that the page has room for.
+SHOWN = ("clipscore", "delta", "fidelity", "fidelity_delta", "strict")
+
 
 def rank(
     prompts: Path,
@@ -83,8 +86,7 @@ def rank(
     )
     shown = [
         markup.MODEL,
-        *markup.SCORES[:2],
-        *(c for c in markup.SCORES[4:] if np.isfinite(table[c.name]).all()),
+        *(c for c in markup.SCORES if c.name in SHOWN and np.isfinite(table[c.name]).all()),
         markup.Column("Training, s", "train_seconds", digits=0),
         markup.Column("Memory, GB", "memory_gb", digits=1),
     ]
