@@ -55,9 +55,20 @@ def lacking() -> str:
     missing = [name for name in PROGRAMS if not shutil.which(name, path=path)]
     if missing:
         return f"no {', '.join(missing)}; apt-get install slurmctld slurmd slurm-client munge"
+    if USUAL.is_symlink() and not _alive(USUAL.resolve().parent):
+        USUAL.unlink()  # of a test run that was killed
     if os.path.lexists(USUAL):
         return f"{USUAL} is there: this machine has a Slurm of its own"
     return "" if os.geteuid() == 0 else "the daemons are started by root"
+
+
+def _alive(folder: Path) -> bool:
+    """Whether the controller of a cluster in this folder is still running."""
+    try:
+        number = int((folder / "slurmctld.pid").read_text())
+        return "slurmctld" in Path(f"/proc/{number}/comm").read_text()
+    except (OSError, ValueError):
+        return False
 
 
 class Cluster:

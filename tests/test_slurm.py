@@ -67,6 +67,16 @@ def test_each_job_asks_for_what_its_rule_says(cluster, there):
     assert "TimeLimit=00:17:00" in said and "mem=1234M" in said, said
 
 
+def test_any_submit_command(cluster, there):
+    """profiles/cluster-generic, whose example is sbatch."""
+    target = "results/other/prompts.tsv"
+    words = [sys.executable, "-m", "snakemake", target, "--latency-wait", "20", "--config"]
+    words += ["study=other", "--workflow-profile", "profiles/cluster-generic"]
+    done = there.run(*words, "--configfile", "tests/reduced.yaml", **variables(cluster))
+    assert done.code == 0, done.output + cluster.logs()
+    assert (there.root / target).stat().st_size > 0
+
+
 @pytest.mark.slow
 def test_a_cancelled_job_and_a_lost_node_change_nothing(cluster, there, study):
     """The documented command, again where it has to be, ends in the files of an undisturbed run."""
@@ -85,15 +95,21 @@ def test_a_cancelled_job_and_a_lost_node_change_nothing(cluster, there, study):
         )  # fmt: skip
 
     run = start()
-    cluster.call("scancel", cluster.wait("rule_encode_"))
-    cluster.wait("rule_finetune")
-    time.sleep(2)
-    cluster.call("scontrol", "update", f"nodename={slurm.NODE}", "state=down", "reason=test")
-    time.sleep(3)
-    cluster.call("scontrol", "update", f"nodename={slurm.NODE}", "state=resume")
-    tries = 1
-    while run.wait(1200) and tries < 4:
-        run = start()
-        tries += 1
+    try:
+        cancelled = cluster.wait("rule_encode_")
+        cluster.call("scancel", cancelled)
+        lost = cluster.wait("rule_finetune")
+        cluster.call("scontrol", "update", f"nodename={slurm.NODE}", "state=down", "reason=test")
+        time.sleep(3)
+        cluster.call("scontrol", "update", f"nodename={slurm.NODE}", "state=resume")
+        assert cancelled in cluster.jobs("CANCELLED")
+        said = cluster.call("scontrol", "show", "job", lost)
+        assert "JobState=NODE_FAIL" in said or "Restarts=1" in said, said
+        tries = 1
+        while run.wait(1200) and tries < 4:
+            run = start()
+            tries += 1
+    finally:
+        run.kill()
     assert run.returncode == 0, out.read_text()[-5000:] + cluster.logs()
     faults.compare(there, study)
