@@ -25,6 +25,7 @@ include: "rules/generate.smk"
 include: "rules/refine.smk"
 include: "rules/score.smk"
 include: "rules/tables.smk"
+include: "rules/judges.smk"
 include: "rules/report.smk"
 include: "rules/shapes.smk"
 
@@ -36,6 +37,7 @@ rule all:
         all_pictures(),
         rules.tables.output,
         rules.sweep.output if SWEPT else [],
+        rules.judges.output if JUDGED else [],
         rules.figures.output,
         rules.gallery.output,
         rules.sheets.output,

@@ -11,7 +11,14 @@ ROOT = Path(workflow.basedir)
 SCRIPTS = ROOT / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from vlg import config as settings_of, environment, hub, prompts as prompt_files, running
+from vlg import (
+    config as settings_of,
+    environment,
+    hub,
+    judges as judge_plugins,
+    prompts as prompt_files,
+    running,
+)
 from vlg.codehash import code_hash
 from vlg.errors import UserError
 
@@ -51,6 +58,8 @@ COMPUTING = (
     "generate",
     "refine",
     "score",
+    "judge",
+    "diversity",
     "pretrain_part",
     "pretrain_base",
     "pretrain",
@@ -64,6 +73,7 @@ wildcard_constraints:
     step=r"[0-9]+",
     run=r"(-s[0-9]+)?",
     arm=r"[a-z][a-z0-9_]*",
+    judge=r"[a-z][a-z0-9_]*",
     stage=r"selection|final",
     shard=r"[0-9]+",
     kind=r"base|guide|judge",
@@ -185,10 +195,37 @@ def sampling_settings():
     return {name: chosen[name] for name in names}
 
 
+def plain_score_files():
+    """The score files of plain pictures."""
+    return [f"{OUT}/scores/images/{m}/{stage}.csv" for m in RUNS for stage in stages(m)]
+
+
+def study_images(model):
+    """The metadata files among which a model's study pictures are."""
+    return images(model, "selection" if model == "base" else "final")
+
+
+def judge_files(wildcards):
+    """The weights of a further judge, or the file of its function."""
+    kind, source = (CONFIG["judges"][wildcards.judge][name] for name in ("kind", "source"))
+    if kind == "callable":
+        return str(judge_plugins.plug_in_file(source))
+    return sorted(map(str, Path(source).glob("*.safetensors")))
+
+
+def judged_options(files):
+    """Which further judges' scores there are, as words of a command line."""
+    judges = list(dict.fromkeys(folders(files.judges)))
+    given = ["--judges", *judges] if judges else []
+    return [*given, *(["--diversity", files.diversity] if files.diversity else [])]
+
+
 def score_files():
     """All score files of the study."""
-    plain = [f"{OUT}/scores/images/{m}/{stage}.csv" for m in RUNS for stage in stages(m)]
-    return [*plain, *(f"{OUT}/scores/refined/{m}/{arm}.csv" for m in REFINED for arm in ARMS)]
+    return [
+        *plain_score_files(),
+        *(f"{OUT}/scores/refined/{m}/{arm}.csv" for m in REFINED for arm in ARMS),
+    ]
 
 
 def download(what):

@@ -19,7 +19,7 @@ SHEETS = {model: (model, "", 0) for model in MODELS} | {
 }
 
 # Tables that get a page.
-PAGED = [*TABLES, *(["sweep"] if SWEPT else [])]
+PAGED = [*TABLES, *(["sweep"] if SWEPT else []), *JUDGED]
 
 
 rule figures:

@@ -110,6 +110,22 @@ INVALID = {
             ]
         )
     ),
+    # further judges
+    "judges: {mine: {kind: callable, source: nobody.judge.score}}": (
+        "judges: nobody.judge.score: no file ROOT/nobody/judge.py; write module.function, the "
+        "module in the folder in which Snakemake runs"
+    ),
+    "judges: {other: {source: nothing}}": (
+        "judges.other.source: 'nothing' has no config.json with *.safetensors; "
+        "give a CLIP folder of this kind"
+    ),
+    "{models: {guide: guide}, judges: {other: {kind: open_clip, source: guide}}}": (
+        "judges.other.source: is the same model as models.guide; " + OTHER_JUDGE
+    ),
+    "judges: {other: {kind: vqa, source: x}}": (
+        "judges.other.kind: unknown value, got 'vqa'; "
+        "choose one of clip, open_clip, clip_iqa, callable"
+    ),
     # wrong types
     "study: 42": "study: expected text, got 42; put it in quotes",
     "study: null": "study: expected text, got nothing (null); the default is …",

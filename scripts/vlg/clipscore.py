@@ -14,25 +14,41 @@ import numpy as np
 
 from vlg.device import Parts, place, send, set_precision
 from vlg.errors import UserError
-from vlg.files import MANIFEST, check_manifest
+from vlg.files import MANIFEST, check_manifest, read_json
 
 
 class Judge:
-    """A Hugging Face CLIP folder that only measures.
+    """A Hugging Face CLIP (or SigLIP) folder that only measures.
 
     precision: as in `vlg.device.set_precision`; cosines are taken in float32 whatever it is.
     """
 
     def __init__(self, folder: Path, device: str, precision: str = "fp32") -> None:
-        from transformers import CLIPModel, CLIPProcessor
+        from types import SimpleNamespace
+
+        from transformers import (
+            AutoImageProcessor,
+            AutoTokenizer,
+            CLIPModel,
+            CLIPProcessor,
+            SiglipModel,
+        )
 
         if (folder / MANIFEST).is_file():
             check_manifest(folder)
         try:
-            model, report = CLIPModel.from_pretrained(
+            siglip = read_json(folder / "config.json").get("model_type", "clip") == "siglip"
+            model, report = (SiglipModel if siglip else CLIPModel).from_pretrained(
                 folder, use_safetensors=True, local_files_only=True, output_loading_info=True
             )
-            self.processor = CLIPProcessor.from_pretrained(folder, local_files_only=True)
+            if siglip:
+                kinds = {"tokenizer": AutoTokenizer, "image_processor": AutoImageProcessor}
+                parts = {
+                    k: v.from_pretrained(folder, local_files_only=True) for k, v in kinds.items()
+                }
+                self.processor: Any = SimpleNamespace(**parts)
+            else:
+                self.processor = CLIPProcessor.from_pretrained(folder, local_files_only=True)
         except Exception as error:
             raise UserError(
                 f"{folder}: transformers cannot load a CLIP from it ({error}); restore it"
@@ -43,6 +59,8 @@ class Judge:
         dtype = set_precision(precision)
         self.model: Any = place(model.to(dtype).eval().requires_grad_(False), device)
         self.device = device
+        # SigLIP was trained on captions that are all of one length.
+        self._padding = "max_length" if siglip else True
         self._parts = Parts("scoring pictures")
         self._texts: dict[str, Any] = {}
 
@@ -54,8 +72,10 @@ class Judge:
         for start in range(0, len(new), 256):
             part = new[start : start + 256]
             tokens = self.processor.tokenizer(
-                part, padding=True, truncation=True, return_tensors="pt"
+                part, padding=self._padding, truncation=True, return_tensors="pt"
             ).to(self.device)
+            if self._padding == "max_length":
+                tokens.pop("attention_mask", None)  # SigLIP reads the padding too
             with torch.no_grad():
                 features = self.model.get_text_features(**tokens).pooler_output
             unit = torch.nn.functional.normalize(features.float(), dim=-1)

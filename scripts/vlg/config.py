@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from vlg import hub, prompts, slots
+from vlg import hub, judges, prompts, slots
 from vlg.errors import UserError
 
 SCHEMA = Path(__file__).parents[2] / "schemas" / "config.schema.yaml"
@@ -112,6 +112,7 @@ def load(config: Mapping[str, Any], root: Path | str) -> dict[str, Any]:
     _check_refine(result)
     _check_seeds(result)
     _check_models(result, Path(root))
+    _check_judges(result, Path(root))
     _check_dataset(result, Path(root))
     _check_prompts(result, Path(root))
     return result
@@ -568,6 +569,30 @@ def _same_weights(one: Path, other: Path) -> tuple[Path, Path] | None:
         if a.stat().st_size == b.stat().st_size and filecmp.cmp(a, b, shallow=False):
             return a, b
     return None
+
+
+def _check_judges(config: dict[str, Any], root: Path) -> None:
+    for name, judge in config["judges"].items():
+        key, source = ("judges", name, "source"), os.path.expanduser(judge["source"])
+        judge["source"] = source
+        if judge["kind"] == "callable":
+            judges.plug_in_file(source, root)
+            continue
+        mark = "open_clip_config.json" if judge["kind"] == "open_clip" else "config.json"
+        if not os.path.isfile(root / source / mark) or not list(
+            (root / source).glob("*.safetensors")
+        ):
+            _fail(
+                key,
+                f"{_shown(source)} has no {mark} with *.safetensors",
+                "give a CLIP folder of this kind",
+            )
+        if os.path.realpath(root / source) == os.path.realpath(root / config["models"]["guide"]):
+            _fail(
+                key,
+                "is the same model as models.guide",
+                "a CLIP cannot judge what it guided, give another one",
+            )
 
 
 def _check_dataset(config: dict[str, Any], root: Path) -> None:

@@ -1,0 +1,95 @@
+# In: study pictures, further judges. Out: judges/<judge>/<model>.csv, judges/diversity.csv,
+# tables/judges, tables/diversity. None of these rules runs unless the config asks for it.
+
+JUDGES = CONFIG["judges"]
+JUDGED = [*(["judges"] if JUDGES else []), *(["diversity"] if CONFIG["score"]["diversity"] else [])]
+
+
+rule judge:
+    """Score a model's study pictures by one further judge."""
+    input:
+        pictures=lambda wildcards: study_images(wildcards.model),
+        judge=judge_files,
+    output:
+        f"{OUT}/judges/{{judge}}/{{model}}.csv",
+    log:
+        f"{OUT}/logs/judge/{{judge}}-{{model}}.log",
+    conda:
+        "../envs/models.yaml"
+    threads: need("judge", "threads")
+    resources:
+        mem_mb=memory("judge"),
+        runtime=need("judge", "runtime"),
+        gpu=GPUS,
+        device=DEVICE,
+        batch=CONFIG["score"]["batch_size"],
+    params:
+        settings=lambda wildcards: settings(JUDGES[wildcards.judge]),
+        code=code("judge"),
+        pictures=lambda wildcards, input: folders(input.pictures),
+        root=lambda wildcards: OUT,
+    shell:
+        python("judge") + " --settings {params.settings:q} --pictures {params.pictures:q}"
+        " --root {params.root:q} --out {output:q} --batch-size {resources.batch}"
+        " --device {resources.device} --threads {threads} --log {log:q}"
+
+
+rule diversity:
+    """Measure how pictures of a prompt differ from each other and from base's."""
+    input:
+        pictures=[study_images(model) for model in MODELS],
+        judge=f"{OUT}/models/judge/manifest.json",
+    output:
+        f"{OUT}/judges/diversity.csv",
+    log:
+        f"{OUT}/logs/diversity.log",
+    conda:
+        "../envs/models.yaml"
+    threads: need("diversity", "threads")
+    resources:
+        mem_mb=memory("diversity"),
+        runtime=need("diversity", "runtime"),
+        gpu=GPUS,
+        device=DEVICE,
+        batch=CONFIG["score"]["batch_size"],
+    params:
+        settings=settings({"precision": CONFIG["score"]["precision"]}),
+        code=code("diversity"),
+        pictures=lambda wildcards, input: folders(input.pictures),
+        judge=subpath(input.judge, parent=True),
+    shell:
+        python("diversity") + " --settings {params.settings:q} --pictures {params.pictures:q}"
+        " --judge {params.judge:q} --out {output:q} --batch-size {resources.batch}"
+        " --device {resources.device} --threads {threads} --log {log:q}"
+
+
+rule judges:
+    """Compare the judges, and make the table of diversity, from cached scores."""
+    input:
+        prompts=rules.prompts.output[0],
+        scores=plain_score_files(),
+        judges=[f"{OUT}/judges/{judge}/{model}.csv" for judge in JUDGES for model in MODELS],
+        diversity=rules.diversity.output[0] if CONFIG["score"]["diversity"] else [],
+    output:
+        expand(
+            f"{OUT}/tables/{{table}}.{{form}}",
+            table=JUDGED or ["judges"],
+            form=["csv", "md", "tex"],
+        ),
+    log:
+        f"{OUT}/logs/judges.log",
+    conda:
+        "../envs/tables.yaml"
+    threads: need("judges", "threads")
+    resources:
+        mem_mb=memory("judges"),
+        runtime=need("judges", "runtime"),
+        gpu=0,
+    params:
+        settings=settings({**CONFIG["statistics"], "models": MODELS}),
+        code=code("judges"),
+        options=lambda wildcards, input: judged_options(input),
+        out=f"{OUT}/tables",
+    shell:
+        python("judges") + " --settings {params.settings:q} --prompts {input.prompts:q}"
+        " --scores {input.scores:q} {params.options:q} --out {params.out:q} --log {log:q}"

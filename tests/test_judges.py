@@ -1,0 +1,234 @@
+"""Further judges: other CLIPs, quality, plug-ins; their tables, and that of diversity."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests import tiny
+from tests.pipeline import command
+from vlg import agreement, judges
+from vlg.errors import UserError
+
+PLUG_IN = """
+def bright(images, prompts):
+    return [float(image.mean()) for image in images]
+
+def short(images, prompts):
+    return [1.0]
+
+def wrong(images, prompts):
+    return [float("nan")] * len(images)
+"""
+IMAGES = [np.full((32, 32, 3), shade, np.uint8) for shade in (0, 100, 255)]
+TEXTS = ["a red circle", "a blue square", "a red circle"]
+OPTIONS = {"draws": 200, "confidence": 0.95, "seed": 0}
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/judge.py").write_text(PLUG_IN)
+    return tmp_path
+
+
+def test_a_plug_in_scores_pictures(root):
+    score = judges.load("callable", "mine.judge.bright", "cpu", root)
+    assert score(IMAGES, TEXTS) == [0.0, 100.0, 255.0]
+    before = judges.fingerprint("callable", "mine.judge.bright", root)
+    (root / "mine/judge.py").write_text(PLUG_IN + "# another")
+    assert judges.fingerprint("callable", "mine.judge.bright", root) != before
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("mine.judge.dark", "has no dark"),
+        ("nobody.judge.bright", "no file"),
+        ("bright", "no file"),
+        ("../mine.judge", "no file"),
+    ],
+)
+def test_a_plug_in_that_is_not_there(root, source, message):
+    with pytest.raises(UserError, match=message):
+        judges.load("callable", source, "cpu", root)
+
+
+@pytest.mark.parametrize("name", ["short", "wrong"])
+def test_a_plug_in_must_return_a_finite_number_each(root, name):
+    score = judges.load("callable", f"mine.judge.{name}", "cpu", root)
+    with pytest.raises(UserError, match="must return a finite number for each of 3 pictures"):
+        score(IMAGES, TEXTS)
+
+
+def test_an_open_clip_folder_judges_as_the_guide_scores():
+    from vlg.guides import load_guide
+    from vlg.refinement import guide_scores
+
+    folder = tiny.world()["guide"]
+    expected = guide_scores(load_guide(folder), np.stack(IMAGES), TEXTS)
+    assert judges.load("open_clip", str(folder), "cpu")(IMAGES, TEXTS) == expected
+
+
+def test_siglip_judges_by_the_cosine(tmp_path):
+    import torch
+    from transformers import (
+        SiglipConfig,
+        SiglipImageProcessor,
+        SiglipModel,
+        SiglipTextConfig,
+        SiglipVisionConfig,
+    )
+
+    torch.manual_seed(0)
+    tokens = tiny.tokenizer()
+    small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+    text = SiglipTextConfig(
+        vocab_size=len(tokens), max_position_embeddings=tiny.LENGTH, num_attention_heads=2,
+        pad_token_id=tokens.pad_token_id, projection_size=16, **small,
+    )  # fmt: skip
+    vision = SiglipVisionConfig(image_size=32, patch_size=8, num_attention_heads=2, **small)
+    config = SiglipConfig(text_config=text.to_dict(), vision_config=vision.to_dict())
+    model = SiglipModel(config).eval()
+    model.save_pretrained(tmp_path)
+    tokens.save_pretrained(tmp_path)
+    processor = SiglipImageProcessor(size={"height": 32, "width": 32})
+    processor.save_pretrained(tmp_path)
+    found = judges.load("clip", str(tmp_path), "cpu")(IMAGES, TEXTS)
+    padded = tokens(TEXTS, padding="max_length", truncation=True, return_tensors="pt")
+    pixels = processor(images=IMAGES, return_tensors="pt")["pixel_values"]
+    with torch.no_grad():
+        answer = model(input_ids=padded.input_ids, pixel_values=pixels)
+    expected = 100 * (answer.image_embeds * answer.text_embeds).sum(1)
+    assert found == pytest.approx(expected.tolist(), abs=1e-3)
+
+
+def test_clip_iqa_is_a_probability_that_the_prompt_does_not_change():
+    from vlg.clipscore import Judge
+
+    folder = "resources/shapes/judge"
+    found = judges.load("clip_iqa", folder, "cpu")(IMAGES, TEXTS)
+    assert found == judges.load("clip_iqa", folder, "cpu")(IMAGES, TEXTS[::-1])
+    judge = Judge(Path(folder), "cpu")
+    good, bad = (judge.scores(IMAGES, [text] * 3) for text in judges.QUALITY)
+    scale = judge.model.logit_scale.exp().item() / 100
+    expected = [100 / (1 + np.exp((b - g) * scale)) for g, b in zip(good, bad, strict=True)]
+    assert found == pytest.approx(expected, abs=1e-2) and all(0 < each < 100 for each in found)
+
+
+# --- tables -------------------------------------------------------------------------------------
+
+MODELS = ["base", "normal-2", "embed-2"]
+
+
+def made(prompts=8, seeds=(0, 1)):
+    """Scores in which embed gains 2 and normal 1 on every picture."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(prompts):
+        for seed in seeds:
+            noise = rng.normal(50, 5)
+            for gain, model in zip((0, 1, 2), MODELS, strict=True):
+                rows.append(
+                    {
+                        "model": model, "arm": "", "set": "study", "id": f"p{number:04d}",
+                        "seed": seed, "sha256": f"{model}{number}{seed}",
+                        "clipscore": noise + gain + rng.normal(0, 0.1),
+                    }
+                )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def written(scores, folder, column):
+    folder.mkdir(parents=True)
+    for model, rows in scores.groupby("model"):
+        rows = rows.assign(score=column(rows))[["model", "id", "seed", "sha256", "score"]]
+        rows.to_csv(folder / f"{model}.csv", index=False)
+    return folder
+
+
+def test_judges_that_agree_and_one_that_does_not(tmp_path):
+    scores = made()
+    files = {
+        "same": written(scores, tmp_path / "same", lambda rows: 3 * rows["clipscore"] + 7),
+        "against": written(scores, tmp_path / "against", lambda rows: -rows["clipscore"]),
+    }
+    frame = agreement.judges(scores, files, MODELS, OPTIONS).frame.set_index(["judge", "model"])
+    assert list(dict.fromkeys(frame.index.get_level_values(0))) == ["judge", "same", "against"]
+    assert frame.loc[("judge", "embed-2"), "delta"] == pytest.approx(2, abs=0.1)
+    assert frame.loc[("same", "embed-2"), "delta"] == pytest.approx(6, abs=0.3)
+    assert (
+        frame.loc[("same", "embed-2"), "delta_low"]
+        > 0
+        > frame.loc[("against", "embed-2"), "delta_high"]
+    )
+    assert frame.loc["same", "kendall"].iloc[0] == frame.loc["same", "spearman"].iloc[0] == 1
+    assert frame.loc["against", "kendall"].iloc[0] == -1
+    assert frame.loc["same", "rank"].tolist() == frame.loc["against", "rank"].tolist()[::-1]
+
+
+def test_a_score_of_another_picture_is_refused(tmp_path):
+    scores = made()
+    folder = written(scores, tmp_path / "old", lambda rows: rows["clipscore"])
+    path = folder / "embed-2.csv"
+    path.write_text(path.read_text().replace("embed-201", "other", 1))
+    with pytest.raises(UserError, match=r"embed-2.csv: line 3 is of another picture"):
+        agreement.judges(scores, {"old": folder}, MODELS, OPTIONS)
+    path.unlink()
+    with pytest.raises(UserError, match="embed-2.csv: not found"):
+        agreement.judges(scores, {"old": folder}, MODELS, OPTIONS)
+
+
+def test_a_collapse_shows(tmp_path):
+    scores = made()
+    spread = {"base": 0.4, "normal-2": 0.4, "embed-2": 0.01}
+    rows = scores[["model", "id", "seed", "sha256"]].assign(
+        spread=scores["model"].map(spread), drift=(scores["model"] != "base") * 0.2
+    )
+    rows.to_csv(tmp_path / "diversity.csv", index=False)
+    found = agreement.diversity(tmp_path / "diversity.csv", scores, MODELS, OPTIONS).frame
+    found = found.set_index("model")
+    assert found.loc["embed-2", "delta"] == pytest.approx(-0.39)
+    assert found.loc["embed-2", "delta_high"] < 0 and found.loc["normal-2", "delta"] == 0
+    assert found["drift"].tolist() == pytest.approx([0, 0.2, 0.2])
+
+
+# --- the real rules -----------------------------------------------------------------------------
+
+
+def test_the_study_with_further_judges(study, tmp_path):
+    checkout = study
+    (checkout.root / "mine").mkdir(exist_ok=True)
+    (checkout.root / "mine/judge.py").write_text(PLUG_IN)
+    config = {
+        "judges": json.dumps(
+            {
+                "bright": {"kind": "callable", "source": "mine.judge.bright"},
+                "quality": {"kind": "clip_iqa", "source": "resources/shapes/judge"},
+            }
+        ),
+        "score": "{diversity: true}",
+    }
+    target = "results/reduced/tables/judges.csv"
+    planned = checkout.planned(**config)
+    assert {name.split()[0] for name in planned} == {
+        "judge", "judges", "diversity", "pages", "provenance",
+    }  # fmt: skip
+    done = checkout.snakemake(target, **config)
+    assert done.code == 0, done.output
+    table = pd.read_csv(checkout.root / target)
+    assert set(table["judge"]) == {"judge", "bright", "quality"}
+    assert len(table) == 3 * 5 and table["score"].notna().all()
+    diversity = pd.read_csv(checkout.root / "results/reduced/tables/diversity.csv")
+    assert (diversity["spread"] > 0).all() and diversity["drift"][0] == pytest.approx(0, abs=1e-5)
+    assert (diversity["drift"][1:] >= 0).all()
+    one = command(
+        "judge",
+        {"kind": "callable", "source": "mine.judge.wrong"},
+        root="results/reduced",
+        pictures="results/reduced/images/base/selection/shard-0",
+        out=tmp_path / "x.csv",
+    )
+    checkout.run(*one).refused("must return a finite number")
