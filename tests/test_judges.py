@@ -1,6 +1,5 @@
 """Further judges: other CLIPs, quality, plug-ins; their tables, and that of diversity."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +7,6 @@ import pandas as pd
 import pytest
 
 from tests import tiny
-from tests.pipeline import command
 from vlg import agreement, judges
 from vlg.errors import UserError
 
@@ -193,42 +191,3 @@ def test_a_collapse_shows(tmp_path):
     assert found.loc["embed-2", "delta"] == pytest.approx(-0.39)
     assert found.loc["embed-2", "delta_high"] < 0 and found.loc["normal-2", "delta"] == 0
     assert found["drift"].tolist() == pytest.approx([0, 0.2, 0.2])
-
-
-# --- the real rules -----------------------------------------------------------------------------
-
-
-def test_the_study_with_further_judges(study, tmp_path):
-    checkout = study
-    (checkout.root / "mine").mkdir(exist_ok=True)
-    (checkout.root / "mine/judge.py").write_text(PLUG_IN)
-    config = {
-        "judges": json.dumps(
-            {
-                "bright": {"kind": "callable", "source": "mine.judge.bright"},
-                "quality": {"kind": "clip_iqa", "source": "resources/shapes/judge"},
-            }
-        ),
-        "score": "{diversity: true}",
-    }
-    target = "results/reduced/tables/judges.csv"
-    planned = checkout.planned(**config)
-    assert {name.split()[0] for name in planned} == {
-        "judge", "judges", "diversity", "pages", "provenance",
-    }  # fmt: skip
-    done = checkout.snakemake(target, **config)
-    assert done.code == 0, done.output
-    table = pd.read_csv(checkout.root / target)
-    assert set(table["judge"]) == {"judge", "bright", "quality"}
-    assert len(table) == 3 * 5 and table["score"].notna().all()
-    diversity = pd.read_csv(checkout.root / "results/reduced/tables/diversity.csv")
-    assert (diversity["spread"] > 0).all() and diversity["drift"][0] == pytest.approx(0, abs=1e-5)
-    assert (diversity["drift"][1:] >= 0).all()
-    one = command(
-        "judge",
-        {"kind": "callable", "source": "mine.judge.wrong"},
-        root="results/reduced",
-        pictures="results/reduced/images/base/selection/shard-0",
-        out=tmp_path / "x.csv",
-    )
-    checkout.run(*one).refused("must return a finite number")

@@ -24,6 +24,7 @@ from PIL import Image
 
 from tests.faults import Fault
 from tests.pipeline import command, on_small_disk
+from tests.test_judges import PLUG_IN
 
 RESULTS = Path("results/reduced")
 TUNED = ["normal-2", "normal-4", "embed-2", "embed-4"]
@@ -695,3 +696,29 @@ def test_a_full_disk_leaves_no_half_model(study, tmp_path):
     )
     assert not first.exists()
     assert (second / "manifest.json").is_file()
+
+
+def test_further_judges_and_diversity(study, results, tmp_path):
+    (study.root / "mine").mkdir(exist_ok=True)
+    (study.root / "mine/judge.py").write_text(PLUG_IN)
+    judges = {
+        "bright": {"kind": "callable", "source": "mine.judge.bright"},
+        "quality": {"kind": "clip_iqa", "source": "resources/shapes/judge"},
+    }
+    config = {"judges": json.dumps(judges), "score": "{diversity: true}"}
+    planned = {name.split()[0] for name in study.planned(**config)}
+    assert planned - {"card"} == {"judge", "judges", "diversity", "pages", "provenance"}
+    done = study.snakemake(RESULTS / "tables/judges.csv", **config)
+    assert done.code == 0, done.output
+    table = rows(results / "tables/judges.csv")
+    assert {(row["judge"], row["model"]) for row in table} == {
+        *product(["judge", "bright", "quality"], MODELS)
+    }
+    assert all(row["score"] for row in table)
+    diversity = rows(results / "tables/diversity.csv")
+    assert all(float(row["spread"]) > 0 for row in diversity)
+    assert [float(row["drift"]) > 1e-5 for row in diversity] == [False, True, True, True, True]
+    folder = RESULTS / "images/base/selection/shard-0"
+    wrong = {"kind": "callable", "source": "mine.judge.wrong"}
+    words = command("judge", wrong, root=RESULTS, pictures=folder, out=tmp_path / "x.csv")
+    study.run(*words).refused("must return a finite number")
