@@ -5,11 +5,10 @@ taken; writes one CSV: spread, the mean distance of a picture to those of the sa
 other seeds (empty with one seed), and drift, its distance to base's of the same prompt and seed.
 """
 
-import csv
 from pathlib import Path
 
 from vlg import cli
-from vlg.files import atomic, write_checksum
+from vlg.files import write_rows
 
 COLUMNS = ("model", "id", "seed", "sha256", "spread", "drift")
 
@@ -47,11 +46,7 @@ def main(args):
                     "drift": f"{drift:.6f}",
                 }
             )
-    with atomic(args.out) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    write_checksum(args.out)
+    write_rows(args.out, COLUMNS, rows)
 
 
 if __name__ == "__main__":

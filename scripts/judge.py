@@ -4,11 +4,10 @@ Reads picture folders (metadata.jsonl and PNG, checksums compared); writes one C
 and source of the judge (config: judges). A plug-in's module is imported from the working folder.
 """
 
-import csv
 from pathlib import Path
 
 from vlg import cli
-from vlg.files import atomic, write_checksum
+from vlg.files import write_rows
 
 COLUMNS = ("model", "id", "seed", "picture", "sha256", "judge", "score")
 
@@ -38,11 +37,7 @@ def main(args):
             same = {name: row[name] for name in ("model", "id", "seed", "sha256")}
             picture = (folder / row["file_name"]).relative_to(args.root).as_posix()
             rows.append({**same, "picture": picture, "judge": known, "score": f"{number:.6g}"})
-    with atomic(args.out) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    write_checksum(args.out)
+    write_rows(args.out, COLUMNS, rows)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,10 @@ Reads picture folders (metadata.jsonl and PNG, checksums compared), a Hugging Fa
 open_clip folder; writes one CSV.
 """
 
-import csv
 from pathlib import Path
 
 from vlg import cli, scores
-from vlg.files import atomic, write_checksum
+from vlg.files import write_rows
 
 
 def main(args):
@@ -62,11 +61,7 @@ def main(args):
                     "picture": (folder / row["file_name"]).relative_to(root).as_posix(),
                 }
             )
-    with atomic(args.out) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, scores.COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    write_checksum(args.out)
+    write_rows(args.out, scores.COLUMNS, rows)
 
 
 if __name__ == "__main__":
