@@ -168,7 +168,7 @@ def _quietly(cluster: Cluster) -> str:
         return ""
 
 
-def _until(true, cluster: Cluster, seconds: float = 30) -> None:
+def _until(true, cluster: Cluster, seconds: float = 90) -> None:
     end = time.monotonic() + seconds
     while not true():
         if time.monotonic() > end:
