@@ -89,7 +89,7 @@ rule judges:
         settings=settings({**CONFIG["statistics"], "models": MODELS}),
         code=code("judges"),
         options=lambda wildcards, input: judged_options(input),
-        out=f"{OUT}/tables",
+        out=subpath(output[0], parent=True),
     shell:
         python("judges") + " --settings {params.settings:q} --prompts {input.prompts:q}"
         " --scores {input.scores:q} {params.options:q} --out {params.out:q} --log {log:q}"
