@@ -27,6 +27,8 @@ JOBS = {
     "config.yaml": {"finetune": 6, "generate": 8, "refine": 2, "score": 8, "score_refined": 2},
     # three trainings of each variant; base and those of one checkpoint refined by three arms
     "config/shapes-full.yaml": {
+        "diversity": 1,
+        "judges": 1,
         "card": 6,
         "finetune": 18,
         "generate": 20,
