@@ -14,9 +14,6 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-LEFT_OUT = shutil.ignore_patterns(
-    "results", ".git", ".snakemake", ".venv", ".*_cache", "__pycache__"
-)
 # What is not copied: it was made here, and a copy makes its own.
 MADE = ("results", ".git", ".snakemake", ".venv", ".*_cache", "__pycache__")
 JOB = re.compile(r"^(?:local)?rule (\w+):\n((?: +\S.*\n)*)", re.MULTILINE)
