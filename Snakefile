@@ -30,6 +30,13 @@ include: "rules/report.smk"
 include: "rules/shapes.smk"
 
 
+onstart:
+    # Snakemake itself removes old outputs and makes folders, and would end in a traceback.
+    check_writable(
+        file for job in workflow.dag.needrun_jobs() for file in [*job.output, *job.log]
+    )
+
+
 rule all:
     """The whole study."""
     default_target: True

@@ -484,3 +484,12 @@ def known_as(source):
 def cards():
     """The card of every fine-tuned model."""
     return [f"{OUT}/models/{model}/README.md" for model in MODELS[1:]]
+
+
+def check_writable(files):
+    """End with one line if the folder of a file that will be written cannot be written."""
+    for folder in sorted({os.path.dirname(file) for file in files}):
+        while folder and not os.path.exists(folder):
+            folder = os.path.dirname(folder)
+        if not os.access(folder or ".", os.W_OK | os.X_OK):
+            sys.exit(f"error: {folder or '.'}: cannot be written; make it writable and rerun")
