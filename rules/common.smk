@@ -483,7 +483,7 @@ def known_as(source):
 
 def cards():
     """The card of every fine-tuned model."""
-    return [f"{OUT}/models/{model}/README.md" for model in MODELS[1:]]
+    return [f"{OUT}/models/{model}/README.md" for model in RUNS[1:]]
 
 
 def check_writable(files):
@@ -491,5 +491,7 @@ def check_writable(files):
     for folder in sorted({os.path.dirname(file) for file in files}):
         while folder and not os.path.exists(folder):
             folder = os.path.dirname(folder)
+        if folder and not os.path.isdir(folder):
+            sys.exit(f"error: {folder}: is in the way of a folder; move it and rerun")
         if not os.access(folder or ".", os.W_OK | os.X_OK):
             sys.exit(f"error: {folder or '.'}: cannot be written; make it writable and rerun")

@@ -230,13 +230,13 @@ rule provenance:
 rule card:
     """Describe a fine-tuned model in the form of the Hugging Face Hub."""
     input:
-        model=f"{OUT}/models/{{variant}}-{{step}}/manifest.json",
-        training=f"{OUT}/training/{{variant}}-{{step}}/summary.json",
+        model=f"{OUT}/models/{{variant}}-{{step}}{{run}}/manifest.json",
+        training=f"{OUT}/training/{{variant}}-{{step}}{{run}}/summary.json",
         table=f"{OUT}/tables/finetune.csv",
     output:
-        f"{OUT}/models/{{variant}}-{{step}}/README.md",
+        f"{OUT}/models/{{variant}}-{{step}}{{run}}/README.md",
     log:
-        f"{OUT}/logs/card/{{variant}}-{{step}}.log",
+        f"{OUT}/logs/card/{{variant}}-{{step}}{{run}}.log",
     conda:
         "../envs/tables.yaml"
     threads: need("card", "threads")
@@ -251,6 +251,7 @@ rule card:
                 "base": known_as(CONFIG["models"]["base"]),
                 "judge": known_as(CONFIG["models"]["judge"]),
                 "dataset": known_as(CONFIG["dataset"]["source"]),
+                "confidence": CONFIG["statistics"]["confidence"],
             }
         ),
         code=code("card"),

@@ -1,7 +1,8 @@
 """Write the card of a fine-tuned model: what it is, how it was trained, what it scored.
 
 Reads the table of fine-tuning and the model's training summary; writes README.md with the front
-matter that the Hugging Face Hub reads. Settings: study, base, dataset, judge.
+matter that the Hugging Face Hub reads. Settings: study, base, dataset, judge,
+confidence (of the table's intervals).
 """
 
 from pathlib import Path

@@ -29,7 +29,6 @@ JOBS = {
     "config/shapes-full.yaml": {
         "diversity": 1,
         "judges": 1,
-        "card": 6,
         "finetune": 18,
         "generate": 20,
         "refine": 12,

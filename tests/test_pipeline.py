@@ -698,6 +698,15 @@ def test_a_full_disk_leaves_no_half_model(study, tmp_path):
     assert (second / "manifest.json").is_file()
 
 
+def test_what_is_in_the_way_of_a_folder_is_named_before_any_job(checkout):
+    place = checkout.root / "results/blocked/dataset"
+    place.parent.mkdir(parents=True)
+    place.write_text("")
+    done = checkout.snakemake(place.relative_to(checkout.root) / "manifest.json", study="blocked")
+    done.refused("results/blocked/dataset: is in the way")
+    assert not (place.parent / "prompts.tsv").exists()
+
+
 def test_further_judges_and_diversity(study, results, tmp_path):
     (study.root / "mine").mkdir(exist_ok=True)
     (study.root / "mine/judge.py").write_text(PLUG_IN)

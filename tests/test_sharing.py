@@ -13,7 +13,7 @@ from vlg import archive, cards, config, files, provenance
 from vlg.errors import UserError
 
 CONFIG = config.load({"study": "small", "finetune": {"variants": {"odd": {}}}}, ROOT)
-ROW = "embed-4,embed,4,8,2,44.118863,22.84258,60.401099,1.5,-2,3,0.57"
+ROW = "embed-4,embed,4,8,2,{},44.118863,22.84258,60.401099,1.5,-2,3,0.57"
 SUMMARY = {
     "settings": {"guide_scale": 0.05, "batch_size": 4, "seed": 0},
     "train_seconds": 12.3,
@@ -25,8 +25,8 @@ SUMMARY = {
 @pytest.fixture
 def study(tmp_path):
     root = tmp_path / "small"
-    table = "model,variant,step,prompts,seeds,clipscore,clipscore_low,clipscore_high,delta,"
-    table += f"delta_low,delta_high,fidelity\n{ROW}\n"
+    table = "model,variant,step,prompts,seeds,trainings,clipscore,clipscore_low,clipscore_high,"
+    table += f"delta,delta_low,delta_high,fidelity\n{ROW.format(1)}\n"
     for name, text in {
         "tables/finetune.csv": table,
         "figures/finetune.svg": "<svg/>",
@@ -122,9 +122,10 @@ def test_the_config_of_an_archive_makes_the_same_study():
 # --- cards --------------------------------------------------------------------------------------
 
 
-def card(study, **settings):
+def card(study, model="embed-4", **settings):
     known = {"study": "small", "base": "shapes", "dataset": "shapes", "judge": "shapes"}
-    return cards.card("embed-4", study / "tables/finetune.csv", SUMMARY, known | settings)
+    known["confidence"] = 0.95
+    return cards.card(model, study / "tables/finetune.csv", SUMMARY, known | settings)
 
 
 def test_a_card_is_read_by_the_client_of_the_hub(study):
@@ -142,6 +143,15 @@ def test_a_card_is_read_by_the_client_of_the_hub(study):
 def test_a_path_cannot_break_the_front_matter(study, base):
     front = yaml.safe_load(card(study, base=base).split("\n---\n")[0].removeprefix("---\n"))
     assert (front["base_model"], front["license"]) == (base, "other")
+
+
+def test_a_further_training_has_the_scores_of_all(study):
+    table = study / "tables/finetune.csv"
+    assert "trainings" not in card(study)
+    table.write_text(table.read_text().replace(ROW.format(1), ROW.format(3)))
+    text = card(study, "embed-4-s7")
+    for told in ("# embed-4-s7", "44.12", "The mean of 3 trainings, of which this is one."):
+        assert told in text
 
 
 def test_a_card_needs_its_row(study):

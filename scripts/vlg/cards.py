@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,16 @@ def card(model: str, table: Path, summary: Mapping[str, Any], settings: Mapping[
     """The README.md of models/<model>, with the front matter that the Hugging Face Hub reads.
 
     table: tables/finetune.csv. summary: training/<model>/summary.json. settings: study, base,
-    dataset and judge, as the Hub or the config names them. UserError when the model has no row.
+    dataset and judge, as the Hub or the config names them; confidence of the intervals. A further
+    training, `<model>-s<seed>`, has the row of all trainings. UserError when the model has no row.
     """
     with open(table, newline="", encoding="utf-8") as file:
         rows = {row["model"]: row for row in csv.DictReader(file)}
-    if model not in rows:
-        raise UserError(f"{table}: has no row of {model}; delete it and rerun")
-    row, base = rows[model], settings["base"]
+    trained = re.sub(r"-s[0-9]+$", "", model)
+    if trained not in rows:
+        raise UserError(f"{table}: has no row of {trained}; delete it and rerun")
+    row, base = rows[trained], settings["base"]
+    trainings = int(row["trainings"])
     variant, step = row["variant"], int(row["step"])
     guided = float(summary["settings"].get("guide_scale", 0)) > 0
     how = "with a CLIP term in its loss" if guided else "with the denoising loss alone"
@@ -55,8 +59,9 @@ def card(model: str, table: Path, summary: Mapping[str, Any], settings: Mapping[
             }
         ),
         "## What it scored\n",
-        f"{row['prompts']} prompts, {row['seeds']} seeds each; judge `{settings['judge']}`. In "
-        "brackets: 95 % intervals.\n",
+        f"{row['prompts']} prompts, {row['seeds']} seeds each; judge `{settings['judge']}`. "
+        + (f"The mean of {trainings} trainings, of which this is one. " if trainings > 1 else "")
+        + f"In brackets: {100 * settings['confidence']:g} % intervals.\n",
         _list(
             {
                 "ClipScore": _interval(row, "clipscore"),
