@@ -206,18 +206,29 @@ def study_images(model):
 
 
 def judge_files(wildcards):
-    """The weights of a further judge, or the file of its function."""
+    """The weights of a further judge or their download, or the file of its function."""
     kind, source = (CONFIG["judges"][wildcards.judge][name] for name in ("kind", "source"))
     if kind == "callable":
         return str(judge_plugins.plug_in_file(source))
+    if hub.parse(source):
+        return download(f"judge_{wildcards.judge}")
     return sorted(map(str, Path(source).glob("*.safetensors")))
+
+
+def judge_settings(wildcards):
+    """Kind and source of a further judge; the source of a download is its folder."""
+    values = dict(CONFIG["judges"][wildcards.judge])
+    if hub.parse(values["source"]):
+        values["source"] = os.path.dirname(download(f"judge_{wildcards.judge}"))
+    return settings(values)
 
 
 def judged_options(files):
     """Which further judges' scores there are, as words of a command line."""
     judges = list(dict.fromkeys(folders(files.judges)))
     given = ["--judges", *judges] if judges else []
-    return [*given, *(["--diversity", files.diversity] if files.diversity else [])]
+    diversity = files.get("diversity")
+    return [*given, *(["--diversity", diversity] if diversity else [])]
 
 
 def score_files():
@@ -237,6 +248,7 @@ def hub_sources():
     """{what: source} of all that the study takes from the Hub."""
     sources = {kind: CONFIG["models"][kind] for kind in ("base", "guide", "judge")}
     sources |= {what: CONFIG[what]["source"] for what in ("dataset", "prompts")}
+    sources |= {f"judge_{name}": judge["source"] for name, judge in CONFIG["judges"].items()}
     return {what: source for what, source in sources.items() if hub.parse(source)}
 
 
@@ -258,6 +270,8 @@ def fetch_settings(wildcards):
         values |= dataset_settings()
     if what == "prompts":
         values["sha256"] = CONFIG["prompts"]["sha256"]
+    if what.startswith("judge_"):
+        values["kind"] = CONFIG["judges"][what.removeprefix("judge_")]["kind"]
     return settings(values)
 
 

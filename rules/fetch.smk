@@ -13,7 +13,7 @@ rule fetch:
     log:
         f"{OUT}/logs/fetch/{{what}}.log",
     wildcard_constraints:
-        what="base|guide|judge|dataset|prompts",
+        what="base|guide|judge|dataset|prompts|judge_[a-z][a-z0-9_]*",
     conda:
         "../envs/models.yaml"
     threads: need("fetch", "threads")

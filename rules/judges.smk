@@ -3,6 +3,7 @@
 
 JUDGES = CONFIG["judges"]
 JUDGED = [*(["judges"] if JUDGES else []), *(["diversity"] if CONFIG["score"]["diversity"] else [])]
+JUDGE_SCORES = [f"{OUT}/judges/{judge}/{model}.csv" for judge in JUDGES for model in MODELS]
 
 
 rule judge:
@@ -24,7 +25,7 @@ rule judge:
         device=DEVICE,
         batch=CONFIG["score"]["batch_size"],
     params:
-        settings=lambda wildcards: settings(JUDGES[wildcards.judge]),
+        settings=judge_settings,
         code=code("judge"),
         pictures=lambda wildcards, input: folders(input.pictures),
         root=lambda wildcards: OUT,
@@ -68,7 +69,7 @@ rule judges:
     input:
         prompts=rules.prompts.output[0],
         scores=plain_score_files(),
-        judges=[f"{OUT}/judges/{judge}/{model}.csv" for judge in JUDGES for model in MODELS],
+        judges=JUDGE_SCORES,
         diversity=rules.diversity.output[0] if CONFIG["score"]["diversity"] else [],
     output:
         expand(

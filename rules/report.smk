@@ -8,6 +8,7 @@ FIGURES = [
     "by_category",
     "guide_judge_fidelity",
     "training",
+    *JUDGED,
 ]
 
 # Name of a sheet: its model, arm and round.
@@ -26,6 +27,7 @@ rule figures:
     """Draw the figures from the tables and training logs."""
     input:
         tables=rules.tables.output,
+        judged=rules.judges.output if JUDGED else [],
         training=expand(f"{OUT}/training/{{model}}/log.csv", model=MODELS[1:]),
     output:
         [
@@ -48,7 +50,10 @@ rule figures:
         runtime=need("figures", "runtime"),
         gpu=0,
     params:
-        settings=settings({"confidence": CONFIG["statistics"]["confidence"]}),
+        settings=settings(
+            {"confidence": CONFIG["statistics"]["confidence"]}
+            | ({"further": JUDGED} if JUDGED else {})
+        ),
         code=code("figures"),
         tables=lambda wildcards, input: os.path.dirname(input.tables[0]),
         out=subpath(output[0], parent=True),
@@ -63,6 +68,7 @@ rule gallery:
         prompts=rules.prompts.output[0],
         hard=rules.hard_prompts.output[0],
         scores=score_files(),
+        judges=JUDGE_SCORES,
         samples=(
             expand(f"{OUT}/training/{{model}}/samples/metadata.jsonl", model=MODELS[1:])
             if SAMPLES
@@ -100,12 +106,13 @@ rule gallery:
             }
         ),
         code=code("gallery"),
+        judges=lambda wildcards, input: judged_options(input),
         root=lambda wildcards: OUT,
         out=subpath(output[0], parent=True),
     shell:
         python("gallery") + " --settings {params.settings:q} --prompts {input.prompts:q}"
         " --hard {input.hard:q} --scores {input.scores:q} --root {params.root:q} --out {params.out:q}"
-        " --log {log:q}"
+        " {params.judges:q} --log {log:q}"
 
 
 rule sheets:

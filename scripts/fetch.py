@@ -24,14 +24,20 @@ def main(args):
     source, what = hub.parse(settings["source"]), settings["what"]
     if source is None:
         raise UserError(f"{settings['source']}: not hub:owner/name[@revision]; mend it")
-    models = ("base", "guide", "judge")
-    kind = "model" if what in models else "dataset"
-    key = f"models.{what}" if what in models else f"{what}.source"
+    section, _, judge = what.partition("_")
+    if judge:  # a further one
+        key = f"judges.{judge}.source"
+        form = "guide" if settings["kind"] == "open_clip" else "judge"
+    elif section in ("base", "guide", "judge"):
+        key, form = f"models.{what}", what
+    else:
+        key, form = f"{what}.source", None
+    kind = "model" if form else "dataset"
     notes = args.out.with_name(f"{args.out.name}.commit.json")
     repository = hub.Repository(source, kind, key, notes)
     with atomic_folder(args.out) as out:
-        if what in models:
-            downloads.model(repository, what, out)
+        if form:
+            downloads.model(repository, form, out)
         elif what == "dataset":
             downloads.pictures(repository, settings, out)
         else:

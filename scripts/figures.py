@@ -1,7 +1,8 @@
 """Draw the figures of a study from its tables and training logs.
 
 Writes into --out, each as .svg and .png: finetune, refinement, hard_prompts, by_category,
-guide_judge_fidelity, training. Settings: confidence (of the tables' intervals).
+guide_judge_fidelity, training; judges and diversity, where asked for. Settings: confidence (of the
+tables' intervals), further (names of those asked for).
 """
 
 from argparse import Namespace
@@ -12,9 +13,10 @@ from vlg.files import write_manifest
 
 
 def main(args: Namespace) -> None:
-    for path in figures.draw(args.tables, args.training, args.out, args.settings):
+    drawn = figures.draw(args.tables, args.training, args.out, args.settings)
+    for path in drawn:
         cli.log.info("%s", path)
-    write_manifest(args.out)
+    write_manifest(args.out, drawn)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ def main(args: Namespace) -> None:
     prompts = scores.read_prompts(args.prompts)
     table = scores.read(args.scores, prompts)
     hard = scores.read_prompts(args.hard)
-    count = gallery.write(args.root, table, prompts, hard, args.settings, args.out)
+    judges = {path.name: path for path in args.judges}
+    count = gallery.write(args.root, table, prompts, hard, args.settings, args.out, judges)
     cli.log.info("%s: %d prompts", args.out / "index.html", count)
 
 
@@ -29,6 +30,9 @@ if __name__ == "__main__":
     )
     arguments.add_argument(
         "--root", type=Path, required=True, help="folder of the study, results/<study>"
+    )
+    arguments.add_argument(
+        "--judges", type=Path, nargs="*", default=[], help="folder of each further judge's scores"
     )
     arguments.add_argument("--out", type=Path, required=True, help="folder for the gallery")
     cli.run(main, arguments)

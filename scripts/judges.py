@@ -21,7 +21,7 @@ def main(args: Namespace) -> None:
     if args.diversity:
         made.append(agreement.diversity(args.diversity, known, models, settings))
     for table in made:
-        tables.write(table, args.out)
+        tables.write_apart(table, args.out)
         cli.log.info("%s: %d rows", args.out / f"{table.name}.csv", len(table.frame))
 
 

@@ -13,7 +13,7 @@ from vlg import cli, files, sweep, tables
 def main(args: Namespace) -> None:
     training = {path.parent.name: files.read_json(path) for path in args.training}
     table = sweep.rank(args.prompts, args.scores, training, args.settings)
-    tables.write(table, args.out)
+    tables.write_apart(table, args.out)
     best = table.frame.iloc[0]
     cli.log.info("%d models, the best is %s", len(table.frame), best["model"])
 

@@ -25,10 +25,11 @@ def main(args: Namespace) -> None:
         training={path.parent.name: summary for path, summary in summaries},
         settings=args.settings,
     )
+    written = []
     for table in tables.build(study):
-        tables.write(table, args.out)
+        written += tables.write(table, args.out)
         cli.log.info("%s: %d rows", args.out / f"{table.name}.csv", len(table.frame))
-    files.write_manifest(args.out)
+    files.write_manifest(args.out, written)
 
 
 if __name__ == "__main__":

@@ -117,10 +117,17 @@ INVALID = {
     ),
     "judges: {other: {source: nothing}}": (
         "judges.other.source: 'nothing' has no config.json with *.safetensors; "
-        "give a CLIP folder of this kind"
+        "give a CLIP folder of this kind, or hub:owner/name"
     ),
     "{models: {guide: guide}, judges: {other: {kind: open_clip, source: guide}}}": (
         "judges.other.source: is the same model as models.guide; " + OTHER_JUDGE
+    ),
+    "{models: {guide: 'hub:a/b'}, judges: {other: {kind: open_clip, source: 'hub:A/b@main'}}}": (
+        "judges.other.source: is the same model as models.guide; " + OTHER_JUDGE
+    ),
+    "judges: {other: {source: 'hub:nothing'}}": (
+        "judges.other.source: no repository of the Hub: 'hub:nothing'; "
+        "write hub:owner/name[@revision]"
     ),
     "judges: {other: {kind: vqa, source: x}}": (
         "judges.other.kind: unknown value, got 'vqa'; "

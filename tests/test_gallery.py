@@ -26,7 +26,8 @@ def write(root, study, out, **changes):
     prompts = scores.read_prompts(root / "prompts.tsv")
     table = scores.read(synthetic.score_files(root), prompts)
     hard = scores.read_prompts(root / "hard_prompts.tsv")
-    gallery.write(root, table, prompts, hard, settings(study, **changes), out)
+    judges = {path.name: path for path in (root / "judges").glob("*")}
+    gallery.write(root, table, prompts, hard, settings(study, **changes), out, judges)
     return out
 
 
@@ -35,6 +36,7 @@ def results(tmp_path_factory):
     root = tmp_path_factory.mktemp("study")
     study = synthetic.write(root, synthetic.Study(prompts=18, rounds=2, steps=(20, 50), hard=4))
     samples(root, study.models[1:])
+    judged(root, "embed-20")
     return root, study
 
 
@@ -55,6 +57,16 @@ def data(page):
     return json.loads(
         re.search(r'<script type="application/json" id="data">(.*?)</script>', text)[1]
     )
+
+
+def judged(root, model):
+    """What a further judge says of one model: a number that its checksum begins with."""
+    rows = scores.read(synthetic.score_files(root), scores.read_prompts(root / "prompts.tsv"))
+    rows = rows[(rows["model"] == model) & (rows["arm"] == "")]
+    rows = rows.assign(score=[int(text[:3], 16) for text in rows["sha256"]])
+    rows = rows[["model", "id", "seed", "sha256", "score"]]
+    (root / "judges/sig_lip").mkdir(parents=True)
+    rows.to_csv(root / f"judges/sig_lip/{model}.csv", index=False)
 
 
 def samples(root, models):
@@ -102,6 +114,16 @@ def test_scores_stand_beside_their_pictures(page, results):
         assert hashlib.sha256((page / picture).read_bytes()).hexdigest() == row["sha256"]
         checked += 1
     assert checked > 10
+
+
+def test_what_further_judges_say_stands_last(page):
+    found = data(page)
+    assert found["judges"] == ["sig lip"]
+    place = [column["name"] for column in found["columns"]].index("embed-20")
+    lines = [line for prompt in found["prompts"] for line in prompt["cells"].values()]
+    own = [line[place] for line in lines]
+    assert own == [[*cell[:-1], int(Path(cell[0]).name[:3], 16)] for cell in own]
+    assert {line[0][-1] for line in lines} <= {None, *(cell[-1] for cell in own)}
 
 
 def test_columns_are_models_then_rounds(page):
@@ -178,6 +200,7 @@ def test_the_gallery_is_the_same_each_time_and_the_script_makes_it(page, results
     arguments = ["--settings", json.dumps(settings(study)), "--root", root, "--out", again]
     arguments += ["--prompts", root / "prompts.tsv", "--hard", root / "hard_prompts.tsv"]
     arguments += ["--scores", *synthetic.score_files(root)[::-1]]
+    arguments += ["--judges", root / "judges/sig_lip"]
     subprocess.run([sys.executable, SCRIPT, *arguments], check=True, capture_output=True)
     first, second = (
         {p.relative_to(f): p.read_bytes() for p in f.rglob("*") if p.is_file()}
@@ -342,9 +365,17 @@ def test_browser_is_reachable_by_keyboard(opened):
     assert opened.run(title) == "normal-50"
     opened.keys(RIGHT)
     assert opened.run(title) == "embed-20"
+    terms = dict(re.findall(r"(.+)\n(.+)", opened.run(SCORES)))
+    assert float(terms["sig lip"]) > 0
     opened.keys(ESCAPE)
     assert opened.run(title) is False
     assert opened.run(where) == [second, "2"]
+
+
+SCORES = """
+    const texts = [...document.getElementById('zoom-scores').children].map((e) => e.textContent);
+    return texts.join('\\n');
+"""
 
 
 def test_browser_has_no_overflow_at_a_phones_width(opened):

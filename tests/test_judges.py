@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from tests import tiny
-from vlg import agreement, judges
+from vlg import agreement, figures, judges
 from vlg.errors import UserError
 
 PLUG_IN = """
@@ -191,3 +191,18 @@ def test_a_collapse_shows(tmp_path):
     assert found.loc["embed-2", "delta"] == pytest.approx(-0.39)
     assert found.loc["embed-2", "delta_high"] < 0 and found.loc["normal-2", "delta"] == 0
     assert found["drift"].tolist() == pytest.approx([0, 0.2, 0.2])
+
+
+def test_judges_and_diversity_are_drawn(tmp_path):
+    scores = made()
+    files = {"other": written(scores, tmp_path / "other", lambda rows: rows["clipscore"])}
+    rows = scores[["model", "id", "seed", "sha256"]].assign(spread=0.4, drift=0.2)
+    rows.to_csv(tmp_path / "diversity.csv", index=False)
+    both = figures.judges(agreement.judges(scores, files, MODELS, OPTIONS).frame, OPTIONS)
+    assert [axis.get_title() for axis in both.axes] == ["Δ ClipScore", "Δ other"]
+    found = agreement.diversity(tmp_path / "diversity.csv", scores, MODELS, OPTIONS).frame
+    drift = figures.diversity(found, OPTIONS).axes[1]
+    drawn = [line.get_xdata()[0] for line in drift.lines if line.get_marker() in "sD"]
+    assert drawn == pytest.approx([20, 20])
+    alone = found[found["model"] == "base"]
+    assert "one model only" in [text.get_text() for text in figures.diversity(alone, OPTIONS).texts]

@@ -716,9 +716,15 @@ def test_further_judges_and_diversity(study, results, tmp_path):
     }
     config = {"judges": json.dumps(judges), "score": "{diversity: true}"}
     planned = {name.split()[0] for name in study.planned(**config)}
-    assert planned - {"card"} == {"judge", "judges", "diversity", "pages", "provenance"}
-    done = study.snakemake(RESULTS / "tables/judges.csv", **config)
+    shown = {"figures", "gallery", "pages", "provenance"}
+    assert planned - {"card"} == {"judge", "judges", "diversity", *shown}
+    wanted = [RESULTS / name for name in ("figures/judges.svg", "gallery/index.html")]
+    done = study.snakemake(*wanted, **config)
     assert done.code == 0, done.output
+    assert (results / "figures/diversity.png").is_file()
+    assert '"judges":["bright","quality"]' in (results / "gallery/index.html").read_text()
+    whole = study.run("python", "scripts/verify.py", "--study", RESULTS)
+    assert whole.code == 0, whole.output
     table = rows(results / "tables/judges.csv")
     assert {(row["judge"], row["model"]) for row in table} == {
         *product(["judge", "bright", "quality"], MODELS)

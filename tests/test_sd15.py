@@ -26,6 +26,7 @@ from vlg.shapes import models as shapes
 OVERLAY = yaml.safe_load((ROOT / "config/sd15.yaml").read_text())
 BASE, COMMIT = OVERLAY["models"]["base"].removeprefix("hub:").split("@")
 GUIDE, JUDGE = (OVERLAY["models"][kind].removeprefix("hub:") for kind in ("guide", "judge"))
+OTHER_JUDGE = "openai/clip-vit-base-patch32"
 PARTI, COCO = (OVERLAY[what]["source"].removeprefix("hub:") for what in ("prompts", "dataset"))
 COUNTS = {
     "prompts": {"study": 3, "pool": 5},
@@ -114,19 +115,18 @@ def server(tmp_path_factory):
         hub.add("model", BASE, base, commit=COMMIT)
         hub.add("model", GUIDE, guide)
         hub.add("model", JUDGE, judge)
+        hub.add("model", OTHER_JUDGE, judge)
         hub.add("dataset", COCO, root / "coco")
         hub.add("dataset", PARTI, root / "parti")
         yield hub
 
 
-@pytest.fixture(scope="module")
-def study(tmp_path_factory, server):
-    """The finished study: fetched from the server, the rest run with no way to any Hub."""
-    checkout = Checkout(tmp_path_factory.mktemp("sd15") / "copy")
-    home = str(checkout.root / "hub")
+def run(checkout, server, *words):
+    """Fetch from the server what is asked for, then run the rest with no way to any Hub."""
     counts = checkout.root / "counts.yaml"
     counts.write_text(yaml.safe_dump(COUNTS))
-    command = ("snakemake", "--cores", 2, "--configfile", "config/sd15.yaml", counts)
+    command = ("snakemake", *words, "--cores", 2, "--configfile", "config/sd15.yaml", counts)
+    home = str(checkout.root / "hub")
     online = {"HF_ENDPOINT": server.url, "HF_HOME": home, "HF_HUB_OFFLINE": "0"}
     online["NO_PROXY"] = "127.0.0.1"
     done = checkout.run(*command, "--until", "fetch", **online)
@@ -134,6 +134,13 @@ def study(tmp_path_factory, server):
     done = checkout.run(*command, HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=os.devnull)
     assert done.code == 0, done.output
     assert "rule fetch" not in done.output
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory, server):
+    """The finished study."""
+    checkout = Checkout(tmp_path_factory.mktemp("sd15") / "copy")
+    run(checkout, server)
     return checkout
 
 
@@ -204,3 +211,17 @@ def test_prompts_are_the_first_ones_of_the_file(results):
 def test_the_figures_are_the_published_ones():
     told = OVERLAY["published"]
     assert {k: {str(n): v for n, v in told[k].items()} for k in told} == FIGURES
+
+
+def test_a_further_judge_comes_from_the_hub(study, server, results):
+    """Here it has the weights of the study's own, so it must say the same."""
+    judges = json.dumps({"other": {"kind": "clip", "source": f"hub:{OTHER_JUDGE}"}})
+    table = "results/sd15/tables/judges.csv"
+    run(study, server, table, "--config", f"judges={judges}")
+    assert (results / "downloads/judge_other/manifest.json").is_file()
+    found = {(row["judge"], row["model"]): row["delta"] for row in rows(study.root / table)}
+    models = {model for _, model in found}
+    assert len(models) == 3
+    for model in models:
+        own, other = (float(found[judge, model]) for judge in ("judge", "other"))
+        assert other == pytest.approx(own, abs=0.02)

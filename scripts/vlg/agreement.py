@@ -106,18 +106,26 @@ def diversity(
     return Table("diversity", frame, caption, columns, measure="")
 
 
-def _read(path: Path, seen: pd.Series) -> pd.DataFrame:
-    """One file of scores, each of the picture that the study's own judge saw."""
+def read(path: Path) -> pd.DataFrame:
+    """One file of a further judge's scores, or of diversity; UserError when it is damaged."""
     import pandas as pd
 
     try:
         rows = pd.read_csv(path, dtype={"id": str, "sha256": str}, keep_default_na=True)
-        key = pd.MultiIndex.from_frame(rows[["model", "id", "seed"]])
+        rows[["model", "id", "seed", "sha256"]]
     except FileNotFoundError:
         raise UserError(f"{path}: not found; rerun the step that writes it") from None
     except (ValueError, KeyError) as error:
         raise UserError(f"{path}: damaged ({error}); delete it and rerun") from None
-    now = seen.reindex(key).to_numpy()
+    return rows
+
+
+def _read(path: Path, seen: pd.Series) -> pd.DataFrame:
+    """One file of scores, each of the picture that the study's own judge saw."""
+    import pandas as pd
+
+    rows = read(path)
+    now = seen.reindex(pd.MultiIndex.from_frame(rows[["model", "id", "seed"]])).to_numpy()
     stale = np.flatnonzero(now != rows["sha256"].to_numpy())
     if len(stale):
         row = rows.iloc[int(stale[0])]

@@ -14,8 +14,15 @@ from vlg.errors import UserError
 from vlg.files import CARD, CHECKSUM, MANIFEST, atomic, read_json, sha256
 
 # In this order they say what came out, what of, and how; a part that was not made is left out.
-PARTS = ("tables", "figures", "gallery", "sheets", "report", "scores", "prompts.tsv")
-PARTS += ("hard_prompts.tsv", "development.tsv", "provenance.json", "training", "models")
+PARTS = ("tables", "figures", "gallery", "sheets", "report", "scores", "judges")
+PARTS += (
+    "prompts.tsv",
+    "hard_prompts.tsv",
+    "development.tsv",
+    "provenance.json",
+    "training",
+    "models",
+)
 NEEDED = ("tables", "scores", "prompts.tsv", "provenance.json")
 LOGS = ("log.csv", "held_out.csv", "summary.json")  # of a training; its state is not handed on
 

@@ -26,6 +26,7 @@ from vlg.errors import UserError
 
 SCHEMA = Path(__file__).parents[2] / "schemas" / "config.schema.yaml"
 EMBEDDED = {"base": ("shapes", "shapes-early"), "guide": ("shapes",), "judge": ("shapes",)}
+OTHER_JUDGE = "a CLIP cannot judge what it guided, give another one"
 MODEL_FILE = {
     "base": "model_index.json",
     "guide": "open_clip_config.json",
@@ -509,7 +510,7 @@ def _check_models(config: dict[str, Any], root: Path) -> None:
         _fail(
             ("models", "judge"),
             f"is the same model as models.guide: {_shown(names['judge'])}",
-            "a CLIP cannot judge what it guided, give another one",
+            OTHER_JUDGE,
         )
     folders = {
         part: root / names[part]
@@ -524,7 +525,7 @@ def _check_models(config: dict[str, Any], root: Path) -> None:
         _fail(
             ("models", "judge"),
             f"is the same model as models.guide: {_shown(names['judge'])}",
-            "a CLIP cannot judge what it guided, give another one",
+            OTHER_JUDGE,
         )
     for part, folder in folders.items():
         key, known = ("models", part), ", ".join(EMBEDDED[part])
@@ -543,7 +544,7 @@ def _check_models(config: dict[str, Any], root: Path) -> None:
         _fail(
             ("models", "judge"),
             f"has the weights of models.guide: {same[0]} and {same[1]} are identical",
-            "a CLIP cannot judge what it guided, give another one",
+            OTHER_JUDGE,
         )
 
 
@@ -578,6 +579,10 @@ def _check_judges(config: dict[str, Any], root: Path) -> None:
         if judge["kind"] == "callable":
             judges.plug_in_file(source, root)
             continue
+        if hub.same(source, config["models"]["guide"]):
+            _fail(key, "is the same model as models.guide", OTHER_JUDGE)
+        if _is_hub(source, key):
+            continue
         mark = "open_clip_config.json" if judge["kind"] == "open_clip" else "config.json"
         if not os.path.isfile(root / source / mark) or not list(
             (root / source).glob("*.safetensors")
@@ -585,14 +590,10 @@ def _check_judges(config: dict[str, Any], root: Path) -> None:
             _fail(
                 key,
                 f"{_shown(source)} has no {mark} with *.safetensors",
-                "give a CLIP folder of this kind",
+                "give a CLIP folder of this kind, or hub:owner/name",
             )
         if os.path.realpath(root / source) == os.path.realpath(root / config["models"]["guide"]):
-            _fail(
-                key,
-                "is the same model as models.guide",
-                "a CLIP cannot judge what it guided, give another one",
-            )
+            _fail(key, "is the same model as models.guide", OTHER_JUDGE)
 
 
 def _check_dataset(config: dict[str, Any], root: Path) -> None:

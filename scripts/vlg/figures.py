@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vlg import files, plots
+from vlg.agreement import OWN
 from vlg.errors import UserError
 from vlg.scores import CONTROL, split_model
 
@@ -37,7 +38,8 @@ def draw(tables: Path, logs: Sequence[Path], out: Path, settings: Mapping[str, A
     """Draw every figure of `NAMES` into `out` and return the files.
 
     tables: folder of the tables' CSV files. logs: training/<model>/log.csv of each checkpoint.
-    settings: confidence, which the tables' intervals have.
+    settings: confidence, which the tables' intervals have; further, figures of tables that not
+    every study has (`judges`, `diversity`).
     """
     import matplotlib
 
@@ -54,10 +56,12 @@ def draw(tables: Path, logs: Sequence[Path], out: Path, settings: Mapping[str, A
             read(tables, "finetune"), read(tables, "refinement"), settings
         ),
         "training": lambda: training(read_logs(logs)),
+        "judges": lambda: judges(read(tables, "judges"), settings),
+        "diversity": lambda: diversity(read(tables, "diversity"), settings),
     }
     written = []
     with plt.rc_context({**matplotlib.rcParamsDefault, "backend": "Agg", **plots.STYLE}):
-        for name in NAMES:
+        for name in (*NAMES, *settings.get("further", [])):
             figure = drawings[name]()
             written += plots.save(figure, out / name)
             plt.close(figure)
@@ -331,6 +335,49 @@ def guide_judge_fidelity(
         plots.forest(axis, labels)
         axis.set_title(f"Δ {title}")
     return plots.noted(figure, settings)
+
+
+def judges(table: pd.DataFrame, settings: Mapping[str, Any]) -> Figure:
+    """Differences to base by each judge, on the judge's own scale; the study's own first."""
+    names = list(dict.fromkeys(table["judge"]))
+    titles = [f"Δ {plots.words(name)}" if name != OWN else "Δ ClipScore" for name in names]
+    return _forests(table, [(table["judge"] == name, "delta") for name in names], titles, settings)
+
+
+def diversity(table: pd.DataFrame, settings: Mapping[str, Any]) -> Figure:
+    """How far pictures of a prompt are from each other, against base, and from base's."""
+    everything = table["model"] != ""
+    shown = [(everything, "delta"), (everything, "drift")]
+    titles = ["Δ diversity, 100·(1 − cos)", "drift from base, 100·(1 − cos)"]
+    return _forests(table, shown, titles, settings, scale=100)
+
+
+def _forests(
+    table: pd.DataFrame,
+    shown: Sequence[tuple[pd.Series, str]],
+    titles: Sequence[str],
+    settings: Mapping[str, Any],
+    scale: float = 1,
+) -> Figure:
+    """A forest of models for each (which rows, column of the difference)."""
+    models = [model for model in dict.fromkeys(table["model"]) if model != "base"]
+    columns = min(3, len(shown))
+    lines = -(-len(shown) // columns)
+    height = lines * (1.0 + 0.24 * len(models))
+    figure, axes = plots.panels(columns, height=height, lines=lines, sharey=True)
+    if not models:
+        return plots.empty(figure, axes, "one model only")
+    variants = plots.variants(models)
+    for axis, (rows, column), title in zip(axes, shown, titles, strict=False):
+        own = table[rows].set_index("model")
+        for y, model in enumerate(models):
+            style = plots.series(split_model(model)[0], variants) | {"linestyle": ""}
+            plots.bar(axis, own.loc[model], column, y, scale, style)
+        plots.forest(axis, models)
+        axis.set_title(title)
+    for axis in axes[len(shown) :]:
+        axis.set_visible(False)
+    return plots.noted(figure, settings, table)
 
 
 CURVES = (

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -154,14 +154,19 @@ def own_checksum(manifest: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
-def write_manifest(folder: Path | str, **facts: Any) -> None:
+def write_manifest(folder: Path | str, only: Collection[Path] | None = None, **facts: Any) -> None:
     """Write `folder`/manifest.json: the checksum of each file, the given facts, its own checksum.
 
-    The manifest is written last, so a folder that has one is whole, and it is the file by which the
-    DAG knows the folder: being small, Snakemake compares it by content and not by time.
+    only: the files to list, where other steps write into the folder, too. The manifest is written
+    last, so a folder that has one is whole, and it is the file by which the DAG knows the folder:
+    being small, Snakemake compares it by content and not by time.
     """
     os.sync()  # a power cut must not leave a manifest of files that never reached the disk
-    manifest = {**facts, "files": checksums(folder)}
+    files = checksums(folder)
+    if only is not None:
+        names = {path.relative_to(folder).as_posix() for path in only}
+        files = {name: known for name, known in files.items() if name in names}
+    manifest = {**facts, "files": files}
     write_json(Path(folder) / MANIFEST, {**manifest, "sha256": own_checksum(manifest)})
 
 

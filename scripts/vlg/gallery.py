@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlg import files, pages
+from vlg import agreement, files, pages
 from vlg.errors import UserError
 from vlg.pictures import METADATA, read_metadata
 from vlg.scores import FACTS, Grids, Key, name, split_model
@@ -46,18 +46,21 @@ def write(
     hard: pd.DataFrame,
     settings: Mapping[str, Any],
     out: Path,
+    judges: Mapping[str, Path] | None = None,
 ) -> int:
     """Write the gallery into the folder `out` and return the number of prompts shown.
 
     root: what the scores' picture paths are relative to (results/<study>). scores: as
     `vlg.scores.read` returns them. settings: study (the title), prompts (at most so many), models
-    (in order, base first), rounds (the last of refinement).
+    (in order, base first), rounds (the last of refinement). judges: the folder of each further
+    judge's CSVs.
     UserError when a picture is missing or is not the one that was scored.
     """
     grids = Grids(scores)
     shown = choose(prompts, hard, settings["prompts"])
     columns = _columns(grids, settings)
     rows = _rows(grids)
+    further = [_judged(folder) for folder in (judges or {}).values()]
     with files.atomic_folder(out) as folder:
         pictures = _Pictures(root, folder / "pictures")
         cells: dict[str, dict[str, list]] = {}
@@ -66,13 +69,14 @@ def write(
                 if row["id"] in shown.index:
                     seeds = cells.setdefault(row["id"], {})
                     line = seeds.setdefault(str(row["seed"]), [None] * len(columns))
-                    line[position] = _cell(row, pictures.add(row))
+                    line[position] = _cell(row, pictures.add(row), further)
         data = {
             "study": settings["study"],
             "columns": [{k: v for k, v in c.items() if k != "key"} for c in columns],
             "prompts": [_prompt(key, row, cells.get(key, {})) for key, row in shown.iterrows()],
             "seeds": _seeds(grids),
             "facts": list(FACTS),
+            "judges": [name.replace("_", " ") for name in judges or {}],
             "truth": bool(scores["fidelity"].notna().any()),
             "samples": _samples(root, settings["models"], pictures),
             "small": pictures.largest <= SMALL,
@@ -193,11 +197,23 @@ def _rows(grids: Grids) -> dict[Key, list[dict[str, Any]]]:
     }
 
 
-def _cell(row: Mapping[str, Any], picture: str) -> list:
-    """[picture, clipscore, guide, fidelity, strict, fact, fact, ...]; None where empty."""
+def _judged(folder: Path) -> dict[tuple[str, str], float]:
+    """{(prompt's id, checksum of the picture): score} by one further judge."""
+    scores: dict[tuple[str, str], float] = {}
+    for path in sorted(folder.glob("*.csv")):
+        rows = agreement.read(path)
+        pairs = zip(rows["id"], rows["sha256"], strict=True)
+        scores |= dict(zip(pairs, rows["score"].astype(float), strict=True))
+    return scores
+
+
+def _cell(row: Mapping[str, Any], picture: str, further: Sequence[Mapping]) -> list:
+    """[picture, clipscore, guide, fidelity, strict, fact, fact, ..., further judge, ...]; None
+    where empty."""
     scores = [round(row["clipscore"], 2), round(row["guide"], 2)]
-    truth = [row["fidelity"], row["strict"], *(row[fact] for fact in FACTS)]
-    return [picture, *scores, *(None if math.isnan(v) else round(v, 3) for v in truth)]
+    values = [row["fidelity"], row["strict"], *(row[fact] for fact in FACTS)]
+    values += [judged.get((row["id"], row["sha256"]), math.nan) for judged in further]
+    return [picture, *scores, *(None if math.isnan(v) else round(v, 3) for v in values)]
 
 
 def _prompt(key: str, row: pd.Series, cells: Mapping[str, list]) -> dict[str, Any]:

@@ -328,19 +328,25 @@ def _grouped(
     return _table(study, table, frame, caption, columns, word, measure)
 
 
-def write(table: Table, folder: Path) -> None:
-    """Write `table` as CSV, Markdown and LaTeX into `folder`."""
-    text = table.frame.to_csv(index=False, lineterminator="\n", float_format=_number)
-    files.write_text(folder / f"{table.name}.csv", text)
+def write(table: Table, folder: Path) -> list[Path]:
+    """Write `table` as CSV, Markdown and LaTeX into `folder`; the files."""
     rows, marks = markup.cells(table.frame, table.columns), _best(table)
     groups = list(table.frame[table.group]) if table.group else []
-    files.write_text(
-        folder / f"{table.name}.md", markup.markdown(table.columns, rows, marks, table.caption)
-    )
-    files.write_text(
-        folder / f"{table.name}.tex",
-        markup.latex(table.columns, rows, marks, table.caption, table.name, groups),
-    )
+    texts = {
+        "csv": table.frame.to_csv(index=False, lineterminator="\n", float_format=_number),
+        "md": markup.markdown(table.columns, rows, marks, table.caption),
+        "tex": markup.latex(table.columns, rows, marks, table.caption, table.name, groups),
+    }
+    for form, text in texts.items():
+        files.write_text(folder / f"{table.name}.{form}", text)
+    return [folder / f"{table.name}.{form}" for form in texts]
+
+
+def write_apart(table: Table, folder: Path) -> None:
+    """Write a table that not every study has, which the manifest of `folder` does not list: with
+    checksums beside its files."""
+    for path in write(table, folder):
+        files.write_checksum(path)
 
 
 def _number(value: float) -> str:

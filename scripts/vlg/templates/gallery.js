@@ -121,7 +121,7 @@ function negative(value) {
 
 function truth(picture) {
   if (picture[FIDELITY] === null) return null;
-  const facts = picture.slice(FACT).filter((fact) => fact !== null);
+  const facts = picture.slice(FACT, FACT + data.facts.length).filter((fact) => fact !== null);
   const shown = Math.round(picture[FIDELITY] * facts.length);
   if (picture[STRICT] === 1) return element("span", {className: "right"}, "✓ all facts");
   return element("span", {}, facts.length ? `${shown} of ${facts.length} facts` : number(100 * picture[FIDELITY], 0) + " %");
@@ -268,6 +268,10 @@ function enlarge(promptId, column) {
   data.facts.forEach((fact, i) => {
     const value = picture[FACT + i];
     if (value !== null) lines.push([fact, value === 1 ? "✓ right" : value === 0 ? "✗ wrong" : number(100 * value, 0) + " %"]);
+  });
+  data.judges.forEach((judge, i) => {
+    const value = picture[FACT + data.facts.length + i];
+    if (value !== null) lines.push([judge, number(value)]);
   });
   const list = document.getElementById("zoom-scores");
   list.replaceChildren(...lines.flatMap(([term, text]) => [element("dt", {}, term), element("dd", {}, text)]));
