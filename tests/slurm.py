@@ -19,6 +19,8 @@ from pathlib import Path
 USUAL = Path("/etc/slurm/slurm.conf")
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "runuser")
 NODE = "localhost"
+# Files that pass for GPUs: jobs wait for them and get them, as CUDA_VISIBLE_DEVICES says.
+GPUS = "".join(f"NodeName={{node}} Name=gpu File=/dev/{name}\n" for name in ("null", "zero"))
 CONFIG = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -44,7 +46,8 @@ SlurmdParameters=config_overrides
 ReturnToService=2
 MinJobAge=600
 SchedulerParameters=batch_sched_delay=0,sched_min_interval=0
-NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=32000 State=UNKNOWN
+GresTypes=gpu
+NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=32000 Gres=gpu:2
 PartitionName=main Nodes={node} Default=YES MaxTime=INFINITE State=UP
 """
 
@@ -126,6 +129,7 @@ def cluster(folder: Path, cpus: int = 2) -> Iterator[Cluster]:
     host = socket.gethostname().split(".")[0]
     text = CONFIG.format(folder=folder, host=host, node=NODE, cpus=cpus, ports=_free_ports(2))
     (folder / "slurm.conf").write_text(text)
+    (folder / "gres.conf").write_text(GPUS.format(node=NODE))
     environment = {
         "SLURM_CONF": str(folder / "slurm.conf"),
         "PATH": os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/sbin"]),

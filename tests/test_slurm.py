@@ -5,6 +5,7 @@
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import time
@@ -66,6 +67,22 @@ def test_each_job_asks_for_what_its_rule_says(cluster, there):
     number = next(n for n, c in cluster.jobs("COMPLETED").items() if c.startswith("rule_dataset"))
     said = cluster.call("scontrol", "show", "job", number)
     assert "TimeLimit=00:17:00" in said and "mem=1234M" in said, said
+
+
+def test_a_job_that_computes_asks_for_its_gpu(cluster, there):
+    """The cluster's GPUs are none, so the job is told to compute on the processor."""
+    target = "results/reduced/latents/manifest.json"
+    words = [target, "--config", "device=cpu", "resources={gpus: 1}"]
+    done = there.run(*command(*words), **variables(cluster))
+    assert done.code == 0, done.output + cluster.logs()
+    asked = {
+        comment: cluster.call("scontrol", "show", "job", number)
+        for number, comment in cluster.jobs("COMPLETED").items()
+    }
+    assert len(asked) > 3
+    assert {c for c, said in asked.items() if re.search("gres[:/]gpu:1$", said, re.M)} == {
+        c for c in asked if c.startswith("rule_encode")
+    }, asked
 
 
 def test_any_submit_command(cluster, there):
