@@ -19,6 +19,12 @@ INSTALLED = .venv/requirements.lock
 # Rules call `python`: it must be the one of .venv, activated or not.
 RUN = PATH="$$PWD/.venv/bin:$$PATH" .venv/bin/python -m
 WHICH = $(if $(CONFIG), CONFIG="$(CONFIG)")$(if $(filter command,$(firstword $(origin STUDY))), STUDY="$(STUDY)")
+# Snakemake itself would end in a traceback.
+ifneq ($(CONFIG),)
+ifneq ($(shell test -f "$(CONFIG)" && echo there),there)
+$(error CONFIG: no file $(CONFIG); check the path)
+endif
+endif
 OVERLAY = $(if $(CONFIG),--configfile "$(CONFIG)")
 
 .PHONY: help study full full-size files tables figures gallery report verify archive pretrain test test-slow test-slurm lint

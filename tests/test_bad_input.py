@@ -285,6 +285,13 @@ def test_no_python_that_fits_is_one_line(tmp_path):
     assert "no Python 3.11 to 3.13" in lines[0] and "PYTHON=" in lines[0]
 
 
+def test_an_overlay_that_is_not_there_is_one_line():
+    line = ["make", "--dry-run", "study", "CONFIG=no such.yaml"]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode and not done.stdout
+    assert done.stderr.endswith("CONFIG: no file no such.yaml; check the path.  Stop.\n")
+
+
 def test_a_package_that_is_missing_is_one_line(tmp_path):
     """-S: without site-packages, as in an environment that is not the study's."""
     write(tmp_path, {"0.png": png(), "metadata.jsonl": rows(CAT)})
