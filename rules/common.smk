@@ -16,6 +16,7 @@ from vlg import (
     environment,
     hub,
     judges as judge_plugins,
+    plan,
     prompts as prompt_files,
     running,
 )
@@ -28,9 +29,9 @@ if workflow.is_main_process:
     running.hold(Path.cwd())
 try:
     CONFIG = settings_of.load(config, Path.cwd())
-    VARIANTS = settings_of.variants(CONFIG)
-    MODELS = settings_of.models(CONFIG)
-    RUNS = settings_of.runs(CONFIG)  # MODELS and their further trainings
+    VARIANTS = plan.variants(CONFIG)
+    MODELS = plan.models(CONFIG)
+    RUNS = plan.runs(CONFIG)  # MODELS and their further trainings
 except UserError as error:
     sys.exit(f"error: {error}")  # one line; a WorkflowError would print several
 
@@ -38,11 +39,11 @@ OUT = f"results/{CONFIG['study']}"
 STEPS = CONFIG["finetune"]["steps"]
 ROUNDS = CONFIG["refine"]["rounds"]
 ARMS = CONFIG["refine"]["arms"] if ROUNDS else {}
-REFINED = settings_of.runs(CONFIG, CONFIG["refine"]["models"]) if ARMS else []
-TRAIN_SEEDS = settings_of.training_seeds(CONFIG)
+REFINED = plan.runs(CONFIG, CONFIG["refine"]["models"]) if ARMS else []
+TRAIN_SEEDS = plan.training_seeds(CONFIG)
 # Variants of sweeps are trained and draw the development prompts; MODELS has none of them.
 SWEPT = [f"{name}-{step}" for name in VARIANTS for step in STEPS if CONFIG["finetune"]["sweeps"]]
-DEVICE = settings_of.device(CONFIG)
+DEVICE = plan.device(CONFIG)
 # Fine-tuning runs in so many processes on each of so many nodes, with a device each.
 PROCESSES, NODES = CONFIG["finetune"]["processes"], CONFIG["finetune"]["nodes"]
 SAMPLES = CONFIG["development"]["count"] > 0  # whether checkpoints draw development prompts
@@ -64,7 +65,7 @@ COMPUTING = (
     "pretrain_base",
     "pretrain",
 )
-GPUS = settings_of.gpus(CONFIG)  # of each process that computes with a model
+GPUS = plan.gpus(CONFIG)  # of each process that computes with a model
 
 
 wildcard_constraints:

@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tools import config_reference
-from vlg import config
+from vlg import config, plan
+from vlg.configschema import paths, schema
 from vlg.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -96,7 +97,7 @@ INVALID = {
         "published.finetuning: unknown key; did you mean published.finetune?"
     ),
     '"a\\nb": 1': (
-        f"'a\\nb': unknown key; keys known here are {', '.join(config.schema()['properties'])}"
+        f"'a\\nb': unknown key; keys known here are {', '.join(schema()['properties'])}"
     ),
     "seeds: {no: 1}": (
         "seeds: a key must be text, got false; "
@@ -105,9 +106,7 @@ INVALID = {
     "resources: {stages: {finetun: {runtime: 5}}}": (
         "resources.stages: unknown value, as the name of an entry, got 'finetun'; choose one of "
         + ", ".join(
-            config.schema()["properties"]["resources"]["properties"]["stages"]["propertyNames"][
-                "enum"
-            ]
+            schema()["properties"]["resources"]["properties"]["stages"]["propertyNames"]["enum"]
         )
     ),
     # further judges
@@ -492,14 +491,14 @@ def test_result_fits_the_schema_and_input_is_kept():
     given = merged("finetune: {variants: {embed: null}}")
     before = copy.deepcopy(given)
     result = config.load(given, ROOT)
-    jsonschema.Draft202012Validator(config.schema()).validate(result)
+    jsonschema.Draft202012Validator(schema()).validate(result)
     assert given == before
     assert config.load(result, ROOT) == result
 
 
 def test_schema_is_valid_and_complete():
     """Each key is described, and each value has its default in the schema."""
-    jsonschema.Draft202012Validator.check_schema(config.schema())
+    jsonschema.Draft202012Validator.check_schema(schema())
 
     def walk(node):
         for name, child in node.get("properties", {}).items():
@@ -509,17 +508,17 @@ def test_schema_is_valid_and_complete():
                 assert child["additionalProperties"] is False or "propertyNames" in child, name
             walk(child)
 
-    walk(config.schema())
+    walk(schema())
 
 
 def test_defaults_are_filled_in():
     result = config.load({}, ROOT)
-    described = config.schema()["properties"]["finetune"]["properties"]
+    described = schema()["properties"]["finetune"]["properties"]
     for name in ("steps", "batch_size", "learning_rate", "min_snr_gamma", "variants"):
         assert result["finetune"][name] == described[name]["default"], name
     assert result["published"] == {"finetune": {}, "refinement": {}, "hard_prompts": {}}
     arms = config.load({"refine": {"arms": {"mine": {"accept": "always"}}}}, ROOT)["refine"]["arms"]
-    strength = config.schema()["properties"]["refine"]["properties"]["arms"]
+    strength = schema()["properties"]["refine"]["properties"]["arms"]
     strength = strength["additionalProperties"]["properties"]["strength"]["default"]
     assert arms == {"mine": {"strength": strength, "accept": "always"}}
 
@@ -530,7 +529,7 @@ def test_defaults_are_not_shared_between_loads():
 
 
 def test_the_default_in_a_message_is_the_schema_s():
-    default = config.schema()["properties"]["finetune"]["properties"]["batch_size"]["default"]
+    default = schema()["properties"]["finetune"]["properties"]["batch_size"]["default"]
     for overlay in ("finetune: {batch_size: 0}", "finetune: {variants: {embed: {batch_size: 0}}}"):
         with pytest.raises(UserError, match=f"; the default is {default}$"):
             config.load(merged(overlay), ROOT)
@@ -580,12 +579,12 @@ def test_variants_and_models():
         merged("finetune: {steps: [10, 20], ema_decay: 0.5, variants: {long: {batch_size: 4}}}"),
         ROOT,
     )
-    variants = config.variants(result)
+    variants = plan.variants(result)
     assert list(variants) == ["normal", "embed", "long"]
     assert variants["embed"]["guide_scale"] == 0.05 and variants["embed"]["batch_size"] != 4
     assert variants["long"]["batch_size"] == 4 and variants["long"]["ema_decay"] == 0.5
     assert "steps" not in variants["embed"] and "variants" not in variants["embed"]
-    assert config.models(result) == [
+    assert plan.models(result) == [
         "base",
         *("normal-10", "normal-20", "embed-10", "embed-20", "long-10", "long-20"),
     ]
@@ -595,15 +594,15 @@ def test_what_changes_nothing_is_no_setting():
     """So a new key of that kind, or one that a variant cannot use, reruns nothing."""
     from vlg.training import Settings
 
-    variants = config.variants(config.load(merged(""), ROOT))
-    for name, value in config.NEUTRAL.items():
+    variants = plan.variants(config.load(merged(""), ROOT))
+    for name, value in plan.NEUTRAL.items():
         assert not any(name in settings for settings in variants.values()), name
         if name != "decoder":  # a folder, not a setting
             assert Settings.__dataclass_fields__[name].default == value, name
     overlay = """finetune: {save_every: 3, save_minutes: 1, variants: {
         embed: {lora_rank: 4, watch_guide: true}, normal: {weighting: uniform, watch_guide: true}}}
         """
-    changed = config.variants(config.load(merged(overlay), ROOT))
+    changed = plan.variants(config.load(merged(overlay), ROOT))
     assert changed["embed"] == variants["embed"] | {"lora_rank": 4}
     assert changed["normal"] == variants["normal"] | {"watch_guide": True}
 
@@ -611,7 +610,7 @@ def test_what_changes_nothing_is_no_setting():
 def test_how_pictures_are_read_belongs_to_variants_that_read_them():
     overlay = """{encode: {flip: true}, dataset: {resolution: 64},
                   finetune: {variants: {bent: {cached: false, crop: 0.8}}}}"""
-    variants = config.variants(config.load(merged(overlay), ROOT))
+    variants = plan.variants(config.load(merged(overlay), ROOT))
     assert "flip" not in variants["normal"] and "resolution" not in variants["normal"]
     assert {"cached": False, "crop": 0.8, "flip": True, "resolution": 64}.items() <= (
         variants["bent"].items()
@@ -621,15 +620,15 @@ def test_how_pictures_are_read_belongs_to_variants_that_read_them():
 def swept(grid):
     result = config.load(merged(f"finetune: {{sweeps: {{s: {grid}}}}}"), ROOT)
     named = set(result["finetune"]["variants"])
-    return {k: v for k, v in config.variants(result).items() if k not in named}, result
+    return {k: v for k, v in plan.variants(result).items() if k not in named}, result
 
 
 def test_a_grid_becomes_variants_whose_names_stay():
     few, result = swept("{guide_scale: [0.05], window: [[0, 300], [0, 600]]}")
     assert list(few) == ["s_gs0_05_w0_300", "s_gs0_05_w0_600"]
-    embed = config.variants(result)["embed"]
+    embed = plan.variants(result)["embed"]
     assert few["s_gs0_05_w0_300"] == embed | {"window": [0, 300]}
-    assert config.models(result)[-1].startswith("embed-")  # none of them meets a reported prompt
+    assert plan.models(result)[-1].startswith("embed-")  # none of them meets a reported prompt
     more, _ = swept("{window: [[0, 600], [100, 500], [0, 300]], guide_scale: [0.5, 5e-2]}")
     assert len(more) == 6 and few.items() <= more.items()
 
@@ -639,25 +638,25 @@ def test_a_member_of_a_sweep_becomes_a_variant_as_it_is():
     overlay = """finetune: {sweeps: {s: {guide_scale: [0.05, 0.1]}},
                             variants: {s_gs0_1: {guide_scale: 0.1}}}"""
     result = config.load(merged(overlay), ROOT)
-    assert config.variants(result)["s_gs0_1"] == before["s_gs0_1"]
-    assert any(model.startswith("s_gs0_1-") for model in config.models(result))
+    assert plan.variants(result)["s_gs0_1"] == before["s_gs0_1"]
+    assert any(model.startswith("s_gs0_1-") for model in plan.models(result))
 
 
 def test_names_of_a_sweep_are_names_of_variants():
     grid = "{min_snr_gamma: [null, 5], learning_rate: [1e-7, 0.1], target: [text, mix]}"
     names, _ = swept(grid)
     assert "s_text_lr1e_07_snrnone" in names and "s_mix_lr0_1_snr5_0" in names
-    given = config.schema()["properties"]["finetune"]["properties"]
+    given = schema()["properties"]["finetune"]["properties"]
     pattern = given["variants"]["propertyNames"]["pattern"]
     assert len(names) == 8 and all(re.search(pattern, name) for name in names)
     known = given["sweeps"]["additionalProperties"]["properties"]
-    assert set(known) == set(config.SHORT)
+    assert set(known) == set(plan.SHORT)
 
 
 def test_guide_settings_do_not_touch_normal_finetuning():
-    before = config.variants(config.load(merged(""), ROOT))
+    before = plan.variants(config.load(merged(""), ROOT))
     overlay = "finetune: {window: [0, 500], target: mix, variants: {embed: {guide_scale: 0.1}}}"
-    after = config.variants(config.load(merged(overlay), ROOT))
+    after = plan.variants(config.load(merged(overlay), ROOT))
     assert after["normal"] == before["normal"]
     assert after["embed"] == before["embed"] | {
         "guide_scale": 0.1,
@@ -699,7 +698,7 @@ def test_loading_is_light():
 
 
 # Keys and values that reach deep into the schema, mixed with anything YAML can hold.
-NAMES = sorted({str(key) for path in config._paths(config.schema()) for key in path})
+NAMES = sorted({str(key) for path in paths(schema()) for key in path})
 SCALARS = (
     st.none()
     | st.booleans()
@@ -726,17 +725,17 @@ def loads_or_is_refused(value):
     except UserError as error:
         assert str(error).isprintable()  # so it is one line, too
     else:
-        jsonschema.Draft202012Validator(config.schema()).validate(result)
+        jsonschema.Draft202012Validator(schema()).validate(result)
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.dictionaries(st.sampled_from(list(config.schema()["properties"])) | SCALARS, VALUES))
+@given(st.dictionaries(st.sampled_from(list(schema()["properties"])) | SCALARS, VALUES))
 def test_anything_is_loaded_or_refused(value):
     loads_or_is_refused(value)
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.sampled_from(list(config._paths(config.schema()))), VALUES)
+@given(st.sampled_from(list(paths(schema()))), VALUES)
 def test_any_value_of_a_key_is_loaded_or_refused(key, value):
     for name in reversed(key):
         value = {name: value}

@@ -91,9 +91,9 @@ def test_every_job_says_what_it_needs(checkout):
 def test_exceptions_name_rules():
     from pathlib import Path
 
-    from vlg import config
+    from vlg.configschema import schema
 
-    known = config.schema()["properties"]["resources"]["properties"]["stages"]["propertyNames"]
+    known = schema()["properties"]["resources"]["properties"]["stages"]["propertyNames"]
     rules = [path.read_text() for path in (Path(__file__).parents[1] / "rules").glob("*.smk")]
     assert set(known["enum"]) == {
         name for text in rules for name in re.findall(r"^rule (\w+):", text, re.M)

@@ -80,8 +80,8 @@ def test_options_of_the_device_are_read_and_unknown_ones_refused(monkeypatch):
 
 
 def test_the_config_says_how_models_run():
-    from vlg.config import device as of
     from vlg.config import load
+    from vlg.plan import device as of
 
     assert of(load({}, ".")) == "auto,channels_last,vae_slicing"
     assert of(load({"device": "cuda", "gpu": {"compile": True}}, ".")) == (

@@ -105,10 +105,10 @@ def test_gpus_are_counted_without_a_library(tmp_path):
 
 
 def test_the_config_says_how_many_a_job_wants(monkeypatch):
-    from vlg import config
+    from vlg import plan
 
     def wanted(device, gpus=None):
-        return config.gpus({"device": device, "resources": {"gpus": gpus}})
+        return plan.gpus({"device": device, "resources": {"gpus": gpus}})
 
     for seen, auto in (([], 0), (["0"], 1)):
         monkeypatch.setattr(slots, "here", lambda seen=seen: seen)

@@ -24,9 +24,11 @@ IGNORED = frozenset(
         "vlg.cli",
         "vlg.codehash",
         "vlg.config",
+        "vlg.configschema",
         "vlg.errors",
         "vlg.files",
         "vlg.integrity",
+        "vlg.plan",
         "vlg.running",
     }
 )
