@@ -217,8 +217,10 @@ def judge_files(wildcards):
 
 
 def judge_settings(wildcards):
-    """Kind and source of a further judge; the source of a download is its folder."""
+    """What a further judge is; the source of a download is its folder."""
     values = dict(CONFIG["judges"][wildcards.judge])
+    if values["kind"] != "clip_iqa":
+        del values["pair"]
     if hub.parse(values["source"]):
         values["source"] = os.path.dirname(download(f"judge_{wildcards.judge}"))
     return settings(values)

@@ -1,7 +1,8 @@
 """Score a model's study pictures by one further judge, a row each.
 
-Reads picture folders (metadata.jsonl and PNG, checksums compared); writes one CSV. Settings: kind
-and source of the judge (config: judges). A plug-in's module is imported from the working folder.
+Reads picture folders (metadata.jsonl and PNG, checksums compared); writes one CSV. Settings: kind,
+source and pair of the judge (config: judges). A plug-in's module is imported from the working
+folder.
 """
 
 from pathlib import Path
@@ -19,7 +20,8 @@ def main(args):
     from vlg.device import set_up
 
     kind, source = args.settings["kind"], args.settings["source"]
-    score = judges.load(kind, source, set_up(args.device, args.threads))
+    options = {name: args.settings[name] for name in ("pair",) if name in args.settings}
+    score = judges.load(kind, source, set_up(args.device, args.threads), **options)
     known = judges.fingerprint(kind, source)
     wanted = [
         (folder, row)

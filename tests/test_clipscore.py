@@ -40,24 +40,25 @@ def pictures(number, side=32):
     return [rng.integers(0, 256, (side, side, 3), dtype=np.uint8) for _ in range(number)]
 
 
+class Adapter(torch.nn.Module):
+    """transformers 5 returns objects where torchmetrics 1.9 expects tensors."""
+
+    def __init__(self, judge):
+        super().__init__()
+        self.inner, self.config = judge.model, judge.model.config
+
+    def get_image_features(self, *args):
+        return self.inner.get_image_features(*args).pooler_output
+
+    def get_text_features(self, *args):
+        return self.inner.get_text_features(*args).pooler_output
+
+
 def by_torchmetrics(judge, images, texts):
     """(scores before averaging, the metric's own value)."""
     from torchmetrics.multimodal import CLIPScore
 
-    class Adapter(torch.nn.Module):
-        """transformers 5 returns objects where torchmetrics 1.9 expects tensors."""
-
-        def __init__(self):
-            super().__init__()
-            self.inner, self.config = judge.model, judge.model.config
-
-        def get_image_features(self, *args):
-            return self.inner.get_image_features(*args).pooler_output
-
-        def get_text_features(self, *args):
-            return self.inner.get_text_features(*args).pooler_output
-
-    metric = CLIPScore(lambda: (Adapter(), judge.processor))
+    metric = CLIPScore(lambda: (Adapter(judge), judge.processor))
     single = []
     for image, text in zip(images, texts, strict=True):
         metric.reset()

@@ -116,6 +116,33 @@ def test_clip_iqa_is_a_probability_that_the_prompt_does_not_change():
     assert found == pytest.approx(expected, abs=1e-2) and all(0 < each < 100 for each in found)
 
 
+@pytest.mark.parametrize("pair", [judges.QUALITY, ("Sharp photo.", "Blurry photo.")])
+def test_clip_iqa_is_that_of_torchmetrics(tmp_path, pair):
+    import math
+
+    import torch
+    from torchmetrics.functional.multimodal import clip_image_quality_assessment
+
+    from tests.test_clipscore import Adapter
+    from vlg.clipscore import Judge
+    from vlg.shapes import models
+
+    torch.manual_seed(0)
+    model = models.judge()
+    model.logit_scale.data.fill_(math.log(100))  # which torchmetrics takes for granted
+    model.save_pretrained(tmp_path)
+    models.judge_processor().save_pretrained(tmp_path)
+    found = judges.load("clip_iqa", str(tmp_path), "cpu", pair=pair)(IMAGES, TEXTS)
+    judge = Judge(tmp_path, "cpu")
+    tensors = torch.from_numpy(np.stack(IMAGES)).permute(0, 3, 1, 2)
+    theirs = clip_image_quality_assessment(
+        tensors, lambda: (Adapter(judge), judge.processor), data_range=1, prompts=(tuple(pair),)
+    )
+    ours = np.array(found) / 100
+    assert np.log(ours / (1 - ours)) == pytest.approx(torch.logit(theirs).numpy(), abs=1e-2)
+    assert np.ptp(np.log(ours)) > 0.1
+
+
 # --- tables -------------------------------------------------------------------------------------
 
 MODELS = ["base", "normal-2", "embed-2"]

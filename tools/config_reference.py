@@ -76,7 +76,7 @@ def _load(name: str) -> dict[str, Any]:
 def _top(config: dict[str, Any]) -> Iterator[list[str]]:
     for name, node in config["properties"].items():
         if "properties" not in node:
-            yield _row(name, node)
+            yield from _entry(name, node)
 
 
 def _rows(prefix: str, node: dict[str, Any]) -> Iterator[list[str]]:
@@ -86,15 +86,20 @@ def _rows(prefix: str, node: dict[str, Any]) -> Iterator[list[str]]:
             yield [f"`{prefix}.{name}`", "", "keys", child["description"]]
             yield from _rows(f"{prefix}.{name}", child)
             continue
-        yield _row(f"{prefix}.{name}", child)
-        entry = child.get("additionalProperties") or {}
-        for key, setting in entry.get("properties", {}).items():
-            if "default" in setting:
-                yield _row(f"{prefix}.{name}.<name>.{key}", setting)
+        yield from _entry(f"{prefix}.{name}", child)
+
+
+def _entry(name: str, node: dict[str, Any]) -> Iterator[list[str]]:
+    """The row of a key that is no section, and those of the keys of its freely named entries."""
+    yield _row(name, node)
+    entry = node.get("additionalProperties") or {}
+    for key, setting in entry.get("properties", {}).items():
+        if "default" in setting:
+            yield _row(f"{name}.<name>.{key}", setting)
 
 
 def _row(name: str, node: dict[str, Any]) -> list[str]:
-    default = json.dumps(node["default"], ensure_ascii=False).replace('"', "")
+    default = json.dumps(node["default"], ensure_ascii=False).replace('"', "") or '""'
     return [f"`{name}`", f"`{default}`", _values(node), node["description"]]
 
 

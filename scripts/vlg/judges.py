@@ -11,7 +11,7 @@ import hashlib
 import importlib
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,17 +22,24 @@ if TYPE_CHECKING:
     import numpy as np
 
 Score = Callable[[list["np.ndarray"], list[str]], list[float]]
-# CLIP-IQA (Wang, Chan & Loy 2023, arXiv:2207.12396), the pair of prompts for overall quality.
+# CLIP-IQA's pair for overall quality. Others in its paper: Sharp / Blurry, Natural / Synthetic,
+# Clean / Noisy, Colorful / Dull photo.
 QUALITY = ("Good photo.", "Bad photo.")
 
 
-def load(kind: str, source: str, device: str, root: Path = Path()) -> Score:
+def load(
+    kind: str,
+    source: str,
+    device: str,
+    root: Path = Path(),
+    pair: Sequence[str] = QUALITY,
+) -> Score:
     """The judge of this kind and source (config: judges), ready to score.
 
     clip: 100 cos by a Hugging Face CLIP or SigLIP folder; open_clip: the same by an open_clip
-    folder; clip_iqa: 100 times the probability that a CLIP folder gives to a good photograph
-    against a bad one, whatever the prompt; callable: `module.function`, found from `root`.
-    Raises UserError when it cannot be loaded.
+    folder; clip_iqa: 100 times the probability that a CLIP folder gives to the first of `pair`
+    against the second, whatever the prompt (CLIP-IQA, Wang, Chan & Loy 2023, arXiv:2207.12396);
+    callable: `module.function`, found from `root`. Raises UserError when it cannot be loaded.
     """
     if kind == "callable":
         return plug_in(source, root)
@@ -51,7 +58,7 @@ def load(kind: str, source: str, device: str, root: Path = Path()) -> Score:
         return judge.scores
 
     def quality(images: list[np.ndarray], prompts: list[str]) -> list[float]:
-        cosines = judge.encode_image(images) @ judge.encode_text(list(QUALITY)).T
+        cosines = judge.encode_image(images) @ judge.encode_text(list(pair)).T
         logits = cosines * judge.model.logit_scale.exp().float()
         return (100 * logits.softmax(dim=1)[:, 0]).tolist()
 
