@@ -226,7 +226,9 @@ def gain(
             axis.plot(x, y, **style | {"label": f"{style['label']} (control)"})
             continue
         axis.plot(x, y, **style | {"marker": "", "label": ""})
-        plots.bars(axis, rows[column], rows, mean, delta, scale, **style | {"linestyle": ""})
+        alone = style | {"linestyle": "", "label": ""}
+        plots.bars(axis, rows[column], rows, mean, delta, scale, **alone)
+        axis.plot([], [], **style)  # for the legend: marker and line
     plain = table[table["arm"] == "plain"]
     axis.plot(plain[column], scale * plain[mean], color=plots.BLACK, marker="o", linestyle="")
     axis.set_title(title)

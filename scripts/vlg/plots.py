@@ -158,10 +158,12 @@ def model_style(model: str, models: Sequence[str], variants: Sequence[str]) -> d
 
 
 def legend(figure: Figure, axis: Axes) -> None:
-    """The legend of `axis` in a line above all panels, where it hides nothing."""
+    """The legend of `axis` above all panels, where it hides nothing, in lines as wide as they."""
     handles, labels = axis.get_legend_handles_labels()
     if handles:
-        figure.legend(handles, labels, loc="outside upper left", ncols=len(handles))
+        letters = 16 * figure.get_figwidth()  # in a line of 8 points
+        columns = max(1, min(len(labels), int(letters / (6 + max(map(len, labels))))))
+        figure.legend(handles, labels, loc="outside upper left", ncols=columns)
 
 
 def model_legend(figure: Figure, models: Sequence[str], variants: Sequence[str]) -> None:
