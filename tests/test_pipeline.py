@@ -496,6 +496,8 @@ def test_a_sweep_grows_without_repeating_anything(study, results):
     assert means == sorted(means, reverse=True)
     assert all(float(row["train_seconds"]) > 0 and row["prompts"] == "8" for row in ranked)
     assert study.planned(finetune=small) == set()
+    whole = study.run("python", "scripts/verify.py", "--study", RESULTS)
+    assert whole.code == 0, whole.output
     added = {"s_gs0_2-2", "s_gs0_2-4"}
     scored = {f"score_samples model={model}" for model in added}
     grown = study.planned(finetune="{sweeps: {s: {guide_scale: [0.2, 0.1]}}}")
