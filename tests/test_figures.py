@@ -62,6 +62,20 @@ def test_a_study_with_less_to_show_is_drawn(tmp_path):
     assert len(written) == 2 * len(figures.NAMES)
 
 
+def test_every_arm_of_every_model_is_in_the_legend(tmp_path):
+    made = study(tmp_path, refined=("base", "embed-50"))
+    drawn = figures.refinement(figures.read(made / "tables", "refinement"), SETTINGS)
+    legend = drawn.legends[0]
+    told = {text.get_text() for text in legend.get_texts()}
+    arms = {"refine", "best of n"}
+    assert {text.removesuffix(" (control)") for text in told} == {
+        f"{arm}, {model}" for arm in arms for model in ("base", "embed-50")
+    }
+    drawn.canvas.draw()
+    box, page = legend.get_window_extent(), drawn.bbox
+    assert page.x0 <= box.x0 and box.x1 <= page.x1 and box.y1 <= page.y1
+
+
 def test_variants_without_a_colour_of_their_own_differ():
     names = ["normal", "one", "two", "embed", "three"]
     styles = [plots.series(name, names) for name in names]
