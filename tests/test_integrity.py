@@ -193,6 +193,15 @@ def test_scores_outlive_pictures_that_were_deleted_for_space(study):
     integrity.check_scores([study / "scores/images/base/selection.csv"], study)
 
 
+def test_a_whole_state_may_be_deleted_for_space(study):
+    files.write_text(study / "training/embed-4/state/exp_avg", "moments")
+    files.write_manifest(study / "training/embed-4")
+    (study / "training/embed-4/state/ema").unlink()
+    assert list(told(study)) == ["training/embed-4/state/ema"]
+    shutil.rmtree(study / "training/embed-4/state")
+    assert told(study) == {}
+
+
 def verify(study, *words):
     import subprocess
 

@@ -218,6 +218,10 @@ def test_the_checkpoint_before_must_be_the_right_one_and_whole(straight, tmp_pat
     (wrong / "state" / "weights.safetensors").write_bytes(b"")
     with pytest.raises(UserError, match="weights.safetensors: checksum differs"):
         tiny.finetune(tmp_path, start=6, step=8)
+    shutil.rmtree(wrong / "state")
+    remedy = "state: was deleted.*delete .*training/embed-6/manifest.json and rerun"
+    with pytest.raises(UserError, match=remedy):
+        tiny.finetune(tmp_path, start=6, step=8)
 
 
 def test_nan_stops_the_run_with_term_and_step(tmp_path, monkeypatch):

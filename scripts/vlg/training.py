@@ -22,7 +22,7 @@ from vlg.cache import Cache, LiveCache, Source
 from vlg.codehash import code_hash
 from vlg.device import autocast, first_line, out_of_memory, place, release, set_precision
 from vlg.errors import UserError
-from vlg.files import atomic_folder, read_json, write_json, write_manifest
+from vlg.files import MANIFEST, atomic_folder, read_json, write_json, write_manifest
 from vlg.processes import Stop, agreed, from_first, process, wait_for_all
 from vlg.terms import Losses
 from vlg.trainlog import Log, check_held_out
@@ -403,6 +403,11 @@ def open_source(
 
 def check_previous(folder: Path | None, settings: dict[str, Any]) -> None:
     """UserError unless the state in `folder` (None: the base) is one that `settings` continue."""
+    if folder and not folder.exists():
+        raise UserError(
+            f"{folder}: was deleted, so no training can continue from it; delete "
+            f"{folder.with_name(MANIFEST)} and rerun, which trains it again"
+        )
     before = read_json(folder / "counters.json") if folder else {"step": 0, "settings": settings}
     if before["step"] != settings["start"]:
         raise UserError(
