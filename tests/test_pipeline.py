@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.faults import Fault
+from tests.faults import Fault, twin
 from tests.pipeline import command, on_small_disk
 from tests.test_judges import PLUG_IN
 
@@ -486,7 +486,9 @@ def test_a_sweep_trains_what_is_new_and_nothing_else(study):
 
 
 @pytest.mark.slow
-def test_a_sweep_grows_without_repeating_anything(study, results):
+def test_a_sweep_grows_without_repeating_anything(study, tmp_path):
+    study = twin(study, tmp_path / "study")  # other tests compare theirs file by file
+    results = study.root / RESULTS
     small = "{sweeps: {s: {guide_scale: [0.1]}}}"
     done = study.snakemake(finetune=small)
     assert done.code == 0, done.output
