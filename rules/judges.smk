@@ -3,7 +3,7 @@
 
 JUDGES = CONFIG["judges"]
 JUDGED = [*(["judges"] if JUDGES else []), *(["diversity"] if CONFIG["score"]["diversity"] else [])]
-JUDGE_SCORES = [f"{OUT}/judges/{judge}/{model}.csv" for judge in JUDGES for model in MODELS]
+JUDGE_SCORES = [f"{OUT}/judges/{judge}/{model}.csv" for judge in JUDGES for model in RUNS]
 
 
 rule judge:
@@ -38,7 +38,7 @@ rule judge:
 rule diversity:
     """Measure how pictures of a prompt differ from each other and from base's."""
     input:
-        pictures=[study_images(model) for model in MODELS],
+        pictures=[study_images(model) for model in RUNS],
         judge=f"{OUT}/models/judge/manifest.json",
     output:
         f"{OUT}/judges/diversity.csv",
@@ -87,7 +87,7 @@ rule judges:
         runtime=need("judges", "runtime"),
         gpu=0,
     params:
-        settings=settings({**CONFIG["statistics"], "models": MODELS}),
+        settings=settings({**CONFIG["statistics"], "models": MODELS, "train_seeds": TRAIN_SEEDS}),
         code=code("judges"),
         options=lambda wildcards, input: judged_options(input),
         out=subpath(output[0], parent=True),

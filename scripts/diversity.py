@@ -18,6 +18,7 @@ def main(args):
     from tqdm import tqdm
 
     from vlg import pictures
+    from vlg.cache import chunks
     from vlg.clipscore import Judge
     from vlg.device import set_up
 
@@ -25,8 +26,7 @@ def main(args):
     found: dict[str, dict[tuple[str, int], tuple[str, torch.Tensor]]] = {}
     for folder in tqdm(args.pictures, "diversity", mininterval=5):
         rows = [row for row in pictures.read_metadata(folder) if row["set"] == "study"]
-        for begin in range(0, len(rows), args.batch_size):
-            batch = rows[begin : begin + args.batch_size]
+        for batch in chunks(rows, args.batch_size):
             images = [pictures.load_checked(folder, row) for row in batch]
             for row, unit in zip(batch, judge.encode_image(images).cpu(), strict=True):
                 own = found.setdefault(row["model"], {})

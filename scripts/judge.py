@@ -17,11 +17,11 @@ def main(args):
     from tqdm import tqdm
 
     from vlg import judges, pictures
+    from vlg.cache import chunks
     from vlg.device import set_up
 
     kind, source = args.settings["kind"], args.settings["source"]
-    options = {name: args.settings[name] for name in ("pair",) if name in args.settings}
-    score = judges.load(kind, source, set_up(args.device, args.threads), **options)
+    score = judges.load(**args.settings, device=set_up(args.device, args.threads))
     known = judges.fingerprint(kind, source)
     wanted = [
         (folder, row)
@@ -29,10 +29,8 @@ def main(args):
         for row in pictures.read_metadata(folder)
         if row["set"] == "study"
     ]
-    size = args.batch_size
-    batches = [wanted[begin : begin + size] for begin in range(0, len(wanted), size)]
     rows = []
-    for batch in tqdm(batches, f"judge {kind}", mininterval=5):
+    for batch in tqdm(list(chunks(wanted, args.batch_size)), f"judge {kind}", mininterval=5):
         images = [pictures.load_checked(folder, row) for folder, row in batch]
         numbers = score(images, [row["prompt"] for _, row in batch])
         for (folder, row), number in zip(batch, numbers, strict=True):

@@ -1,7 +1,7 @@
 """Make the tables of further judges and of diversity: judges, diversity (.csv, .md, .tex).
 
 Reads prompts.tsv, the study's score files and what judge.py and diversity.py wrote. Settings:
-draws, confidence and seed of the bootstrap; models (in order, base first).
+draws, confidence and seed of the bootstrap; models (in order, base first), train_seeds.
 """
 
 from argparse import Namespace
@@ -12,14 +12,14 @@ from vlg import agreement, cli, scores, tables
 
 def main(args: Namespace) -> None:
     settings = dict(args.settings)
-    models = settings.pop("models")
+    models, seeds = settings.pop("models"), settings.pop("train_seeds")
     known = scores.read(args.scores, scores.read_prompts(args.prompts))
     made = []
     if args.judges:
         folders = {path.name: path for path in args.judges}
-        made.append(agreement.judges(known, folders, models, settings))
+        made.append(agreement.judges(known, folders, models, settings, seeds))
     if args.diversity:
-        made.append(agreement.diversity(args.diversity, known, models, settings))
+        made.append(agreement.diversity(args.diversity, known, models, settings, seeds))
     for table in made:
         tables.write_apart(table, args.out)
         cli.log.info("%s: %d rows", args.out / f"{table.name}.csv", len(table.frame))

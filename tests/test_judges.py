@@ -148,14 +148,14 @@ def test_clip_iqa_is_that_of_torchmetrics(tmp_path, pair):
 MODELS = ["base", "normal-2", "embed-2"]
 
 
-def made(prompts=8, seeds=(0, 1)):
+def made(prompts=8, seeds=(0, 1), gains=(0, 1, 2), models=MODELS):
     """Scores in which embed gains 2 and normal 1 on every picture."""
     rng = np.random.default_rng(0)
     rows = []
     for number in range(prompts):
         for seed in seeds:
             noise = rng.normal(50, 5)
-            for gain, model in zip((0, 1, 2), MODELS, strict=True):
+            for gain, model in zip(gains, models, strict=True):
                 rows.append(
                     {
                         "model": model, "arm": "", "set": "study", "id": f"p{number:04d}",
@@ -192,6 +192,32 @@ def test_judges_that_agree_and_one_that_does_not(tmp_path):
     assert frame.loc["same", "kendall"].iloc[0] == frame.loc["same", "spearman"].iloc[0] == 1
     assert frame.loc["against", "kendall"].iloc[0] == -1
     assert frame.loc["same", "rank"].tolist() == frame.loc["against", "rank"].tolist()[::-1]
+
+
+def test_further_trainings_are_averaged_and_widen_the_interval(tmp_path):
+    names = [*MODELS, "normal-2-s5", "embed-2-s5"]
+    scores = made(gains=(0, 1, 2, 1, 6), models=names)
+    files = {"same": written(scores, tmp_path / "same", lambda rows: rows["clipscore"])}
+    rows = scores[["model", "id", "seed", "sha256"]].assign(spread=0.4, drift=0.2)
+    rows.loc[rows["model"] == "embed-2-s5", "spread"] = 0.2
+    rows.to_csv(tmp_path / "diversity.csv", index=False)
+    alone = agreement.judges(scores, files, MODELS, OPTIONS).frame.set_index(["judge", "model"])
+    table = agreement.judges(scores, files, MODELS, OPTIONS, [0, 5])
+    both = table.frame.set_index(["judge", "model"])
+    assert "Means over 2 trainings" in table.caption
+    assert both.loc["same", "trainings"].tolist() == [0, 2, 2]
+    for judge in ("judge", "same"):
+        assert both.loc[(judge, "embed-2"), "delta"] == pytest.approx(4, abs=0.1)
+        width = [
+            each.loc[(judge, "embed-2"), "delta_high"] - each.loc[(judge, "embed-2"), "delta_low"]
+            for each in (alone, both)
+        ]
+        assert width[1] > 5 * width[0]
+    found = agreement.diversity(tmp_path / "diversity.csv", scores, MODELS, OPTIONS, [0, 5]).frame
+    assert found["spread"].tolist() == pytest.approx([0.4, 0.4, 0.3])
+    (tmp_path / "same/embed-2-s5.csv").unlink()
+    with pytest.raises(UserError, match="embed-2-s5.csv: not found"):
+        agreement.judges(scores, files, MODELS, OPTIONS, [0, 5])
 
 
 def test_a_score_of_another_picture_is_refused(tmp_path):

@@ -722,6 +722,8 @@ def test_further_judges_and_diversity(study, results, tmp_path):
     planned = {name.split()[0] for name in study.planned(**config)}
     shown = {"figures", "gallery", "pages", "provenance"}
     assert planned - {"card"} == {"judge", "judges", "diversity", *shown}
+    trained = study.planned(**config, seeds="{train: [0, 1]}")
+    assert {f"judge judge=bright, model={m}" for m in (*MODELS, "embed-4-s1")} <= trained
     wanted = [RESULTS / name for name in ("figures/judges.svg", "gallery/index.html")]
     done = study.snakemake(*wanted, **config)
     assert done.code == 0, done.output

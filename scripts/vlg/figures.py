@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vlg import files, plots
-from vlg.agreement import OWN
 from vlg.errors import UserError
-from vlg.scores import CONTROL, split_model
+from vlg.scores import CONTROL, OWN, split_model
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -19,10 +19,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlg import agreement, files, pages
+from vlg import files, pages
 from vlg.errors import UserError
 from vlg.pictures import METADATA, read_metadata
-from vlg.scores import FACTS, Grids, Key, name, split_model
+from vlg.scores import FACTS, Grids, Key, name, read_further, split_model
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -201,7 +201,7 @@ def _judged(folder: Path) -> dict[tuple[str, str], float]:
     """{(prompt's id, checksum of the picture): score} by one further judge."""
     scores: dict[tuple[str, str], float] = {}
     for path in sorted(folder.glob("*.csv")):
-        rows = agreement.read(path)
+        rows = read_further(path)
         pairs = zip(rows["id"], rows["sha256"], strict=True)
         scores |= dict(zip(pairs, rows["score"].astype(float), strict=True))
     return scores

@@ -33,6 +33,7 @@ SETS = ("study", "rest", "hard")
 
 # The arm that the study is about, and the one it is compared with at equal compute.
 REFINEMENT, CONTROL = "refine", "best_of_n"
+OWN = "judge"  # the study's own judge, in the table of several
 
 # A row of pictures in a table: model, arm ("" for plain pictures), round (0 for plain pictures).
 Key = tuple[str, str, int]
@@ -205,6 +206,23 @@ def _read(path: Path, **options: object) -> pd.DataFrame:
         raise UserError(f"{path}: not found; rerun the step that writes it") from None
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: damaged ({error}); delete it and rerun") from None
+
+
+def read_further(path: Path) -> pd.DataFrame:
+    """One file of a further judge's scores, or of diversity; numbers may be empty.
+
+    UserError when it is missing or damaged.
+    """
+    import pandas as pd
+
+    table = _read(path, dtype=str)
+    _need(table, ("model", "id", "seed", "sha256"), path)
+    for column in {"seed", "score", "spread", "drift"} & set(table):
+        try:
+            table[column] = pd.to_numeric(table[column].replace("", np.nan))
+        except ValueError as error:
+            raise UserError(f"{path}: column {column}: {error}; delete it and rerun") from None
+    return table
 
 
 def _need(table: pd.DataFrame, columns: Sequence[str], path: Path) -> None:
