@@ -16,6 +16,7 @@ report: "report/workflow.rst"
 
 
 include: "rules/common.smk"
+include: "rules/sources.smk"
 include: "rules/fetch.smk"
 include: "rules/prompts.smk"
 include: "rules/data.smk"
