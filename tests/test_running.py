@@ -95,7 +95,7 @@ def test_a_job_ends_after_its_run(tmp_path):
     time.sleep(1)
     assert running._started(number), "it works as long as its run"
     run.send_signal(signal.SIGKILL)
-    run.communicate()  # its standard output closes when the job ends, too
+    run.communicate(timeout=30)  # its standard output closes when the job ends, too
     # A process that ends closes its files first: for a moment it is still there.
     until = time.time() + 30
     while running._started(number) and time.time() < until:
