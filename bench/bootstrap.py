@@ -12,7 +12,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
-from vlg import statistics
+from vlg.analysis import statistics
 
 
 def main() -> None:

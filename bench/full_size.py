@@ -93,7 +93,7 @@ def build(folder: Path, size: str) -> None:
     """Write models, a captioned data set and a prompt."""
     import sd15
 
-    from vlg import prompts
+    from vlg.data import prompts
 
     sd15.build(folder / "models", size)
     sd15.pictures(folder / "data", size)
@@ -103,10 +103,10 @@ def build(folder: Path, size: str) -> None:
 
 def train(args: argparse.Namespace) -> None:
     """Take the first steps of a variant, as scripts/finetune.py does, and say what they took."""
-    from vlg import cli
-    from vlg.cache import Cache
-    from vlg.device import set_up
-    from vlg.training import Settings, begin, train_step
+    from vlg.data.encoded import Cache
+    from vlg.models.device import set_up
+    from vlg.train.loop import Settings, begin, train_step
+    from vlg.workflow import cli
 
     scale = {"normal": 0.0, "embed": 0.05}[args.step]
     values = {**TRAINING, "precision": args.precision, "guide_scale": scale, "step": args.steps}

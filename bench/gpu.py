@@ -123,7 +123,7 @@ def ceilings(bench: Bench) -> None:
     """The rate of large matrix products and of copies."""
     import torch
 
-    from vlg.device import set_precision
+    from vlg.models.device import set_precision
 
     side = SCALE[bench.size][3]
     for precision in dict.fromkeys(["fp32", "tf32", bench.precision]):
@@ -141,9 +141,9 @@ def ceilings(bench: Bench) -> None:
 
 
 def training(bench: Bench, variant: str, checkpointing: bool, work: dict[str, float]) -> None:
-    """Steps of `vlg.training`, from cached latents and text states."""
-    from vlg.cache import Cache
-    from vlg.training import Settings, begin, train_step
+    """Steps of `vlg.train.loop`, from cached latents and text states."""
+    from vlg.data.encoded import Cache
+    from vlg.train.loop import Settings, begin, train_step
 
     size = SCALE[bench.size][2]
     scale = {"normal": 0.0, "embed": 0.05}[variant]
@@ -229,7 +229,7 @@ def naive_training(bench: Bench) -> None:
 
 def sampler(bench: Bench) -> Any:
     """The pipeline's sampler; its steps are set before each measurement."""
-    from vlg.sampling import Sampler
+    from vlg.sample.sampler import Sampler
 
     settings = {**GUIDED, "steps": 1, "precision": bench.precision}
     return Sampler(bench.base, settings, bench.device)
@@ -238,7 +238,7 @@ def sampler(bench: Bench) -> Any:
 def drawing(
     bench: Bench, draws: Any, batch: int, steps: int, work: dict[str, float], label: str = ""
 ) -> None:
-    """Pictures drawn by `vlg.sampling`, guided."""
+    """Pictures drawn by `vlg.sample.sampler`, guided."""
     texts, seeds = [PROMPT.format(i) for i in range(batch)], list(range(batch))
     draws.settings["steps"] = min(steps, 2)
     draws.draw(texts, seeds)  # warms up this shape
@@ -291,10 +291,10 @@ def scoring(bench: Bench, work: dict[str, float], threads: int) -> None:
     """Pictures through judge and guide, from PNG files, as scripts/score.py does."""
     import numpy as np
 
-    from vlg import pictures
-    from vlg.clipscore import Judge
-    from vlg.guides import load_guide
-    from vlg.refinement import guide_scores
+    from vlg.data import pictures
+    from vlg.models.clip import Judge
+    from vlg.models.guide import load_guide
+    from vlg.sample.refinement import guide_scores
 
     judge = Judge(bench.folder / "models" / "judge", bench.device, bench.precision)
     guide = load_guide(bench.guide, bench.device)
@@ -330,9 +330,9 @@ def scoring(bench: Bench, work: dict[str, float], threads: int) -> None:
 
 def measure(bench: Bench, threads: int) -> None:
     """Every section in turn, the most important first."""
-    from vlg import device
-    from vlg.cache import encode, encode_guide
-    from vlg.guides import load_guide
+    from vlg.data.encoded import encode, encode_guide
+    from vlg.models import device
+    from vlg.models.guide import load_guide
 
     batches, counts, _, _ = SCALE[bench.size]
     full = bench.size == "full"
@@ -403,8 +403,8 @@ def main() -> None:
     import torch
     from diffusers.utils.logging import disable_progress_bar
 
-    from vlg.device import set_up
     from vlg.errors import UserError
+    from vlg.models.device import set_up
 
     disable_progress_bar()
     try:

@@ -151,7 +151,7 @@ def draw(rows: list[dict[str, float]], out: Path) -> None:
     import matplotlib.pyplot as plt
 
     sys.path.insert(0, str(ROOT / "scripts"))
-    from vlg.plots import STYLE
+    from vlg.report.plots import STYLE
 
     x = [row["prompts"] for row in rows]
     with plt.rc_context({**STYLE, "svg.hashsalt": "vlg"}):

@@ -126,7 +126,7 @@ class Example:
         from torchvision import transforms
         from transformers import CLIPTextModel, CLIPTokenizer
 
-        from vlg.cache import read_captions
+        from vlg.data.encoded import read_captions
 
         base = folder / "models/base"
         self.device, self.clock, self.precision = device, clock, args.precision
@@ -208,13 +208,13 @@ class Example:
 
 
 class Ours:
-    """`vlg.training.train_step` with the numbers it logs."""
+    """`vlg.train.loop.train_step` with the numbers it logs."""
 
     def __init__(
         self, folder: Path, args: argparse.Namespace, device: str, clock: Clock, kind: str
     ) -> None:
-        from vlg.cache import Cache
-        from vlg.training import Settings, begin
+        from vlg.data.encoded import Cache
+        from vlg.train.loop import Settings, begin
 
         values = {**SETTINGS, "batch_size": args.batch, "precision": args.precision}
         values |= {"guide_scale": 0.0 if kind == "normal" else 0.05}
@@ -248,7 +248,7 @@ class Ours:
         return wrapped
 
     def step(self) -> None:
-        from vlg.training import train_step
+        from vlg.train.loop import train_step
 
         numbers = train_step(self.state, self.terms).tolist()
         self.inside = [self.inside[0] + int(numbers[3]), self.inside[1] + 1]
@@ -258,7 +258,7 @@ def measure(args: argparse.Namespace) -> None:
     """Run the kinds in turns and print the tables."""
     import torch
 
-    from vlg.device import set_up
+    from vlg.models.device import set_up
 
     device = set_up(args.device, args.threads)
     with tempfile.TemporaryDirectory() as temporary:

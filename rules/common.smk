@@ -11,16 +11,13 @@ ROOT = Path(workflow.basedir)
 SCRIPTS = ROOT / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
-from vlg import (
-    config as settings_of,
-    environment,
-    hub,
-    judges as judge_plugins,
-    plan,
-    prompts as prompt_files,
-    running,
-)
-from vlg.codehash import code_hash
+from vlg import plugins
+from vlg.config import checks as settings_of, plan
+from vlg.config.layout import Layout
+from vlg.data import hub, prompts as prompt_files
+from vlg.judge import further as judge_plugins
+from vlg.workflow import environment, running
+from vlg.workflow.codehash import code_hash
 from vlg.errors import UserError
 
 environment.prepare()
@@ -35,7 +32,8 @@ try:
 except UserError as error:
     sys.exit(f"error: {error}")  # one line; a WorkflowError would print several
 
-OUT = f"results/{CONFIG['study']}"
+LAYOUT = Layout(CONFIG["study"])
+OUT = LAYOUT.root
 STEPS = CONFIG["finetune"]["steps"]
 ROUNDS = CONFIG["refine"]["rounds"]
 ARMS = CONFIG["refine"]["arms"] if ROUNDS else {}
@@ -108,9 +106,12 @@ def settings(values):
     return json.dumps(values, sort_keys=True)
 
 
-def code(name):
-    """Hash of what scripts/<name>.py does: reruns when code changes, not when a comment does."""
-    return code_hash(SCRIPTS / f"{name}.py")
+def code(name, *chosen):
+    """Hash of what scripts/<name>.py does: reruns when code changes, not when a comment does.
+
+    chosen: (room, name) of what the script finds by name, for example (plugins.METHODS, "embed").
+    """
+    return code_hash(SCRIPTS / f"{name}.py", *(plugins.file(*each) for each in chosen))
 
 
 def pool_size():
@@ -127,7 +128,7 @@ STUDY = CONFIG["prompts"]["study"]
 
 
 def shards(model, stage):
-    """Numbers of the shards of a model's pictures at a stage (vlg.sampling.listing).
+    """Numbers of the shards of a model's pictures at a stage (vlg.sample.sampler.listing).
 
     How many hard prompts there will be is not known yet, so the last shards may be empty.
     """
@@ -160,7 +161,7 @@ def images(model, stage):
 def study_place(model, number):
     """Where a model's study picture of this number stands among the pictures of its stage.
 
-    The base draws prompts that are not reported between those of two seeds (vlg.sampling.listing).
+    The base draws prompts that are not reported between those of two seeds (vlg.sample.sampler.listing).
     """
     seed, prompt = divmod(number, STUDY)
     return seed * (POOL if model == "base" else STUDY) + prompt

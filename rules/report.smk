@@ -75,7 +75,7 @@ rule gallery:
             else []
         ),
         templates=[
-            os.path.relpath(SCRIPTS / "vlg/templates" / f"gallery.{kind}")
+            os.path.relpath(SCRIPTS / "vlg/report/templates" / f"gallery.{kind}")
             for kind in ("html", "css", "js")
         ],
     output:
@@ -163,7 +163,7 @@ rule pages:
             for table in PAGED
             for form, title in (("csv", "CSV"), ("md", "Markdown"), ("tex", "LaTeX"))
         ],
-        template=os.path.relpath(SCRIPTS / "vlg/templates/table.html"),
+        template=os.path.relpath(SCRIPTS / "vlg/report/templates/table.html"),
     output:
         [
             report(

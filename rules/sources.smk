@@ -95,7 +95,7 @@ def model_source(wildcards):
 def guide_to_differ_from(wildcards):
     """The guide, for a judge that can be compared with it only after a download.
 
-    Two local folders are compared before the study starts (vlg.config).
+    Two local folders are compared before the study starts (vlg.config.checks).
     """
     fetched = {"guide", "judge"} & set(hub_sources())
     return f"{OUT}/models/guide/manifest.json" if wildcards.kind == "judge" and fetched else []

@@ -6,8 +6,8 @@ bytes. Weights are left out unless --models is given; their checksums and cards 
 
 from pathlib import Path
 
-from vlg import cli
 from vlg.errors import UserError
+from vlg.workflow import cli
 
 ROOT = Path(__file__).parents[1]
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 def main(args):
     import yaml
 
-    from vlg import archive, integrity
+    from vlg.record import archive, integrity
 
     files = set(archive.members(args.study, args.models))
     wrong = [p for p in integrity.check(args.study).problems if p.path in files]

@@ -7,8 +7,9 @@ confidence (of the table's intervals).
 
 from pathlib import Path
 
-from vlg import cards, cli
 from vlg.files import read_json, write_checksum, write_text
+from vlg.report import cards
+from vlg.workflow import cli
 
 
 def main(args):

@@ -7,12 +7,12 @@ those inside parquet files are written out. Broken and tiny ones are skipped and
 
 from pathlib import Path
 
-from vlg import cli
 from vlg.files import atomic_folder, write_manifest
+from vlg.workflow import cli
 
 
 def main(args):
-    from vlg import dataset
+    from vlg.data import dataset
 
     settings = {name: value for name, value in args.settings.items() if name != "source"}
     with atomic_folder(args.out) as out:

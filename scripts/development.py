@@ -9,11 +9,12 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
-from vlg import cli, prompts
+from vlg.data import prompts
+from vlg.workflow import cli
 
 
 def main(args: Namespace) -> None:
-    from vlg.development import choose
+    from vlg.sample.development import choose
 
     rows = choose(prompts.read_table(args.prompts), args.settings, args.data)
     prompts.write(args.out, rows)

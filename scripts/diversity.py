@@ -7,8 +7,8 @@ other seeds (empty with one seed), and drift, its distance to base's of the same
 
 from pathlib import Path
 
-from vlg import cli
 from vlg.files import write_rows
+from vlg.workflow import cli
 
 COLUMNS = ("model", "id", "seed", "sha256", "spread", "drift")
 
@@ -17,10 +17,10 @@ def main(args):
     import torch
     from tqdm import tqdm
 
-    from vlg import pictures
-    from vlg.cache import chunks
-    from vlg.clipscore import Judge
-    from vlg.device import set_up
+    from vlg.data import pictures
+    from vlg.data.encoded import chunks
+    from vlg.models.clip import Judge
+    from vlg.models.device import set_up
 
     judge = Judge(args.judge, set_up(args.device, args.threads), args.settings["precision"])
     found: dict[str, dict[tuple[str, int], tuple[str, torch.Tensor]]] = {}

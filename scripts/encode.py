@@ -1,7 +1,7 @@
 """Encode a data set once for all fine-tuning: what the base model says of pictures and captions.
 
 Reads an image folder with metadata.jsonl and a diffusers model; writes a folder of VAE posteriors
-and text-encoder states (formats: scripts/vlg/cache.py).
+and text-encoder states (formats: scripts/vlg/data/encoded.py).
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
-from vlg import cli
+from vlg.workflow import cli
 
 
 def main(args: Namespace) -> None:
-    from vlg.cache import encode
-    from vlg.device import set_up
+    from vlg.data.encoded import encode
+    from vlg.models.device import set_up
 
     device = set_up(args.device, args.threads)
     encode(args.data, args.base, args.out, args.settings, device, args.batch_size)

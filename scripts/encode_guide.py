@@ -1,7 +1,7 @@
 """Embed a data set once for all fine-tuning that follows the guide.
 
 Reads an image folder with metadata.jsonl and an open_clip guide; writes a folder of embeddings of
-pictures and captions (formats: scripts/vlg/cache.py).
+pictures and captions (formats: scripts/vlg/data/encoded.py).
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
-from vlg import cli
+from vlg.workflow import cli
 
 
 def main(args: Namespace) -> None:
-    from vlg.cache import encode_guide
-    from vlg.device import set_up
-    from vlg.guides import load_guide
+    from vlg.data.encoded import encode_guide
+    from vlg.models.device import set_up
+    from vlg.models.guide import load_guide
 
     device = set_up(args.device, args.threads)
     encode_guide(args.data, load_guide(args.guide, device), args.out, device, args.batch_size)

@@ -8,9 +8,9 @@ resolved to, to which later runs keep. Where HF_TOKEN is set, gated repositories
 import os
 from pathlib import Path
 
-from vlg import cli
 from vlg.errors import UserError
 from vlg.files import atomic_folder, write_manifest
+from vlg.workflow import cli
 
 # Progress bars would fill the logs of jobs with thousands of lines.
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -18,7 +18,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 
 def main(args):
-    from vlg import downloads, hub
+    from vlg.data import downloads, hub
 
     settings = args.settings
     source, what = hub.parse(settings["source"]), settings["what"]

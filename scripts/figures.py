@@ -8,8 +8,9 @@ tables' intervals), further (names of those asked for).
 from argparse import Namespace
 from pathlib import Path
 
-from vlg import cli, figures
 from vlg.files import write_manifest
+from vlg.report import figures
+from vlg.workflow import cli
 
 
 def main(args: Namespace) -> None:

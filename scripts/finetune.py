@@ -13,17 +13,18 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
-from vlg import cli
+from vlg.workflow import cli
 
 
 def main(args: Namespace) -> None:
     import functools
     import os
 
-    from vlg import development, prompts
-    from vlg.device import set_up
-    from vlg.processes import Stop, end_with_parent
-    from vlg.training import finetune
+    from vlg.data import prompts
+    from vlg.models.device import set_up
+    from vlg.sample import development
+    from vlg.train.loop import finetune
+    from vlg.workflow.processes import Stop, end_with_parent
 
     end_with_parent()
     local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # processes that share this node's threads

@@ -8,7 +8,10 @@ rounds (the last of refinement).
 from argparse import Namespace
 from pathlib import Path
 
-from vlg import cli, gallery, integrity, scores
+from vlg.analysis import scores
+from vlg.record import integrity
+from vlg.report import gallery
+from vlg.workflow import cli
 
 
 def main(args: Namespace) -> None:

@@ -6,21 +6,23 @@ and metadata.jsonl, an image folder that `datasets` loads.
 
 from pathlib import Path
 
-from vlg import cli, prompts
+from vlg.data import prompts
+from vlg.workflow import cli
 
 
 def main(args):
-    from vlg import pictures, sampling
-    from vlg.device import set_up
+    from vlg.data import pictures
+    from vlg.models.device import set_up
+    from vlg.sample import sampler
 
     settings = args.settings
     hard = prompts.read_table(args.hard) if args.hard else []
-    wanted = sampling.listing(prompts.read_table(args.prompts), hard, settings)
+    wanted = sampler.listing(prompts.read_table(args.prompts), hard, settings)
     names = ("steps", "guidance_scale", "scheduler", "precision", "vae_tiling")
     sample = {name: settings[name] for name in names}
-    sampling.generate(
-        sampling.shard(wanted, settings["shard"], settings["shard_size"]),
-        lambda: sampling.Sampler(args.model, sample, set_up(args.device, args.threads)),
+    sampler.generate(
+        sampler.shard(wanted, settings["shard"], settings["shard_size"]),
+        lambda: sampler.Sampler(args.model, sample, set_up(args.device, args.threads)),
         args.out,
         settings["model"],
         pictures.model_hash(args.model),

@@ -8,7 +8,8 @@ import csv
 from pathlib import Path
 from statistics import fmean
 
-from vlg import cli, prompts
+from vlg.data import prompts
+from vlg.workflow import cli
 
 
 def main(args):

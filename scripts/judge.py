@@ -7,8 +7,8 @@ folder.
 
 from pathlib import Path
 
-from vlg import cli
 from vlg.files import write_rows
+from vlg.workflow import cli
 
 COLUMNS = ("model", "id", "seed", "picture", "sha256", "judge", "score")
 
@@ -16,13 +16,14 @@ COLUMNS = ("model", "id", "seed", "picture", "sha256", "judge", "score")
 def main(args):
     from tqdm import tqdm
 
-    from vlg import judges, pictures
-    from vlg.cache import chunks
-    from vlg.device import set_up
+    from vlg.data import pictures
+    from vlg.data.encoded import chunks
+    from vlg.judge import further
+    from vlg.models.device import set_up
 
     kind, source = args.settings["kind"], args.settings["source"]
-    score = judges.load(**args.settings, device=set_up(args.device, args.threads))
-    known = judges.fingerprint(kind, source)
+    score = further.load(**args.settings, device=set_up(args.device, args.threads))
+    known = further.fingerprint(kind, source)
     wanted = [
         (folder, row)
         for folder in args.pictures

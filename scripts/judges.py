@@ -7,7 +7,8 @@ draws, confidence and seed of the bootstrap; models (in order, base first), trai
 from argparse import Namespace
 from pathlib import Path
 
-from vlg import agreement, cli, scores, tables
+from vlg.analysis import agreement, scores, tables
+from vlg.workflow import cli
 
 
 def main(args: Namespace) -> None:

@@ -15,8 +15,8 @@ import shlex
 import subprocess
 import sys
 
-from vlg import cli, slots
 from vlg.errors import UserError
+from vlg.workflow import cli, slots
 
 # Where a launcher says which of the nodes a process is on.
 RANKS = ("NODE_RANK", "SLURM_NODEID", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK")

@@ -8,22 +8,22 @@ weights is refused.
 
 from pathlib import Path
 
-from vlg import cli
 from vlg.files import atomic_folder, write_manifest
+from vlg.workflow import cli
 
 
 def main(args):
-    from vlg import modelfolder
+    from vlg.models import folders
 
     with atomic_folder(args.out) as out:
         if args.shipped:
-            modelfolder.unpack(args.source, args.settings["source"], out)
+            folders.unpack(args.source, args.settings["source"], out)
         elif args.source.is_file():
-            modelfolder.unfold(args.source, out)
+            folders.unfold(args.source, out)
         else:
-            modelfolder.take(args.source, args.settings["kind"], out)
+            folders.take(args.source, args.settings["kind"], out)
         if args.guide:
-            modelfolder.check_differs(out, args.guide.parent)
+            folders.check_differs(out, args.guide.parent)
         write_manifest(out, source=args.settings["source"])
 
 

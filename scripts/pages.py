@@ -8,8 +8,9 @@ report's first page. Settings: names (of the tables).
 from argparse import Namespace
 from pathlib import Path
 
-from vlg import cli, pages
 from vlg.files import write_manifest
+from vlg.report import pages
+from vlg.workflow import cli
 
 
 def main(args: Namespace) -> None:

@@ -9,8 +9,8 @@ took.
 import time
 from pathlib import Path
 
-from vlg import cli
 from vlg.files import atomic_folder, write_manifest
+from vlg.workflow import cli
 
 
 def main(args):

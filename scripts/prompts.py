@@ -6,7 +6,8 @@ which are reported (`set` = study) and which only serve to find hard ones (`set`
 
 from pathlib import Path
 
-from vlg import cli, prompts
+from vlg.data import prompts
+from vlg.workflow import cli
 
 
 def main(args):

@@ -5,8 +5,9 @@ Reads the manifests of the study's folders, its training summaries and logs; wri
 
 from pathlib import Path
 
-from vlg import cli, provenance
 from vlg.files import read_json, sha256, write_checksum, write_json
+from vlg.record import provenance
+from vlg.workflow import cli
 
 
 def main(args):

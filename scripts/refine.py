@@ -6,14 +6,15 @@ folder of PNG files with metadata.jsonl (which picture was kept, its guide score
 
 from pathlib import Path
 
-from vlg import cli
+from vlg.workflow import cli
 
 
 def main(args):
-    from vlg import pictures, refinement
-    from vlg.device import set_up
-    from vlg.guides import load_guide
-    from vlg.sampling import Sampler
+    from vlg.data import pictures
+    from vlg.models.device import set_up
+    from vlg.models.guide import load_guide
+    from vlg.sample import refinement
+    from vlg.sample.sampler import Sampler
 
     settings = args.settings
     start = [

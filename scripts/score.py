@@ -7,19 +7,20 @@ open_clip folder; writes one CSV.
 
 from pathlib import Path
 
-from vlg import cli, scores
+from vlg.analysis import scores
 from vlg.files import write_rows
+from vlg.workflow import cli
 
 
 def main(args):
     import numpy as np
     from tqdm import tqdm
 
-    from vlg import pictures
-    from vlg.clipscore import Judge
-    from vlg.device import set_up
-    from vlg.guides import load_guide
-    from vlg.refinement import guide_scores
+    from vlg.data import pictures
+    from vlg.models.clip import Judge
+    from vlg.models.device import set_up
+    from vlg.models.guide import load_guide
+    from vlg.sample.refinement import guide_scores
 
     device = set_up(args.device, args.threads)
     judge = Judge(args.judge, device, args.settings["precision"])

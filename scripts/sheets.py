@@ -7,8 +7,11 @@ plain pictures have the arm "" and round 0.
 from argparse import Namespace
 from pathlib import Path
 
-from vlg import cli, integrity, scores, sheets
+from vlg.analysis import scores
 from vlg.files import write_manifest
+from vlg.record import integrity
+from vlg.report import sheets
+from vlg.workflow import cli
 
 
 def main(args: Namespace) -> None:

@@ -7,8 +7,8 @@ manifest, with recipe, training time and checksums. Reads results/<study>/pretra
 import shutil
 from pathlib import Path
 
-from vlg import cli
 from vlg.files import atomic_folder, check_manifest, write_json, write_manifest
+from vlg.workflow import cli
 
 # Where a part lies below pretrained/, and what of it is shipped: base-early shares the rest with
 # base.
@@ -42,7 +42,7 @@ def measure(part: str, folder: Path, settings: dict) -> dict:
 def main(args):
     import torch
 
-    from vlg.modelfolder import unpack
+    from vlg.models.folders import unpack
 
     torch.set_num_threads(args.threads)
     trained = {}

@@ -7,7 +7,9 @@ into --out. Settings: draws, confidence and seed of the bootstrap.
 from argparse import Namespace
 from pathlib import Path
 
-from vlg import cli, files, sweep, tables
+from vlg import files
+from vlg.analysis import sweep, tables
+from vlg.workflow import cli
 
 
 def main(args: Namespace) -> None:

@@ -10,7 +10,10 @@ refinement); train_seeds (the first is that of the models with plain names).
 from argparse import Namespace
 from pathlib import Path
 
-from vlg import cli, files, integrity, scores, tables
+from vlg import files
+from vlg.analysis import scores, tables
+from vlg.record import integrity
+from vlg.workflow import cli
 
 
 def main(args: Namespace) -> None:

@@ -9,12 +9,12 @@ import shlex
 import sys
 from pathlib import Path
 
-from vlg import cli
 from vlg.errors import UserError
+from vlg.workflow import cli
 
 
 def main(args):
-    from vlg import integrity
+    from vlg.record import integrity
 
     if not args.study.is_dir():
         raise UserError(f"{args.study}: not found; give results/<study>, or make the study first")

@@ -10,7 +10,9 @@ import torch.utils.tensorboard  # noqa: F401
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel  # noqa: F401
 
 from tests import tiny
-from vlg import checkpoints, files, training
+from vlg import files
+from vlg.models import checkpoints
+from vlg.train import loop
 
 
 def kill(out: Path, world: dict[str, Path], kill_at: int, options: dict) -> None:
@@ -43,9 +45,9 @@ def kill(out: Path, world: dict[str, Path], kill_at: int, options: dict) -> None
         save(path, tensors)
         event()
 
-    training.train_step = before(training.train_step)
+    loop.train_step = before(loop.train_step)
     checkpoints.save_tensors = save_in_halves
-    checkpoints.write_manifest = training.write_manifest = before(files.write_manifest)
+    checkpoints.write_manifest = loop.write_manifest = before(files.write_manifest)
     files.os.replace = before(os.replace)
     tiny.finetune(out, **options)
 
@@ -56,7 +58,7 @@ def share(out: Path, world: dict[str, Path], rank: int, options: dict) -> None:
     With the option `most` the second runs out of memory on more than so many samples at once.
     """
     torch.set_num_threads(1)
-    most, call = options.pop("most", None), training.Losses.__call__
+    most, call = options.pop("most", None), loop.Losses.__call__
     if most and rank == 1:
 
         def limited(self, unet, batch):
@@ -64,7 +66,7 @@ def share(out: Path, world: dict[str, Path], rank: int, options: dict) -> None:
                 raise torch.OutOfMemoryError("CUDA out of memory")
             return call(self, unet, batch)
 
-        training.Losses.__call__ = limited
+        loop.Losses.__call__ = limited
     tiny.world = lambda prediction="epsilon": world
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2"}
     meeting = f"file://{out}/meeting"

@@ -20,7 +20,7 @@ from PIL import Image
 
 from tests import test_config, test_prompts
 from tests.pipeline import ROOT, Done
-from vlg import pictures, prompts
+from vlg.data import pictures, prompts
 
 DATA = {"size": None, "source": "given"}
 PROMPTS = {"study": 1, "pool": None, "category": None, "challenge": None, "order": "first"}
@@ -244,7 +244,7 @@ AWKWARD = [
 
 def test_awkward_prompts_reach_pictures_pages_and_tables_as_they_are(tmp_path):
     """From the prompt file through PNG and metadata to the gallery's page."""
-    from vlg import gallery
+    from vlg.report import gallery
 
     write(tmp_path, {"p.txt": "\n".join(AWKWARD)})
     settings = json.dumps({**PROMPTS, "study": len(AWKWARD)})

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from tests import tiny
-from vlg import cache as module
-from vlg.cache import Cache, LiveCache, encode, encode_guide, read_captions
+from vlg.data import encoded as module
+from vlg.data.encoded import Cache, LiveCache, encode, encode_guide, read_captions
 from vlg.errors import UserError
 from vlg.files import check_manifest
-from vlg.guides import load_guide
+from vlg.models.guide import load_guide
 
 
 @pytest.fixture(scope="module")
@@ -94,19 +94,19 @@ def test_training_from_the_cache_equals_encoding_at_every_step(paths, tmp_path):
 
 def test_augmentations_are_functions_of_seed_and_step(paths):
     """Another step, another crop; the same step, the same; and what isn't trained on is whole."""
-    from vlg import training
-    from vlg.batches import held_out_batches
+    from vlg.train import loop
+    from vlg.train.batches import held_out_batches
 
     def live(**options):
         return LiveCache(paths["data"], paths["base"], "cpu", **options)
 
-    settings = training.Settings.parse({**tiny.SETTINGS, "step": 9, "batch_size": 22})
+    settings = loop.Settings.parse({**tiny.SETTINGS, "step": 9, "batch_size": 22})
     plain, augmented = live(), live(crop=0.5, jitter=0.4)
     answers = {}
     again = live(crop=0.5, jitter=0.4)
     for name, source in (("plain", plain), ("augmented", augmented), ("again", again)):
         for step in (0, 1):
-            batch = training.draw(source, settings, step, 1000)
+            batch = loop.draw(source, settings, step, 1000)
             mean, _ = source.latents(batch.pictures, batch.flipped, batch.augment)
             answers[name, step] = mean[[batch.pictures.index(i) for i in range(22)]]
         batch = held_out_batches(source, 2, 1000)[0]
@@ -122,13 +122,13 @@ def test_augmentations_are_functions_of_seed_and_step(paths):
 
 
 def test_flips_are_functions_of_seed_and_step(paths):
-    from vlg import training
+    from vlg.train import loop
 
     source = LiveCache(paths["data"], paths["base"], "cpu", flip=True)
 
     def flips(seed):
-        settings = training.Settings.parse({**tiny.SETTINGS, "step": 99, "seed": seed})
-        return [flip for s in range(50) for flip in training.draw(source, settings, s, 9).flipped]
+        settings = loop.Settings.parse({**tiny.SETTINGS, "step": 99, "seed": seed})
+        return [flip for s in range(50) for flip in loop.draw(source, settings, s, 9).flipped]
 
     assert flips(1) == flips(1) != flips(2)
     assert 70 < sum(flips(1)) < 130  # half of 200, standard error 7

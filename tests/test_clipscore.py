@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from vlg.clipscore import Judge
 from vlg.errors import UserError
 from vlg.files import write_manifest
+from vlg.models.clip import Judge
 from vlg.shapes import models
 
 PROMPTS = ["a red circle", "two small blue squares on a gray background", "", "bond, é “42”",

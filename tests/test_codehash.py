@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from vlg import codehash
+from vlg.workflow import codehash
 
 ROOT = Path(__file__).parents[1]
 
 FILES = {
     "train.py": '''"""Train."""
 from pathlib import Path
-from vlg import cli, losses
+from vlg import losses
+from vlg.workflow import cli
 
 def main(args):
     """Run."""
@@ -24,7 +25,7 @@ def main(args):
 ''',
     "table.py": "import vlg.tables\nfrom vlg.files import atomic\n",
     "vlg/__init__.py": '"""The package."""\n',
-    "vlg/cli.py": "from vlg import unused\nLEVEL = 1\n",
+    "vlg/workflow/cli.py": "from vlg import unused\nLEVEL = 1\n",
     "vlg/files.py": "def atomic(path): ...\n",
     "vlg/losses.py": """import math
 from .noise import draw
@@ -94,7 +95,7 @@ def test_an_edit_of_code_changes_the_hash(hashes, edit):
         edited("vlg/losses.py", "import math", '"""Losses."""\nimport math'),
         edited("train.py", '"""Train."""', '"""Fine-tune."""'),
         edited("train.py", "# only where it is needed", ""),
-        edited("vlg/cli.py", "LEVEL = 1", "LEVEL = 2"),  # cannot change a result
+        edited("vlg/workflow/cli.py", "LEVEL = 1", "LEVEL = 2"),  # cannot change a result
         edited("vlg/unused.py", "X = 1", "X = 2"),  # imported by cli alone
         edited("vlg/tables.py", "MEAN", "MEDIAN"),  # not imported here
     ],
@@ -175,10 +176,10 @@ def test_every_script_has_a_hash(script):
 
 def test_another_process_finds_the_same():
     """No hash seed, no working directory, no cache enters."""
-    path = ROOT / "scripts" / "vlg" / "prompts.py"
+    path = ROOT / "scripts" / "vlg" / "data" / "prompts.py"
     code = (
         f"import sys; sys.path.insert(0, {str(ROOT / 'scripts')!r}); from pathlib import Path; "
-        f"from vlg.codehash import code_hash; print(code_hash(Path({str(path)!r})))"
+        f"from vlg.workflow.codehash import code_hash; print(code_hash(Path({str(path)!r})))"
     )
     out = subprocess.check_output([sys.executable, "-c", code], cwd="/", text=True)
     assert out.strip() == codehash.code_hash(path)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vlg import dataset
+from vlg.data import dataset
 from vlg.errors import UserError
 from vlg.shapes import captions, verify, world
 

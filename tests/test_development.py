@@ -5,10 +5,12 @@ import json
 import pytest
 
 from tests import tiny
-from vlg import development, pictures, training
+from vlg.data import pictures
 from vlg.errors import UserError
 from vlg.files import check_manifest
+from vlg.sample import development
 from vlg.shapes import captions
+from vlg.train import loop
 
 WANTED = {"count": 8, "prompts": None, "seed": 0}
 SAMPLING = {"steps": 2, "guidance_scale": 1.0, "scheduler": "ddim", "seeds": [0, 7]}
@@ -36,7 +38,7 @@ def test_of_the_shapes_world_there_are_always_enough_new_ones():
 
 
 def test_elsewhere_they_are_captions_of_held_out_pictures():
-    from vlg.cache import read_listing
+    from vlg.data.encoded import read_listing
 
     data = tiny.world()["data"]
     listing = read_listing(data)
@@ -62,9 +64,9 @@ def test_samples_are_an_image_folder_and_others_cost_no_step(tmp_path, monkeypat
 
         return draw
 
-    done, step = [], training.train_step
+    done, step = [], loop.train_step
     monkeypatch.setattr(
-        training, "train_step", lambda state, terms: done.append(state.step) or step(state, terms)
+        loop, "train_step", lambda state, terms: done.append(state.step) or step(state, terms)
     )
     tiny.finetune(tmp_path, step=2, draw_samples=sampled(["a red circle", "a big square"]))
     training_folder = tmp_path / "training/embed-2"

@@ -7,13 +7,16 @@ import pytest
 import torch
 
 from tests import tiny
-from vlg import cache, device, pictures, refinement, training
-from vlg.clipscore import Judge
-from vlg.device import Parts
+from vlg.data import encoded, pictures
 from vlg.errors import UserError
 from vlg.files import read_json, write_manifest
-from vlg.guides import load_guide
-from vlg.sampling import Sampler
+from vlg.models import device
+from vlg.models.clip import Judge
+from vlg.models.device import Parts
+from vlg.models.guide import load_guide
+from vlg.sample import refinement
+from vlg.sample.sampler import Sampler
+from vlg.train import loop
 
 PROMPTS = ["a red circle", "the blue square", "a big green circle on white", "a small square"]
 SEEDS = [7, 7, 8, 8]
@@ -80,8 +83,8 @@ def test_options_of_the_device_are_read_and_unknown_ones_refused(monkeypatch):
 
 
 def test_the_config_says_how_models_run():
-    from vlg.config import load
-    from vlg.plan import device as of
+    from vlg.config.checks import load
+    from vlg.config.plan import device as of
 
     assert of(load({}, ".")) == "auto,channels_last,vae_slicing"
     assert of(load({"device": "cuda", "gpu": {"compile": True}}, ".")) == (
@@ -214,12 +217,12 @@ def test_scores_in_parts_are_the_same(judge, monkeypatch, tmp_path):
 
 def test_a_data_set_encoded_in_parts_is_the_same(tmp_path, monkeypatch):
     paths = tiny.world()
-    whole = cache.Cache(paths["cache"], paths["embeddings"])
+    whole = encoded.Cache(paths["cache"], paths["embeddings"])
     guide = load_guide(paths["guide"])
     asked = limit(monkeypatch, guide, "encode_image", 3)
-    cache.encode_guide(paths["data"], guide, tmp_path / "embeddings", "cpu", 8)
+    encoded.encode_guide(paths["data"], guide, tmp_path / "embeddings", "cpu", 8)
     assert asked[:3] == [8, 4, 2] and set(asked[3:]) == {2}
-    encode = cache.Encoder.latents
+    encode = encoded.Encoder.latents
     sizes = []
 
     def latents(self, pixels):
@@ -228,16 +231,16 @@ def test_a_data_set_encoded_in_parts_is_the_same(tmp_path, monkeypatch):
             raise CPU
         return encode(self, pixels)
 
-    monkeypatch.setattr(cache.Encoder, "latents", latents)
-    cache.encode(paths["data"], paths["base"], tmp_path / "cache", {}, "cpu", 8)
+    monkeypatch.setattr(encoded.Encoder, "latents", latents)
+    encoded.encode(paths["data"], paths["base"], tmp_path / "cache", {}, "cpu", 8)
     assert sizes[:3] == [8, 4, 2] and set(sizes[3:]) == {2}
-    parts = cache.Cache(tmp_path / "cache", tmp_path / "embeddings")
+    parts = encoded.Cache(tmp_path / "cache", tmp_path / "embeddings")
     assert parts.rows == whole.rows
     files = ["latents", "captions"], ["guide-pictures", "guide-captions"]
     for folder, names in zip(("cache", "embeddings"), files, strict=True):
         for name in names:
             one, other = (
-                cache.load_shards(path, name)[0] for path in (paths[folder], tmp_path / folder)
+                encoded.load_shards(path, name)[0] for path in (paths[folder], tmp_path / folder)
             )
             assert one.keys() == other.keys()
             for key, tensor in one.items():
@@ -246,7 +249,7 @@ def test_a_data_set_encoded_in_parts_is_the_same(tmp_path, monkeypatch):
 
 def losses_limited(monkeypatch, most, error=GPU, only=None):
     """Let the losses run out of memory on more than `most` samples (in the `only`-th call)."""
-    calls, call = [], training.Losses.__call__
+    calls, call = [], loop.Losses.__call__
 
     def limited(self, unet, batch):
         result = call(self, unet, batch)
@@ -255,7 +258,7 @@ def losses_limited(monkeypatch, most, error=GPU, only=None):
             raise error
         return result
 
-    monkeypatch.setattr(training.Losses, "__call__", limited)
+    monkeypatch.setattr(loop.Losses, "__call__", limited)
     return calls
 
 
@@ -271,7 +274,7 @@ def test_a_training_step_that_does_not_fit_is_repeated_in_parts(
     assert calls[:3] == [4, 2, 1] and set(calls[3:]) == {1}
     assert "out of memory in training on 4 pictures at a time; going on with 2" in caplog.text
     one, two = (
-        training.checkpoints.read_state(tmp_path / run / "training" / "embed-3" / "state")
+        loop.checkpoints.read_state(tmp_path / run / "training" / "embed-3" / "state")
         for run in ("whole", "parts")
     )
     assert one[1]["step"] == two[1]["step"] == 3

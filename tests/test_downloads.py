@@ -11,7 +11,7 @@ from pyarrow import parquet
 
 from tests.hub_server import Hub
 from tests.test_hub import point
-from vlg import dataset, downloads, hub, prompts
+from vlg.data import dataset, downloads, hub, prompts
 from vlg.errors import UserError
 from vlg.files import sha256
 

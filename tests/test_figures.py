@@ -11,8 +11,8 @@ import pytest
 import synthetic
 from test_tables import make
 
-from vlg import figures, plots
 from vlg.errors import UserError
+from vlg.report import figures, plots
 
 SCRIPT = Path(figures.__file__).parents[1] / "figures.py"
 SETTINGS = {"confidence": 0.95}

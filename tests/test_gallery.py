@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import synthetic
 
-from vlg import gallery, pictures, scores
+from vlg.analysis import scores
+from vlg.data import pictures
 from vlg.errors import UserError
+from vlg.report import gallery
 
 SCRIPT = Path(gallery.__file__).parents[1] / "gallery.py"
 

@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import constants, file_download
 
 from tests.hub_server import Hub
-from vlg import downloads, hub
+from vlg.data import downloads, hub
 from vlg.errors import UserError
 from vlg.files import read_json
 

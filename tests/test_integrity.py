@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 from tests.pipeline import ROOT, Done
-from vlg import files, integrity, pictures, prompts, scores
+from vlg import files
+from vlg.analysis import scores
+from vlg.data import pictures, prompts
 from vlg.errors import UserError
+from vlg.record import integrity
 
 PICTURE = "images/base/selection/shard-0/0-p0000.png"
 

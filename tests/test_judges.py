@@ -7,8 +7,10 @@ import pandas as pd
 import pytest
 
 from tests import tiny
-from vlg import agreement, figures, judges
+from vlg.analysis import agreement
 from vlg.errors import UserError
+from vlg.judge import further
+from vlg.report import figures
 
 PLUG_IN = """
 def bright(images, prompts):
@@ -33,11 +35,11 @@ def root(tmp_path):
 
 
 def test_a_plug_in_scores_pictures(root):
-    score = judges.load("callable", "mine.judge.bright", "cpu", root)
+    score = further.load("callable", "mine.judge.bright", "cpu", root)
     assert score(IMAGES, TEXTS) == [0.0, 100.0, 255.0]
-    before = judges.fingerprint("callable", "mine.judge.bright", root)
+    before = further.fingerprint("callable", "mine.judge.bright", root)
     (root / "mine/judge.py").write_text(PLUG_IN + "# another")
-    assert judges.fingerprint("callable", "mine.judge.bright", root) != before
+    assert further.fingerprint("callable", "mine.judge.bright", root) != before
 
 
 @pytest.mark.parametrize(
@@ -51,23 +53,23 @@ def test_a_plug_in_scores_pictures(root):
 )
 def test_a_plug_in_that_is_not_there(root, source, message):
     with pytest.raises(UserError, match=message):
-        judges.load("callable", source, "cpu", root)
+        further.load("callable", source, "cpu", root)
 
 
 @pytest.mark.parametrize("name", ["short", "wrong"])
 def test_a_plug_in_must_return_a_finite_number_each(root, name):
-    score = judges.load("callable", f"mine.judge.{name}", "cpu", root)
+    score = further.load("callable", f"mine.judge.{name}", "cpu", root)
     with pytest.raises(UserError, match="must return a finite number for each of 3 pictures"):
         score(IMAGES, TEXTS)
 
 
 def test_an_open_clip_folder_judges_as_the_guide_scores():
-    from vlg.guides import load_guide
-    from vlg.refinement import guide_scores
+    from vlg.models.guide import load_guide
+    from vlg.sample.refinement import guide_scores
 
     folder = tiny.world()["guide"]
     expected = guide_scores(load_guide(folder), np.stack(IMAGES), TEXTS)
-    assert judges.load("open_clip", str(folder), "cpu")(IMAGES, TEXTS) == expected
+    assert further.load("open_clip", str(folder), "cpu")(IMAGES, TEXTS) == expected
 
 
 def test_siglip_judges_by_the_cosine(tmp_path):
@@ -94,7 +96,7 @@ def test_siglip_judges_by_the_cosine(tmp_path):
     tokens.save_pretrained(tmp_path)
     processor = SiglipImageProcessor(size={"height": 32, "width": 32})
     processor.save_pretrained(tmp_path)
-    found = judges.load("clip", str(tmp_path), "cpu")(IMAGES, TEXTS)
+    found = further.load("clip", str(tmp_path), "cpu")(IMAGES, TEXTS)
     padded = tokens(TEXTS, padding="max_length", truncation=True, return_tensors="pt")
     pixels = processor(images=IMAGES, return_tensors="pt")["pixel_values"]
     with torch.no_grad():
@@ -104,19 +106,19 @@ def test_siglip_judges_by_the_cosine(tmp_path):
 
 
 def test_clip_iqa_is_a_probability_that_the_prompt_does_not_change():
-    from vlg.clipscore import Judge
+    from vlg.models.clip import Judge
 
     folder = "resources/shapes/judge"
-    found = judges.load("clip_iqa", folder, "cpu")(IMAGES, TEXTS)
-    assert found == judges.load("clip_iqa", folder, "cpu")(IMAGES, TEXTS[::-1])
+    found = further.load("clip_iqa", folder, "cpu")(IMAGES, TEXTS)
+    assert found == further.load("clip_iqa", folder, "cpu")(IMAGES, TEXTS[::-1])
     judge = Judge(Path(folder), "cpu")
-    good, bad = (judge.scores(IMAGES, [text] * 3) for text in judges.QUALITY)
+    good, bad = (judge.scores(IMAGES, [text] * 3) for text in further.QUALITY)
     scale = judge.model.logit_scale.exp().item() / 100
     expected = [100 / (1 + np.exp((b - g) * scale)) for g, b in zip(good, bad, strict=True)]
     assert found == pytest.approx(expected, abs=1e-2) and all(0 < each < 100 for each in found)
 
 
-@pytest.mark.parametrize("pair", [judges.QUALITY, ("Sharp photo.", "Blurry photo.")])
+@pytest.mark.parametrize("pair", [further.QUALITY, ("Sharp photo.", "Blurry photo.")])
 def test_clip_iqa_is_that_of_torchmetrics(tmp_path, pair):
     import math
 
@@ -124,7 +126,7 @@ def test_clip_iqa_is_that_of_torchmetrics(tmp_path, pair):
     from torchmetrics.functional.multimodal import clip_image_quality_assessment
 
     from tests.test_clipscore import Adapter
-    from vlg.clipscore import Judge
+    from vlg.models.clip import Judge
     from vlg.shapes import models
 
     torch.manual_seed(0)
@@ -132,7 +134,7 @@ def test_clip_iqa_is_that_of_torchmetrics(tmp_path, pair):
     model.logit_scale.data.fill_(math.log(100))  # which torchmetrics takes for granted
     model.save_pretrained(tmp_path)
     models.judge_processor().save_pretrained(tmp_path)
-    found = judges.load("clip_iqa", str(tmp_path), "cpu", pair=pair)(IMAGES, TEXTS)
+    found = further.load("clip_iqa", str(tmp_path), "cpu", pair=pair)(IMAGES, TEXTS)
     judge = Judge(tmp_path, "cpu")
     tensors = torch.from_numpy(np.stack(IMAGES)).permute(0, 3, 1, 2)
     theirs = clip_image_quality_assessment(

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from tests import tiny
-from vlg import losses, training
-from vlg.cache import Cache
-from vlg.checkpoints import load_unet
+from vlg.data.encoded import Cache
 from vlg.errors import UserError
-from vlg.losses import Schedule
+from vlg.models.checkpoints import load_unet
+from vlg.train import loop, losses
+from vlg.train.losses import Schedule
 
 
 @pytest.fixture(scope="module")
@@ -19,10 +19,10 @@ def paths():
     return tiny.world()
 
 
-def make_losses(paths, **settings) -> training.Losses:
-    values = training.Settings.parse({**tiny.SETTINGS, "step": 9, **settings})
+def make_losses(paths, **settings) -> loop.Losses:
+    values = loop.Settings.parse({**tiny.SETTINGS, "step": 9, **settings})
     cache = Cache(paths["cache"], paths["embeddings"])
-    return training.Losses(values, cache, paths["base"], paths["guide"], "cpu")
+    return loop.Losses(values, cache, paths["base"], paths["guide"], "cpu")
 
 
 def samples(n=3):
@@ -68,7 +68,7 @@ def test_both_terms_of_a_batch_by_hand(paths):
     """Also: the guide sees what the pipeline would write, and dropped captions are skipped."""
     terms = make_losses(paths, caption_dropout=0.4, batch_size=8)
     cache, unet = terms.cache, load_unet(paths["base"])
-    batch = training.draw(cache, terms.settings, 3, 1000)
+    batch = loop.draw(cache, terms.settings, 3, 1000)
     denoising, clip, cosine = terms(unet, batch)
     mean, std = cache.latents(batch.pictures, batch.flipped)
     count = 0
@@ -121,7 +121,7 @@ def test_gradient_of_the_clip_term_by_finite_differences(paths, prediction):
 
 def test_only_the_unet_gets_gradients(paths):
     terms, unet = make_losses(paths, batch_size=8), load_unet(paths["base"])
-    _, clip, _ = terms(unet, training.draw(terms.cache, terms.settings, 0, 1000))
+    _, clip, _ = terms(unet, loop.draw(terms.cache, terms.settings, 0, 1000))
     clip.sum().backward()
     assert any(p.grad is not None and p.grad.abs().max() > 0 for p in unet.parameters())
     for frozen in (terms.vae, terms.guide.model):
@@ -131,7 +131,7 @@ def test_only_the_unet_gets_gradients(paths):
 @pytest.mark.parametrize("weighting", ["abar", "sqrt_abar", "uniform"])
 def test_the_weight_of_the_clip_term(paths, weighting):
     terms = make_losses(paths, weighting=weighting, caption_dropout=0.0)
-    batch = training.draw(terms.cache, terms.settings, 0, 1000)
+    batch = loop.draw(terms.cache, terms.settings, 0, 1000)
     batch.timesteps[:] = torch.tensor([5, 200, 400, 700])
     _, clip, cosine = terms(load_unet(paths["base"]), batch)
     power = {"abar": 1, "sqrt_abar": 0.5, "uniform": 0}[weighting]
@@ -144,7 +144,7 @@ def test_the_decoder_sees_only_samples_inside_the_window(paths, monkeypatch):
     decoded = []
     decode = terms.decode
     monkeypatch.setattr(terms, "decode", lambda z: decoded.append(len(z)) or decode(z))
-    batch = training.draw(terms.cache, terms.settings, 0, 1000)
+    batch = loop.draw(terms.cache, terms.settings, 0, 1000)
     terms(unet, batch)
     assert decoded == [sum(t <= 700 for t in batch.timesteps.tolist())]
     batch.timesteps[:] = 701
@@ -162,13 +162,13 @@ def test_normal_fine_tuning_loads_neither_guide_nor_decoder(paths):
     terms = make_losses(paths, guide_scale=0)
     assert terms.guide is None and not hasattr(terms, "vae")
     with pytest.raises(UserError, match="--guide"):
-        values = training.Settings.parse({**tiny.SETTINGS, "step": 9})
-        training.Losses(values, terms.cache, paths["base"], None, "cpu")
+        values = loop.Settings.parse({**tiny.SETTINGS, "step": 9})
+        loop.Losses(values, terms.cache, paths["base"], None, "cpu")
 
 
 def test_targets(paths):
     terms = make_losses(paths)
-    batch = training.draw(terms.cache, terms.settings, 0, 1000)
+    batch = loop.draw(terms.cache, terms.settings, 0, 1000)
     text, image, mix = (terms.embeddings(batch, [0, 2], kind) for kind in ("text", "image", "mix"))
     assert torch.equal(text, terms.cache.guide_captions([batch.captions[i] for i in (0, 2)]))
     assert torch.equal(image, terms.cache.guide_pictures([batch.pictures[i] for i in (0, 2)]))

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save, save_file
 from transformers import CLIPTokenizer
 
-from vlg import files, modelfolder
+from vlg import files
 from vlg.errors import UserError
+from vlg.models import folders
 
 SAMPLE = Path(__file__).parent / "data/parti_sample.tsv"
 WEIGHTS = save({"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4)})
@@ -43,16 +44,16 @@ def write(path, data):
 
 
 def test_a_whole_file_passes(tmp_path):
-    modelfolder.check_safetensors(write(tmp_path / "a", WEIGHTS))
+    folders.check_safetensors(write(tmp_path / "a", WEIGHTS))
     save_file({"x": torch.zeros(3)}, tmp_path / "b", metadata={"format": "pt"})
-    modelfolder.check_safetensors(tmp_path / "b")
+    folders.check_safetensors(tmp_path / "b")
 
 
 @pytest.mark.parametrize("length", [0, 5, 8, 20, len(WEIGHTS) // 2, len(WEIGHTS) - 1])
 def test_a_file_cut_short_is_refused(tmp_path, length):
     path = write(tmp_path / "cut.safetensors", WEIGHTS[:length])
     with pytest.raises(UserError, match="cut.safetensors: not a whole safetensors file"):
-        modelfolder.check_safetensors(path)
+        folders.check_safetensors(path)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +81,7 @@ def test_a_file_cut_short_is_refused(tmp_path, length):
 def test_a_hostile_header_is_refused_in_one_line(tmp_path, data):
     path = write(tmp_path / "x.safetensors", data)
     with pytest.raises(UserError, match="x.safetensors") as error:
-        modelfolder.check_safetensors(path)
+        folders.check_safetensors(path)
     assert "\n" not in str(error.value) and len(str(error.value)) < 300 + len(str(path))
 
 
@@ -107,7 +108,7 @@ def test_any_bytes_pass_or_are_refused(tmp_path_factory, header, body):
     path = tmp_path_factory.getbasetemp() / "fuzz.safetensors"
     path.write_bytes(file(header, body))
     try:
-        modelfolder.check_safetensors(path)
+        folders.check_safetensors(path)
     except UserError as error:
         assert "\n" not in str(error)
 
@@ -131,7 +132,7 @@ def names(folder):
 
 
 def test_only_what_loads_a_model_is_taken(source, tmp_path):
-    modelfolder.take(source, "base", tmp_path / "out")
+    folders.take(source, "base", tmp_path / "out")
     assert names(tmp_path / "out") == {
         "model_index.json",
         *PARTS,
@@ -142,7 +143,7 @@ def test_only_what_loads_a_model_is_taken(source, tmp_path):
 
 def test_the_safety_checker_is_left_out_and_the_rest_loads_without_it(source, tmp_path):
     write(source / "safety_checker/model.safetensors", WEIGHTS)
-    modelfolder.take(source, "base", tmp_path / "out")
+    folders.take(source, "base", tmp_path / "out")
     index = json.loads((tmp_path / "out/model_index.json").read_text())
     assert index["safety_checker"] == index["feature_extractor"] == [None, None]
     assert index["unet"] == INDEX["unet"] and index["requires_safety_checker"] is False
@@ -154,7 +155,7 @@ def test_other_pipelines_are_refused(source, tmp_path):
     index = {**INDEX, "_class_name": "StableDiffusionXLPipeline"}
     (source / "model_index.json").write_text(json.dumps(index))
     with pytest.raises(UserError, match="is a StableDiffusionXLPipeline; give a StableDiffusionP"):
-        modelfolder.take(source, "base", tmp_path / "out")
+        folders.take(source, "base", tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -169,7 +170,7 @@ def test_other_pipelines_are_refused(source, tmp_path):
     ],
 )
 def test_of_several_weights_one_set_is_taken(given, taken):
-    found = modelfolder.wanted("guide", [f"{name}.safetensors" for name in given])
+    found = folders.wanted("guide", [f"{name}.safetensors" for name in given])
     assert found == {f"{a}.safetensors": f"{b}.safetensors" for a, b in taken.items()}
 
 
@@ -177,14 +178,14 @@ def test_shards_stay_together():
     names = [f"model-0000{n}-of-00002.safetensors" for n in (1, 2)]
     names.append("model.safetensors.index.json")
     others = ["model.fp16.safetensors", "pytorch_model.bin.index.json"]
-    assert set(modelfolder.wanted("judge", [*names, *others])) == set(names)
+    assert set(folders.wanted("judge", [*names, *others])) == set(names)
 
 
 def test_weights_are_linked_and_links_are_followed(source, tmp_path):
     weights = source / "unet/diffusion_pytorch_model.safetensors"
     blob = weights.rename(tmp_path / "blob")
     weights.symlink_to(blob)
-    modelfolder.take(source, "base", tmp_path / "out")
+    folders.take(source, "base", tmp_path / "out")
     taken = tmp_path / "out/unet/diffusion_pytorch_model.safetensors"
     assert taken.samefile(blob) and not taken.is_symlink()
 
@@ -192,10 +193,10 @@ def test_weights_are_linked_and_links_are_followed(source, tmp_path):
 def test_folders_of_another_kind_are_refused(source, tmp_path):
     for kind, mark in (("guide", "open_clip_config.json"), ("judge", "config.json")):
         with pytest.raises(UserError, match=rf"models.{kind}: .* has no {mark}"):
-            modelfolder.take(source, kind, tmp_path / "out")
+            folders.take(source, kind, tmp_path / "out")
     (source / "model_index.json").unlink()
     with pytest.raises(UserError, match="models.base: .* has no model_index.json"):
-        modelfolder.take(source, "base", tmp_path / "out")
+        folders.take(source, "base", tmp_path / "out")
 
 
 def test_pickled_weights_are_not_enough(source, tmp_path):
@@ -203,7 +204,7 @@ def test_pickled_weights_are_not_enough(source, tmp_path):
         kept = (source / name).rename(tmp_path / "kept")
         part = name.partition("/")[0]
         with pytest.raises(UserError, match=f"base: .* has no .*safetensors in {part}; convert"):
-            modelfolder.take(source, "base", tmp_path / "out")
+            folders.take(source, "base", tmp_path / "out")
         kept.rename(source / name)
 
 
@@ -211,7 +212,7 @@ def test_cut_weights_are_found_before_anything_is_taken(source, tmp_path):
     path = source / "unet/diffusion_pytorch_model.safetensors"
     path.write_bytes(WEIGHTS[:-2])
     with pytest.raises(UserError, match="diffusion_pytorch_model.safetensors.*get it again"):
-        modelfolder.take(source, "base", tmp_path / "out")
+        folders.take(source, "base", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -222,10 +223,10 @@ def test_a_judge_with_the_guides_weights_is_refused(tmp_path):
     files.write_manifest(guide)
     write(judge / "config.json", b"{}")
     write(judge / "model.safetensors", save({"a": torch.zeros(1)}))
-    modelfolder.check_differs(judge, guide)
+    folders.check_differs(judge, guide)
     write(judge / "model.safetensors", WEIGHTS)
     with pytest.raises(UserError, match="model.safetensors is the guide's open_clip_model.saf"):
-        modelfolder.check_differs(judge, guide)
+        folders.check_differs(judge, guide)
 
 
 @pytest.fixture
@@ -246,16 +247,16 @@ def shipped(tmp_path):
 
 
 def test_shipped_models_become_float32(shipped, tmp_path):
-    modelfolder.unpack(shipped, "base", tmp_path / "base")
+    folders.unpack(shipped, "base", tmp_path / "base")
     tensors = load_file(tmp_path / "base/unet/model.safetensors")
     assert tensors["w"].dtype == torch.float32 and tensors["n"].dtype == torch.int64
     assert torch.equal(tensors["w"], torch.linspace(-2, 2, 5).half().float())
-    modelfolder.unpack(shipped, "judge", tmp_path / "judge")
+    folders.unpack(shipped, "judge", tmp_path / "judge")
     assert names(tmp_path / "judge") == {"model.safetensors"}
 
 
 def test_the_early_base_has_the_rest_of_the_base(shipped, tmp_path):
-    modelfolder.unpack(shipped, "base-early", tmp_path / "early")
+    folders.unpack(shipped, "base-early", tmp_path / "early")
     assert load_file(tmp_path / "early/unet/model.safetensors")["w"][0] == 3
     assert load_file(tmp_path / "early/vae/model.safetensors")["w"][0] == -2
     assert (tmp_path / "early/model_index.json").is_file()
@@ -266,7 +267,7 @@ def test_a_shipped_file_that_changed_is_refused(shipped, tmp_path):
     data[-1] ^= 1
     (shipped / "base/vae/model.safetensors").write_bytes(data)
     with pytest.raises(UserError, match="base/vae/model.safetensors: checksum differs"):
-        modelfolder.unpack(shipped, "judge", tmp_path / "judge")
+        folders.unpack(shipped, "judge", tmp_path / "judge")
 
 
 def renamed(name, rules):
@@ -349,7 +350,7 @@ def save_thin(folder):
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    shutil.copytree(modelfolder.SD15, folder)
+    shutil.copytree(folders.SD15, folder)
 
     def config(part, **changes):
         path = folder / part / "config.json"
@@ -370,19 +371,19 @@ def save_thin(folder):
 def test_a_checkpoint_in_one_file_becomes_the_same_model(tmp_path):
     base = save_thin(tmp_path / "base")
     file = as_one_file(base, tmp_path / "model.safetensors")
-    modelfolder.unfold(file, tmp_path / "out", shape=base)
+    folders.unfold(file, tmp_path / "out", shape=base)
     for name in PARTS:
         given, made = load_file(base / name), load_file(tmp_path / "out" / name)
         assert set(given) == set(made)
         assert all(torch.equal(given[key], made[key]) for key in given), name
-    modelfolder.take(tmp_path / "out", "base", tmp_path / "taken")
+    folders.take(tmp_path / "out", "base", tmp_path / "taken")
     tokens = CLIPTokenizer.from_pretrained(tmp_path / "taken/tokenizer")
     assert tokens("a cat", padding="max_length").input_ids[:5] == [49406, 320, 2368, 49407, 49407]
     with pytest.raises(UserError, match="is no Stable Diffusion 1.x checkpoint .*; give a"):
-        modelfolder.unfold(file, tmp_path / "large")
+        folders.unfold(file, tmp_path / "large")
     file.write_bytes(file.read_bytes()[:-4])
     with pytest.raises(UserError, match="not a whole safetensors file"):
-        modelfolder.unfold(file, tmp_path / "cut", shape=base)
+        folders.unfold(file, tmp_path / "cut", shape=base)
 
 
 def test_the_tokenizer_is_open_clips():
@@ -395,10 +396,10 @@ def test_the_tokenizer_is_open_clips():
         '"G I G G L E" painted',
         "中文 é",
     ]
-    ours = modelfolder.clip_tokenizer()(texts, padding="max_length", truncation=True).input_ids
+    ours = folders.clip_tokenizer()(texts, padding="max_length", truncation=True).input_ids
     theirs = open_clip.get_tokenizer("ViT-B-32")(texts).tolist()
     long = next(text for text in SAMPLE.read_text("utf-8").split("\t") if "Oil-on-canvas" in text)
-    assert len(modelfolder.clip_tokenizer()(long.rpartition("\n")[2]).input_ids) == 84
+    assert len(folders.clip_tokenizer()(long.rpartition("\n")[2]).input_ids) == 84
     cut = [[i for i in ids if i not in (0, 49407)] for ids in theirs]
     assert [[i for i in ids if i != 49407] for ids in ours] == cut
 
@@ -413,8 +414,8 @@ def test_the_shape_that_is_shipped_is_stable_diffusions():
 
     with init_empty_weights():
         unet, vae = (
-            kind.from_config(kind.load_config(modelfolder.SD15 / part))
+            kind.from_config(kind.load_config(folders.SD15 / part))
             for kind, part in ((UNet2DConditionModel, "unet"), (AutoencoderKL, "vae"))
         )
-        text = CLIPTextModel(CLIPTextConfig.from_pretrained(modelfolder.SD15 / "text_encoder"))
+        text = CLIPTextModel(CLIPTextConfig.from_pretrained(folders.SD15 / "text_encoder"))
     assert [parameters(m) for m in (unet, vae, text)] == [859_520_964, 83_653_863, 123_060_480]

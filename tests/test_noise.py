@@ -5,7 +5,7 @@ import hashlib
 import pytest
 import torch
 
-from vlg import noise
+from vlg.models import noise
 
 
 def test_a_prompt_has_the_same_latents_alone_and_among_others():

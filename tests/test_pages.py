@@ -11,8 +11,9 @@ import pytest
 import synthetic
 from test_tables import made
 
-from vlg import pages, scores, sheets
+from vlg.analysis import scores
 from vlg.errors import UserError
+from vlg.report import pages, sheets
 
 SCRIPTS = Path(pages.__file__).parents[1]
 NAMES = ["finetune", "refinement", "hard_prompts", "claims"]

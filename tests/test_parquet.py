@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from vlg import dataset
+from vlg.data import dataset
 from vlg.errors import UserError
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vlg import pictures
+from vlg.data import pictures
 from vlg.errors import UserError
 from vlg.files import sha256, write_manifest
 

@@ -300,18 +300,19 @@ def test_the_gallery_shows_pictures_that_are_there(results):
 
 def test_pictures_do_not_depend_on_how_the_work_is_cut(results, tmp_path):
     """Other shards and batches than the study's: at most one grey level apart."""
-    from vlg import pictures, prompts, sampling
-    from vlg.device import set_up
+    from vlg.data import pictures, prompts
+    from vlg.models.device import set_up
+    from vlg.sample import sampler
 
     how = {"steps": 2, "guidance_scale": 5.0, "scheduler": "dpm++"}
     which = {"stage": "selection", "model": "base", "selection": SELECTION, "fresh": []}
-    wanted = sampling.listing(prompts.read_table(results / "prompts.tsv"), [], which)
+    wanted = sampler.listing(prompts.read_table(results / "prompts.tsv"), [], which)
     model = results / "models/base"
-    sampler = sampling.Sampler(model, how, set_up("cpu", 1))
+    sampler = sampler.Sampler(model, how, set_up("cpu", 1))
     key = pictures.model_hash(model)
     for index in range(2):
-        part = sampling.shard(wanted, index, 13)
-        sampling.generate(part, lambda: sampler, tmp_path / str(index), "base", key, how, 5)
+        part = sampler.shard(wanted, index, 13)
+        sampler.generate(part, lambda: sampler, tmp_path / str(index), "base", key, how, 5)
     study = {path.name: path for path in (results / "images/base/selection").rglob("*.png")}
     again = {path.name: path for path in tmp_path.rglob("*.png")}
     assert again.keys() == study.keys()
@@ -439,7 +440,7 @@ def test_a_second_run_does_nothing(study):
 
 
 def test_touched_files_and_edited_comments_rerun_nothing(study):
-    losses = study.root / "scripts/vlg/losses.py"
+    losses = study.root / "scripts/vlg/train/losses.py"
     with edited(losses, ("from __future__", "# A comment.\n\nfrom __future__"), ('"""', '"""Or: ')):
         for folder, names, files in os.walk(study.root):
             names[:] = [name for name in names if name not in (".git", ".snakemake")]
@@ -532,7 +533,7 @@ def test_more_bootstrap_draws_rerun_tables(study):
 
 
 def test_an_edit_of_the_loss_reruns_finetuning(study):
-    with edited(study.root / "scripts/vlg/losses.py", ("(1 - cosine)", "(2 - cosine)")):
+    with edited(study.root / "scripts/vlg/train/losses.py", ("(1 - cosine)", "(2 - cosine)")):
         assert study.planned() == finetunes(*TUNED) | followers(*TUNED)
 
 

@@ -162,7 +162,7 @@ def test_the_vae_has_unit_normal_latents(trained):
 
 
 def test_base_and_its_early_checkpoint_draw_different_pictures(trained):
-    from vlg.sampling import Sampler
+    from vlg.sample.sampler import Sampler
 
     values = {"steps": 2, "guidance_scale": 2.0, "scheduler": "dpm++"}
     images = []
@@ -181,8 +181,8 @@ def test_base_and_its_early_checkpoint_draw_different_pictures(trained):
 def test_guide_and_judge_load_with_their_libraries_and_differ(trained, tokenizer):
     from transformers import CLIPTokenizer
 
-    from vlg.clipscore import Judge
-    from vlg.guides import load_guide
+    from vlg.models.clip import Judge
+    from vlg.models.guide import load_guide
 
     guide, judge = load_guide(trained / "guide"), Judge(trained / "judge", "cpu")
     images = np.stack([world.render(scene) for scene in scenes(3)])

@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlg import prompts
+from vlg.data import prompts
 from vlg.errors import UserError
 
 ROOT = Path(__file__).parents[1]

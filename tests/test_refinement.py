@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 from tests import tiny
-from vlg import pictures, refinement
+from vlg.data import pictures
 from vlg.errors import UserError
 from vlg.files import write_manifest
-from vlg.guides import load_guide
-from vlg.refinement import refine
-from vlg.sampling import Sampler
+from vlg.models.guide import load_guide
+from vlg.sample import refinement
+from vlg.sample.refinement import refine
+from vlg.sample.sampler import Sampler
 
 PROMPTS = ["a red circle", "the blue square", "a big green circle", "a small square", "a picture"]
 SETTINGS = {"steps": 10, "guidance_scale": 4.0, "scheduler": "ddim", "strength": 0.5,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vlg import running
+from vlg.workflow import running
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 HOLD = "import sys, time; from pathlib import Path; from vlg import running; running.hold(Path())"

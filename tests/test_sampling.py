@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from tests import tiny
-from vlg import noise, pictures, sampling
+from vlg.data import pictures
 from vlg.errors import UserError
 from vlg.files import write_manifest
-from vlg.sampling import Picture, Sampler, generate, listing, shard
+from vlg.models import noise
+from vlg.sample.sampler import Picture, Sampler, generate, listing, shard
 
 PROMPTS = ["a red circle", "the blue square", "a big green circle on white", "a small square"]
 SETTINGS = {"steps": 3, "guidance_scale": 4.0, "scheduler": "ddim"}
@@ -282,4 +283,4 @@ def test_an_empty_shard_is_a_finished_folder(tmp_path):
 
 
 def test_the_file_name_is_never_made_from_the_prompt():
-    assert sampling.Picture("p0001", "../../x/é“\n", 12, "study").file_name == "12-p0001.png"
+    assert sampler.Picture("p0001", "../../x/é“\n", 12, "study").file_name == "12-p0001.png"

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from tests import tiny
 from tests.hub_server import Hub
 from tests.pipeline import ROOT, Checkout
-from vlg.published import FIGURES
+from vlg.analysis.claims import FIGURES
 from vlg.shapes import models as shapes
 
 OVERLAY = yaml.safe_load((ROOT / "config/sd15.yaml").read_text())

@@ -9,10 +9,13 @@ import pytest
 import yaml
 
 from tests.pipeline import ROOT
-from vlg import archive, cards, config, files, provenance
+from vlg import files
+from vlg.config import checks
 from vlg.errors import UserError
+from vlg.record import archive, provenance
+from vlg.report import cards
 
-CONFIG = config.load({"study": "small", "finetune": {"variants": {"odd": {}}}}, ROOT)
+CONFIG = checks.load({"study": "small", "finetune": {"variants": {"odd": {}}}}, ROOT)
 ROW = "embed-4,embed,4,8,2,{},44.118863,22.84258,60.401099,1.5,-2,3,0.57"
 SUMMARY = {
     "settings": {"guide_scale": 0.05, "batch_size": 4, "seed": 0},
@@ -116,7 +119,7 @@ def test_the_config_of_an_archive_makes_the_same_study():
             },
         }
 
-    assert config.load(lay(overlay, shipped), ROOT) == CONFIG
+    assert checks.load(lay(overlay, shipped), ROOT) == CONFIG
 
 
 # --- cards --------------------------------------------------------------------------------------

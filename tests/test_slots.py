@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from vlg import slots
+from vlg.workflow import slots
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 # Takes argv[1] GPUs, says which, and keeps them until its input ends.
 JOB = """
 import sys
 sys.path.insert(0, {scripts!r})
-from vlg import slots
+from vlg.workflow import slots
 print(",".join(slots.take(int(sys.argv[1]), seconds=0.02)), flush=True)
 sys.stdin.read()
 """
@@ -105,7 +105,7 @@ def test_gpus_are_counted_without_a_library(tmp_path):
 
 
 def test_the_config_says_how_many_a_job_wants(monkeypatch):
-    from vlg import plan
+    from vlg.config import plan
 
     def wanted(device, gpus=None):
         return plan.gpus({"device": device, "resources": {"gpus": gpus}})

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vlg import statistics
+from vlg.analysis import statistics
 
 OPTIONS = {"draws": 2000, "confidence": 0.95, "seed": 0}
 STUDIES = 2000  # simulated; the coverage found is then known to half a per cent

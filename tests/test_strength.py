@@ -6,7 +6,7 @@ import pytest
 import synthetic
 from test_tables import make
 
-from vlg import strength
+from vlg.analysis import strength
 from vlg.errors import UserError
 
 

@@ -5,7 +5,8 @@ import csv
 import numpy as np
 import pytest
 
-from vlg import prompts, scores, sweep, tables
+from vlg.analysis import scores, sweep, tables
+from vlg.data import prompts
 from vlg.errors import UserError
 
 SETTINGS = {"draws": 500, "confidence": 0.95, "seed": 0}

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import synthetic
 
-from vlg import published, scores, tables
+from vlg.analysis import claims, scores, tables
 from vlg.errors import UserError
 
 SCRIPT = Path(tables.__file__).parents[1] / "tables.py"
@@ -376,7 +376,7 @@ def test_photographs_have_no_fidelity(tmp_path):
 
 
 def test_claims_state_the_published_effects():
-    effects = {claim.name: claim.published for claim in published.CLAIMS}
+    effects = {claim.name: claim.published for claim in claims.CLAIMS}
     assert effects["normal_gain"] == pytest.approx(23.6169 - 23.4626)
     assert effects["embed_over_normal"] == pytest.approx(23.8673 - 23.6169)
     assert effects["embed_gain_hard"] == pytest.approx(19.6628 - 18.8323)
@@ -386,7 +386,7 @@ def test_claims_state_the_published_effects():
     assert effects["refinement_over_best_of_n"] is None
     # Everything the study claimed is in the direction it claimed.
     assert all(effect is None or effect > 0 for effect in effects.values())
-    assert len(effects) == len(published.CLAIMS)
+    assert len(effects) == len(claims.CLAIMS)
 
 
 def test_verdicts_follow_the_intervals(results):
@@ -439,7 +439,7 @@ def test_equal_time_interpolates_between_checkpoints(results):
 def test_claims_about_absent_variants_are_open(tmp_path):
     root, _ = made(tmp_path, prompts=12, rounds=1, variants=("normal",), steps=(100,))
     frame = table(root, "claims").set_index("claim")
-    assert len(frame) == len(published.CLAIMS)
+    assert len(frame) == len(claims.CLAIMS)
     assert frame.loc["embed_gain", "verdict"] == "unresolved"
     assert frame.loc["embed_gain", "reason"] == "not measured: there is no variant embed"
 

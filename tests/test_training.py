@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from tests import children, tiny
-from vlg import checkpoints, training, trainlog
 from vlg.errors import UserError
 from vlg.files import check_manifest, read_json
+from vlg.models import checkpoints
+from vlg.train import log, loop
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 
@@ -126,7 +127,7 @@ def test_killed_runs_at_many_moments(straight, runner, tmp_path, seed):
 
 def interrupted(out, monkeypatch, after=5, **options):
     """Stop a run of six steps by a signal; returns its resume folder."""
-    stop, step = training.Stop(), training.train_step
+    stop, step = loop.Stop(), loop.train_step
 
     def wrapped(state, terms):
         if state.step == after - 1:
@@ -134,16 +135,16 @@ def interrupted(out, monkeypatch, after=5, **options):
         return step(state, terms)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "train_step", wrapped)
+        patch.setattr(loop, "train_step", wrapped)
         with pytest.raises(UserError, match=f"SIGTERM after step {after}"):
             tiny.finetune(out, step=6, save_every=1, stop=stop, **options)
     return out / "training" / ".resume-embed-6"
 
 
 def count_steps(monkeypatch):
-    done, step = [], training.train_step
+    done, step = [], loop.train_step
     monkeypatch.setattr(
-        training, "train_step", lambda state, terms: done.append(state.step) or step(state, terms)
+        loop, "train_step", lambda state, terms: done.append(state.step) or step(state, terms)
     )
     return done
 
@@ -225,7 +226,7 @@ def test_the_checkpoint_before_must_be_the_right_one_and_whole(straight, tmp_pat
 
 
 def test_nan_stops_the_run_with_term_and_step(tmp_path, monkeypatch):
-    denoising = training.losses.denoising
+    denoising = loop.losses.denoising
     calls = []
 
     def poisoned(*args):
@@ -233,7 +234,7 @@ def test_nan_stops_the_run_with_term_and_step(tmp_path, monkeypatch):
         loss = denoising(*args)
         return loss * math.nan if len(calls) == 4 else loss
 
-    monkeypatch.setattr(training.losses, "denoising", poisoned)
+    monkeypatch.setattr(loop.losses, "denoising", poisoned)
     options = {"guide_scale": 0, "evaluate_every": 100, "save_every": 1}
     with pytest.raises(UserError, match="denoising is nan at step 3"):
         tiny.finetune(tmp_path, "normal", step=6, guide=None, **options)
@@ -245,7 +246,7 @@ def test_nan_stops_the_run_with_term_and_step(tmp_path, monkeypatch):
         ((1.0, 0.0, math.nan), "grad_norm is nan at step 9"),
     ):
         with pytest.raises(UserError, match=told):
-            trainlog.check(9, *numbers)
+            log.check(9, *numbers)
 
 
 def test_the_guide_is_watched_where_it_is_wanted(tmp_path):
@@ -308,11 +309,11 @@ def test_tensorboard_shows_every_step(straight):
 
 
 def test_data_order_walks_every_picture_once_an_epoch():
-    from vlg.cache import Cache
+    from vlg.data.encoded import Cache
 
     cache = Cache(tiny.world()["cache"])
-    settings = training.Settings.parse({**tiny.SETTINGS, "step": 50})
-    walk = [i for s in range(22) for i in training.draw(cache, settings, s, 1000).pictures]
+    settings = loop.Settings.parse({**tiny.SETTINGS, "step": 50})
+    walk = [i for s in range(22) for i in loop.draw(cache, settings, s, 1000).pictures]
     epochs = [walk[i : i + 22] for i in range(0, 88, 22)]  # 22 steps of 4 are 4 epochs of 22
     assert all(sorted(epoch) == list(range(22)) for epoch in epochs)
     assert epochs[0] != epochs[1]
@@ -320,13 +321,13 @@ def test_data_order_walks_every_picture_once_an_epoch():
 
 
 def test_one_draw_does_not_disturb_another():
-    from vlg.cache import Cache
+    from vlg.data.encoded import Cache
 
     cache = Cache(tiny.world()["cache"])
     plain, dropped = (
-        training.draw(
+        loop.draw(
             cache,
-            training.Settings.parse({**tiny.SETTINGS, "step": 50, "caption_dropout": rate}),
+            loop.Settings.parse({**tiny.SETTINGS, "step": 50, "caption_dropout": rate}),
             7,
             1000,
         )
@@ -335,7 +336,7 @@ def test_one_draw_does_not_disturb_another():
     assert 0 not in plain.captions and 0 in dropped.captions
     assert torch.equal(plain.noise, dropped.noise)
     assert torch.equal(plain.timesteps, dropped.timesteps)
-    batches = [training.draw(cache, training.Settings.parse({**tiny.SETTINGS, "step": 50}), s, 1000)
+    batches = [loop.draw(cache, loop.Settings.parse({**tiny.SETTINGS, "step": 50}), s, 1000)
                for s in range(50)]  # fmt: skip
     share = sum(b.captions.count(0) for b in batches) / 200
     assert 0.1 < share < 0.3  # caption_dropout 0.2, standard error 0.03
@@ -350,12 +351,12 @@ def test_saving_memory_gives_the_same_gradient(saving):
     paths = tiny.world()
     gradients = []
     for options in ({}, saving):
-        settings = training.Settings.parse({**tiny.SETTINGS, "step": 9, "batch_size": 8, **options})
-        cache = training.Cache(paths["cache"], paths["embeddings"])
-        terms = training.Losses(settings, cache, paths["base"], paths["guide"], "cpu")
-        state = training.State(checkpoints.load_unet(paths["base"]), settings)
-        batch = training.draw(cache, settings, 0, 1000)
-        sums = training.backward(state, terms, batch, 1.0, 0.3)
+        settings = loop.Settings.parse({**tiny.SETTINGS, "step": 9, "batch_size": 8, **options})
+        cache = loop.Cache(paths["cache"], paths["embeddings"])
+        terms = loop.Losses(settings, cache, paths["base"], paths["guide"], "cpu")
+        state = loop.State(checkpoints.load_unet(paths["base"]), settings)
+        batch = loop.draw(cache, settings, 0, 1000)
+        sums = loop.backward(state, terms, batch, 1.0, 0.3)
         gradients.append((sums, *(p.grad for p in state.weights.values())))
     for whole, parts in zip(*gradients, strict=True):
         assert torch.allclose(whole, parts, rtol=1e-3, atol=1e-6)

@@ -163,8 +163,8 @@ def world(prediction: str = "epsilon") -> dict[str, Path]:
 
 @functools.cache
 def _world(prediction: str) -> dict[str, Path]:
-    from vlg.cache import encode, encode_guide
-    from vlg.guides import load_guide
+    from vlg.data.encoded import encode, encode_guide
+    from vlg.models.guide import load_guide
 
     folder = Path(tempfile.mkdtemp(prefix="vlg-tiny-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -183,11 +183,11 @@ SETTINGS = {
 
 
 def finetune(out: Path, name: str = "embed", step: int = 2, start: int = 0, **options) -> Path:
-    """Run `vlg.training.finetune` on the tiny world; returns the model folder.
+    """Run `vlg.train.loop.finetune` on the tiny world; returns the model folder.
 
     Options that are settings go there, the others to the function.
     """
-    from vlg.training import Settings, finetune
+    from vlg.train.loop import Settings, finetune
 
     paths = world(options.pop("prediction", "epsilon"))
     own = {key: options.pop(key) for key in list(options) if key in Settings.__annotations__}

@@ -16,7 +16,8 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from vlg import figures, markup, plots  # noqa: E402
+from vlg.analysis import markup  # noqa: E402
+from vlg.report import figures, plots  # noqa: E402
 
 PROMPTS = 6
 VARIANTS = ("base", "normal", "embed")

@@ -3,7 +3,7 @@
 .venv/bin/python tools/strength.py [results/shapes-early results/shapes] [--out results/strength]
 
 Reads tables/finetune.csv and equal_compute.csv of each study, in the given order; writes OUT.svg,
-OUT.png and OUT.csv (vlg.strength).
+OUT.png and OUT.csv (vlg.analysis.strength).
 """
 
 import argparse
@@ -13,8 +13,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from vlg import figures, strength  # noqa: E402
+from vlg.analysis import strength  # noqa: E402
 from vlg.errors import UserError  # noqa: E402
+from vlg.report import figures  # noqa: E402
 
 
 def main() -> None:

@@ -53,14 +53,14 @@ def clip(which: str, folder: Path, number: int = 1024) -> dict[str, float]:
 
     batches = pretrain.contrastive_batches(1000 + SEED, 64)
     if which == "guide":
-        from vlg.guides import load_guide
+        from vlg.models.guide import load_guide
 
         guide = load_guide(folder)
 
         def scores(pictures: torch.Tensor, texts: list[str]) -> torch.Tensor:
             return guide.encode_image(pictures / 2 + 0.5) @ guide.encode_text(texts).T
     else:
-        from vlg.clipscore import Judge
+        from vlg.models.clip import Judge
 
         judge = Judge(folder, "cpu")
 
@@ -87,7 +87,7 @@ def clip(which: str, folder: Path, number: int = 1024) -> dict[str, float]:
 
 def base(folder: Path, settings: dict[str, Any], number: int = 200) -> dict[str, Any]:
     """Fidelity and strict share of pictures of development prompts, overall and by split."""
-    from vlg.sampling import Sampler
+    from vlg.sample.sampler import Sampler
 
     rows = development_prompts(number)
     sampler = Sampler(folder, settings, "cpu")

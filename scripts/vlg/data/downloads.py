@@ -1,0 +1,102 @@
+"""What a study takes from the Hub: of each repository only the files that it will read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from vlg.data import dataset, prompts
+from vlg.data.hub import Repository
+from vlg.errors import UserError
+from vlg.files import link
+from vlg.models import folders
+
+PROMPTS = "prompts.tsv"
+
+
+def model(repository: Repository, kind: str, folder: Path) -> None:
+    """Download the base, guide or judge: safetensors, tokenizer and configurations."""
+    chosen = folders.wanted(kind, repository.files)
+    folders.check_whole(kind, chosen, f"{repository.key}: {repository.source}")
+    repository.get(chosen, folder)
+
+
+def pictures(repository: Repository, settings: dict[str, Any], folder: Path) -> None:
+    """Download captioned pictures until there are `size` usable ones.
+
+    Parquet files come whole, one after the other; of an image folder each picture comes by itself.
+    settings: size, split, picture, captions, smallest, as in the config's section `dataset`.
+    """
+    begin = f"{repository.key}: {repository.source}"
+    found = dataset.Selection(settings["size"], settings["smallest"])
+    if tables := dataset.of_split(repository.files, settings["split"], ".parquet"):
+
+        def files() -> Iterator[Path]:
+            for name in tables:
+                repository.get([name], folder)
+                yield folder / name
+
+        dataset.from_parquet(files(), settings["picture"], settings["captions"], found)
+    else:
+        lists = [name for name in dataset.LISTS if name in repository.files]
+        if not lists:
+            raise UserError(
+                f"{begin} has no parquet files of split {settings['split']} and no metadata.jsonl "
+                "or metadata.csv; check dataset.split, or give a local folder"
+            )
+        repository.get(lists[:1], folder)
+        rows = dataset.captioned(folder, settings["captions"], repository.files.__contains__)
+
+        def picture(name: str) -> Path:
+            repository.get([name], folder)
+            return folder / name
+
+        dataset.from_folder(rows, found, picture)
+        # A metadata.jsonl, which is read first, of those that were downloaded.
+        column = (settings["captions"] or ["text"])[0]
+        listed = [{"file_name": row["file_name"], column: row["text"]} for row in found.rows]
+        dataset.write_rows(folder, listed)
+    found.check(repository.source)
+
+
+def prompt_table(repository: Repository, settings: dict[str, Any], folder: Path) -> None:
+    """Download a prompt table as prompts.tsv: a .tsv file as it is, .csv and parquet rewritten.
+
+    settings: sha256 (of the one file that is downloaded; None: whatever the revision has).
+    """
+    begin = f"{repository.key}: {repository.source}"
+    for ending in (".tsv", ".csv", ".parquet"):
+        names = dataset.of_split(repository.files, "train", ending)
+        if names:
+            break
+    else:
+        raise UserError(f"{begin} has no .tsv, .csv or .parquet file; give a local prompt file")
+    if len(names) > 1 and ending != ".parquet":
+        raise UserError(f"{begin} has several prompt files ({', '.join(names)}); give a local one")
+    raw = folder / "raw"
+    repository.get(names, raw)
+    if settings["sha256"] and len(names) > 1:
+        raise UserError(f"{begin} has several prompt files; prompts.sha256 must be null")
+    prompts.check_sha256(raw / names[0], settings["sha256"])
+    table = folder / PROMPTS
+    if ending == ".tsv":
+        link(raw / names[0], table)
+        prompts.read(table)  # its mistakes are told here, not when pictures are to be drawn
+    elif ending == ".csv":
+        prompts.write(table, prompts.read(raw / names[0]))
+    else:
+        prompts.write(table, prompts.checked(table, _records([raw / name for name in names])))
+
+
+def _records(files: list[Path]) -> Iterator[tuple[int, dict[str, str]]]:
+    """(row number, {column: text}) of parquet files; PartiPrompts' columns in any case."""
+    from pyarrow import parquet
+
+    number = 0
+    for file in files:
+        for row in parquet.read_table(file).to_pylist():
+            number += 1
+            cells = {k: "" if v is None else str(v) for k, v in row.items()}
+            names = dict(zip(cells, prompts.columns_of(file, list(cells)), strict=True))
+            yield number, {names[name]: cell for name, cell in cells.items()}

@@ -1,0 +1,1 @@
+"""Scoring pictures: kinds of judges."""

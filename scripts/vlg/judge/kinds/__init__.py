@@ -1,0 +1,1 @@
+"""Kinds of judges, one file each: `vlg.judge.kind` says what a file must bring."""

@@ -1,0 +1,1 @@
+"""Model folders and loading: the base's families, the guide, CLIPs, devices."""

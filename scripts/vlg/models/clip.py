@@ -1,0 +1,110 @@
+"""ClipScore: 100 cos between a picture and its prompt, by a CLIP that has not seen the training.
+
+The metric of Hessel et al. (arXiv:2104.08718) as torchmetrics computes it, but per picture and in
+batches: not clamped at 0, and prompts over the tokenizer's length are cut in the tokenizer, which
+keeps the end token that CLIP pools at.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vlg.errors import UserError
+from vlg.files import MANIFEST, check_manifest, read_json
+from vlg.models.device import Parts, place, send, set_precision
+
+
+class Judge:
+    """A Hugging Face CLIP (or SigLIP) folder that only measures.
+
+    precision: as in `vlg.models.device.set_precision`; cosines are taken in float32 whatever it is.
+    """
+
+    def __init__(self, folder: Path, device: str, precision: str = "fp32") -> None:
+        from types import SimpleNamespace
+
+        from transformers import (
+            AutoImageProcessor,
+            AutoTokenizer,
+            CLIPModel,
+            CLIPProcessor,
+            SiglipModel,
+        )
+
+        if (folder / MANIFEST).is_file():
+            check_manifest(folder)
+        try:
+            siglip = read_json(folder / "config.json").get("model_type", "clip") == "siglip"
+            model, report = (SiglipModel if siglip else CLIPModel).from_pretrained(
+                folder, use_safetensors=True, local_files_only=True, output_loading_info=True
+            )
+            if siglip:
+                kinds = {"tokenizer": AutoTokenizer, "image_processor": AutoImageProcessor}
+                parts = {
+                    k: v.from_pretrained(folder, local_files_only=True) for k, v in kinds.items()
+                }
+                self.processor: Any = SimpleNamespace(**parts)
+            else:
+                self.processor = CLIPProcessor.from_pretrained(folder, local_files_only=True)
+        except Exception as error:
+            raise UserError(
+                f"{folder}: transformers cannot load a CLIP from it ({error}); restore it"
+            ) from error
+        # transformers draws what a file lacks at random, and would measure with that.
+        if missing := sorted(report["missing_keys"]):
+            raise UserError(f"{folder}: its weights lack {missing[0]}; give a whole CLIP")
+        dtype = set_precision(precision)
+        self.model: Any = place(model.to(dtype).eval().requires_grad_(False), device)
+        self.device = device
+        # SigLIP was trained on captions that are all of one length.
+        self._padding = "max_length" if siglip else True
+        self._parts = Parts("scoring pictures")
+        self._texts: dict[str, Any] = {}
+
+    def encode_text(self, texts: list[str]) -> Any:
+        """Unit embeddings (n, d) of prompts; each distinct prompt is encoded once."""
+        import torch
+
+        new = [text for text in dict.fromkeys(texts) if text not in self._texts]
+        for start in range(0, len(new), 256):
+            part = new[start : start + 256]
+            tokens = self.processor.tokenizer(
+                part, padding=self._padding, truncation=True, return_tensors="pt"
+            ).to(self.device)
+            if self._padding == "max_length":
+                tokens.pop("attention_mask", None)  # SigLIP reads the padding too
+            with torch.no_grad():
+                features = self.model.get_text_features(**tokens).pooler_output
+            unit = torch.nn.functional.normalize(features.float(), dim=-1)
+            self._texts.update(zip(part, unit, strict=True))
+        return torch.stack([self._texts[text] for text in texts])
+
+    def prepare(self, images: list[np.ndarray]) -> Any:
+        """Pixels (n, 3, height, width) as the model wants them, of pictures (h, w, 3) uint8."""
+        return self.processor.image_processor(images=images, return_tensors="pt")["pixel_values"]
+
+    def encode_image(self, images: list[np.ndarray] | Any) -> Any:
+        """Unit embeddings (n, d) of pictures, or of what `prepare` has made of them.
+
+        What does not fit into memory at once is encoded in parts.
+        """
+        import torch
+
+        pixels = self.prepare(images) if isinstance(images, list) else images
+        return torch.cat(self._parts(self._encode_pixels, pixels))
+
+    def _encode_pixels(self, pixels: Any) -> Any:
+        import torch
+
+        with torch.no_grad():
+            sent = send(pixels.to(self.model.dtype), self.device)
+            features = self.model.get_image_features(sent).pooler_output
+        return torch.nn.functional.normalize(features.float(), dim=-1)
+
+    def scores(self, images: list[np.ndarray] | Any, texts: list[str]) -> list[float]:
+        """100 cos of each (picture, prompt)."""
+        cosines = (self.encode_image(images) * self.encode_text(texts)).sum(1)
+        return (100 * cosines).tolist()

@@ -1,0 +1,238 @@
+"""Model folders: what may be in them, and how they get into a study."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import struct
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from vlg.errors import UserError
+from vlg.files import MANIFEST, check_manifest, link, read_json, sha256, write_json
+
+MARK = {"base": "model_index.json", "guide": "open_clip_config.json", "judge": "config.json"}
+# What Stable Diffusion draws with. A safety checker blackens pictures, which would be scored.
+PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+WEIGHTED = {"base": ("unet", "vae", "text_encoder"), "guide": ("",), "judge": ("",)}
+TEXTS = {".json", ".txt", ".model"}  # configurations, vocabularies, merges
+# name[.variant][-00001-of-00002].safetensors[.index.json]
+WEIGHTS = re.compile(
+    r"(?P<name>[^.]+?)(\.(?P<variant>[^.]+?))?(?P<shard>-\d{5}-of-\d{5})?"
+    r"\.safetensors(?P<index>\.index\.json)?"
+)
+OTHERS = re.compile(r"manifest\.json|.*\.(bin|msgpack)\.index\.json")
+ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1}
+ITEM_BYTES |= {"U8": 1, "BOOL": 1}
+VARIANTS = ("fp32", "fp16", "bf16")  # taken, in this order, where plain weights are missing
+SD15 = Path(__file__).parents[3] / "resources" / "sd15"
+PIPELINE = "StableDiffusionPipeline"
+NAMES = ("diffusion_pytorch_model", "open_clip_model", "open_clip_pytorch_model", "model")
+
+
+def wanted(kind: str, names: Iterable[str]) -> dict[str, str]:
+    """{file of a model: its name in the study}, of all its files only those that load it.
+
+    Configurations, vocabularies and one set of safetensors weights a part: what its library loads
+    first, half precision only where there is no other, whole files rather than shards.
+    """
+    weights, result = defaultdict(list), {}
+    for name in sorted(names):
+        path = PurePosixPath(name)
+        part = path.parts[0] if len(path.parts) > 1 else ""
+        known = part in PARTS if kind == "base" else not part
+        if len(path.parts) > 2 or not (known or name == MARK[kind]):
+            continue
+        if WEIGHTS.fullmatch(path.name):
+            weights[part].append(path.name)
+        elif path.suffix in TEXTS and not OTHERS.fullmatch(path.name):
+            result[name] = name
+    for part, files in weights.items():
+        for name, target in _one_set(files).items():
+            result[f"{part}/{name}" if part else name] = f"{part}/{target}" if part else target
+    return result
+
+
+def _one_set(files: list[str]) -> dict[str, str]:
+    """{file: name to load it by} of one set of weights among several of a folder."""
+    sets: dict[tuple[Any, ...], list[str]] = defaultdict(list)
+    for file in files:
+        name, variant, shard, index = WEIGHTS.fullmatch(file).group(
+            "name", "variant", "shard", "index"
+        )
+        if variant is None or (variant in VARIANTS and not shard and not index):
+            order = NAMES.index(name) if name in NAMES else len(NAMES)
+            rank = VARIANTS.index(variant) + 1 if variant else 0
+            sets[order, name, rank, bool(shard or index)].append(file)
+    if not sets:
+        return {}
+    best = min(sets)
+    return {file: f"{best[1]}.safetensors" if best[2] else file for file in sets[best]}
+
+
+def check_whole(kind: str, names: Iterable[str], begin: str) -> None:
+    """UserError beginning with `begin` when a model of these files lacks a part."""
+    names = set(names)
+    if MARK[kind] not in names:
+        raise UserError(f"{begin} has no {MARK[kind]}; give a whole model folder")
+    for part in WEIGHTED[kind]:
+        start = f"{part}/" if part else ""
+        if not any(n.startswith(start) and n.endswith(".safetensors") for n in names):
+            where = f" in {part}" if part else ""
+            raise UserError(f"{begin} has no *.safetensors{where}; convert its weights")
+
+
+def take(source: Path, kind: str, out: Path) -> None:
+    """Link a user's model folder to `out`, leaving out all that is not needed to load it.
+
+    kind: "base" (diffusers), "guide" (open_clip) or "judge" (Hugging Face CLIP). UserError when
+    the folder is not of that kind, has weights only in other formats, or a file is cut short.
+    """
+    files = [path for path in source.rglob("*") if path.is_file()]
+    chosen = wanted(kind, (path.relative_to(source).as_posix() for path in files))
+    check_whole(kind, chosen, f"models.{kind}: {source}")
+    for name in chosen:
+        if name.endswith(".safetensors"):
+            check_safetensors(source / name)
+    index = read_json(source / MARK[kind]) if kind == "base" else {}
+    if index.get("_class_name", PIPELINE) != PIPELINE:
+        raise UserError(
+            f"models.base: {source} is a {index['_class_name']}; give a {PIPELINE} (SD 1.x or 2.x)"
+        )
+    for name, target in chosen.items():
+        (out / target).parent.mkdir(parents=True, exist_ok=True)
+        link(source / name, out / target)
+    if index:
+        left_out = {
+            name: [None, None]
+            for name, value in index.items()
+            if isinstance(value, list) and name not in PARTS
+        }
+        (out / MARK[kind]).unlink()
+        write_json(out / MARK[kind], {**index, **left_out, "requires_safety_checker": False})
+
+
+def check_differs(judge: Path, guide: Path) -> None:
+    """UserError when the judge has a file of weights of the guide, whose folder has a manifest."""
+    known = {
+        told["sha256"]: name
+        for name, told in read_json(guide / MANIFEST)["files"].items()
+        if name.endswith(".safetensors")
+    }
+    for path in sorted(judge.rglob("*.safetensors")):
+        if (name := known.get(sha256(path))) is not None:
+            raise UserError(
+                f"models.judge: has the weights of models.guide: its {path.name} is the guide's "
+                f"{name}; a CLIP cannot judge what it guided, give another one"
+            )
+
+
+def unfold(file: Path, out: Path, shape: Path = SD15) -> None:
+    """Write a Stable Diffusion 1.x checkpoint, one safetensors file, as a diffusers folder.
+
+    shape: a diffusers folder without weights that says how large each part is. UserError when the
+    file is cut short or holds another model.
+    """
+    check_safetensors(file)
+    import torch
+    from diffusers import StableDiffusionPipeline
+
+    try:
+        pipeline = StableDiffusionPipeline.from_single_file(
+            str(file),
+            config=str(shape),
+            tokenizer=clip_tokenizer(),
+            safety_checker=None,
+            local_files_only=True,
+            dtype=torch.float32,
+        )
+    except Exception as error:
+        why = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"models.base: {file} is no Stable Diffusion 1.x checkpoint ({why}); give a diffusers "
+            "folder"
+        ) from error
+    pipeline.register_to_config(requires_safety_checker=False)
+    pipeline.save_pretrained(out)
+
+
+def clip_tokenizer() -> Any:
+    """CLIP's tokenizer, from the vocabulary that open_clip brings along."""
+    import gzip
+
+    import open_clip
+    from transformers import CLIPTokenizer
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    packed = Path(open_clip.__file__).parent / "bpe_simple_vocab_16e6.txt.gz"
+    lines = gzip.decompress(packed.read_bytes()).decode("utf-8").split("\n")
+    merges = [tuple(line.split()) for line in lines[1 : 49152 - 256 - 2 + 1]]
+    letters = list(bytes_to_unicode().values())
+    tokens = [*letters, *(f"{letter}</w>" for letter in letters), *map("".join, merges)]
+    vocabulary = {token: i for i, token in enumerate([*tokens, "<|startoftext|>", "<|endoftext|>"])}
+    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=77)
+
+
+def check_safetensors(path: Path) -> None:
+    """UserError when a safetensors file is not what its header says.
+
+    Its tensors must fill the file one after the other, each as long as its shape and type make it.
+    """
+    size = path.stat().st_size
+    try:
+        with open(path, "rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > min(size, 100_000_000):
+                raise ValueError("header longer than the file")
+            header = json.loads(file.read(length), object_pairs_hook=_each_once)
+        tensors = [tensor for name, tensor in header.items() if name != "__metadata__"]
+        end = 0
+        for tensor in sorted(tensors, key=lambda tensor: tensor["data_offsets"]):
+            start, stop = tensor["data_offsets"]
+            if start != end or stop < start:
+                raise ValueError("tensors overlap or leave gaps")
+            item = ITEM_BYTES.get(tensor["dtype"])
+            if item and math.prod(tensor["shape"]) * item != stop - start:
+                raise ValueError("a tensor is not as long as its shape")
+            end = stop
+        if 8 + length + end != size:
+            raise ValueError("cut short")
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        struct.error,
+    ) as error:
+        raise UserError(f"{path}: not a whole safetensors file ({error}); get it again") from None
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of a JSON header; readers differ in which of two equal names they take."""
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a name occurs twice")
+    return result
+
+
+def unpack(shipped: Path, source: str, out: Path) -> None:
+    """Copy one shipped model (`base`, `base-early`, `guide`, `judge`) in float32.
+
+    base-early holds only the parts in which it differs from base. UserError when a file's
+    checksum is not the manifest's.
+    """
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    check_manifest(shipped)
+    for part in ("base", source) if source.startswith("base") else (source,):
+        shutil.copytree(shipped / part, out, dirs_exist_ok=True)
+    for path in out.rglob("*.safetensors"):
+        tensors = load_file(path)
+        single = {n: t.float() if t.is_floating_point() else t for n, t in tensors.items()}
+        save_file(single, path, metadata={"format": "pt"})

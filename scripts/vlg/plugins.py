@@ -1,0 +1,61 @@
+"""What is found by its name: a method, family, arm, kind of judge or table is one file of a room.
+
+The file `train/methods/embed.py` is the method `embed`. Nothing lists the names: a file that is
+there is known, so an addition is one file. Files are loaded one by one and only when asked for, by
+`importlib`, which a step's code hash does not follow: a step depends on what it uses and not on
+what else there is. The rule names the chosen file for the hash (`vlg.workflow.codehash`).
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from vlg.errors import UserError
+
+METHODS = "train.methods"
+FAMILIES = "models.families"
+ARMS = "sample.arms"
+KINDS = "judge.kinds"
+TABLES = "analysis.tables"
+
+PACKAGE = Path(__file__).parent
+
+
+def names(room: str) -> list[str]:
+    """The names that a room (METHODS, FAMILIES, ...) knows, in alphabetical order."""
+    return sorted(path.stem for path in folder(room).glob("*.py") if not path.name.startswith("_"))
+
+
+def folder(room: str) -> Path:
+    """The folder of a room."""
+    return PACKAGE.joinpath(*room.split("."))
+
+
+def file(room: str, name: str) -> Path:
+    """The file of `name`; UserError when there is none."""
+    known = names(room)
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        remedy = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+        raise UserError(f"no {room.rpartition('.')[2].rstrip('s')} {name!r}; {remedy}")
+    return folder(room) / f"{name}.py"
+
+
+def constant(room: str, name: str, constant: str, default: Any = None) -> Any:
+    """A literal that the file of `name` assigns at its top, read without importing anything."""
+    for node in ast.parse(file(room, name).read_bytes()).body:
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        if any(isinstance(each, ast.Name) and each.id == constant for each in targets):
+            return ast.literal_eval(node.value)
+    return default
+
+
+def load(room: str, name: str) -> ModuleType:
+    """The module of `name`; UserError when there is none."""
+    file(room, name)
+    return importlib.import_module(f"{__package__}.{room}.{name}")

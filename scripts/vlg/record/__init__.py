@@ -1,0 +1,1 @@
+"""How a study was made and whether it is whole: provenance, integrity, archive."""

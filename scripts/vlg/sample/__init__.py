@@ -1,0 +1,1 @@
+"""Drawing and redrawing: the sampler, what is drawn, the arms."""

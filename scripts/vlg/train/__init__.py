@@ -1,0 +1,1 @@
+"""Fine-tuning: the loop, its state and log, the methods."""

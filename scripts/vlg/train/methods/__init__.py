@@ -1,0 +1,1 @@
+"""Ways to fine-tune, one file each: `vlg.train.method` says what a file must bring."""

@@ -1,0 +1,144 @@
+"""The weights being trained, their optimizer and average, and LoRA."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vlg.models import checkpoints
+from vlg.models.noise import generator
+
+if TYPE_CHECKING:
+    import torch
+
+    from vlg.train.loop import Settings
+
+
+class State:
+    """The weights being trained and all that must survive a stop: optimizer, EMA and counters."""
+
+    def __init__(self, unet: Any, settings: Settings) -> None:
+        import torch
+
+        self.unet, self.settings = unet, settings
+        self.weights = {n: p for n, p in unet.named_parameters() if p.requires_grad}
+        averaged = self.weights if settings.ema_decay else {}
+        self.ema = {n: p.detach().clone() for n, p in averaged.items()}
+        self.optimizer = torch.optim.AdamW(
+            self.weights.values(),
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
+        self.step = 0
+        # Samples computed at once; fewer once memory has run out.
+        self.part = math.ceil(settings.batch_size / settings.accumulate)
+
+    def update(self) -> torch.Tensor:
+        """Clip the gradients, take an AdamW step, let the EMA follow; return the gradient norm."""
+        import torch
+        from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+        s, weights = self.settings, list(self.weights.values())
+        norm = torch.nn.utils.clip_grad_norm_(weights, s.max_grad_norm or math.inf)
+        self.optimizer.param_groups[0]["lr"] = learning_rate(s, self.step)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if s.ema_decay:
+            # Early on the average is short, or it would be mostly base model: (1 + t) / (10 + t) is
+            # 0.92 after 100 steps and 0.99 after 900 (diffusers' EMAModel does the same).
+            decay = min(s.ema_decay, (1 + self.step) / (10 + self.step))
+            get_ema_multi_avg_fn(decay)(list(self.ema.values()), weights, None)
+        self.step += 1
+        return norm
+
+    @property
+    def best(self) -> dict[str, torch.Tensor]:
+        """The weights to use: the EMA if there is one."""
+        return self.ema if self.settings.ema_decay else self.weights
+
+    def groups(self) -> dict[str, dict[str, torch.Tensor]]:
+        """All tensors, by group and parameter name."""
+        groups = {"weights": {name: p.detach() for name, p in self.weights.items()}}
+        if self.settings.ema_decay:
+            groups["ema"] = self.ema
+        for key in ("exp_avg", "exp_avg_sq"):
+            groups[key] = {n: self.optimizer.state[p][key] for n, p in self.weights.items()}
+        return groups
+
+    def free(self) -> None:
+        """Give back the memory of a finished training, most of it on a GPU."""
+        import torch
+
+        self.unet.to("cpu")
+        self.optimizer.state.clear()
+        self.ema.clear()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def load(self, folder: Path) -> dict[str, Any]:
+        """Continue from a state folder; returns its counters."""
+        import torch
+
+        groups, counters = checkpoints.read_state(folder)
+        self.step = counters["step"]
+        with torch.no_grad():
+            for name, parameter in self.weights.items():
+                parameter.copy_(groups["weights"][name])
+                if self.settings.ema_decay:
+                    self.ema[name].copy_(groups["ema"][name])
+                moments = {
+                    key: torch.empty_like(parameter).copy_(groups[key][name])
+                    for key in ("exp_avg", "exp_avg_sq")
+                }
+                steps = torch.tensor(float(self.step), device=parameter.device)
+                self.optimizer.state[parameter] = {"step": steps, **moments}
+        return counters
+
+
+def learning_rate(settings: Settings, step: int) -> float:
+    """The rate of step `step` (from 0): linear warm-up, then constant."""
+    return settings.learning_rate * min(1.0, (step + 1) / max(1, settings.warmup_steps))
+
+
+def add_lora(unet: Any, settings: Settings) -> None:
+    """Freeze the UNet and add low-rank matrices to its attention (LoRA, Hu et al. 2021, 4.1).
+
+    W x becomes W x + B A x with A [rank, in] drawn at random and B [out, rank] zero at first.
+    """
+    import torch
+    from peft import LoraConfig
+
+    seed = generator("lora", settings.seed).initial_seed()
+    unet.requires_grad_(False)
+    config = LoraConfig(
+        r=settings.lora_rank,
+        lora_alpha=settings.lora_rank,
+        init_lora_weights="gaussian",
+        target_modules=["to_q", "to_k", "to_v", "to_out.0"],
+    )
+    with torch.random.fork_rng():  # peft draws from the global generator
+        torch.manual_seed(seed)
+        unet.add_adapter(config)
+
+
+def final_weights(state: State) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(all weights of the UNet as the base names them, the LoRA's own or nothing).
+
+    The last thing done with a UNet: its LoRA layers are merged and removed.
+    """
+    import torch
+
+    if not state.settings.lora_rank:
+        return {**state.unet.state_dict(), **state.best}, {}
+    with torch.no_grad():
+        for name, weight in state.weights.items():
+            weight.copy_(state.best[name])
+    lora = {
+        f"unet.{name.replace('.default.', '.')}": weight.detach().clone()
+        for name, weight in state.weights.items()
+    }
+    state.unet.fuse_lora()
+    state.unet.unload_lora()
+    return state.unet.state_dict(), lora

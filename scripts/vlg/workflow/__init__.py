@@ -1,0 +1,1 @@
+"""What runs jobs: command lines, code hashes, environment, locks, GPUs, processes."""

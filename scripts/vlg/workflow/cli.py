@@ -1,0 +1,109 @@
+"""What every command line of `scripts/` shares: logging to a file, and errors in one line."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import logging
+import os
+import re
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from vlg.errors import UserError
+from vlg.workflow import running
+
+log = logging.getLogger("vlg")
+FORMAT = "%(asctime)s %(message)s"
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """An argument parser with the options every step has: `--settings` (JSON) and `--log`."""
+    result = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    result.add_argument(
+        "--settings",
+        type=json.loads,
+        default={},
+        metavar="JSON",
+        help="the values of the config that change this step's result, as one JSON object",
+    )
+    result.add_argument("--log", type=Path, help="also write messages to this file")
+    return result
+
+
+def run(function: Callable[[argparse.Namespace], None], arguments: argparse.ArgumentParser) -> None:
+    """Parse the command line and call `function` with it.
+
+    A UserError, a full disk, a refused file or running out of memory ends the program with
+    exit status 1 and one line on standard error and in the log; any other error is a defect of
+    ours and keeps its traceback.
+    """
+    args = arguments.parse_args()
+    # So that what is half-written is removed; a job that has a state to save takes it over.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    running.watch()
+    logging.raiseExceptions = False  # a log on a full disk is no reason for a traceback
+    logging.basicConfig(level=logging.INFO, format=FORMAT)
+    began = time.monotonic()
+    try:
+        # Of several processes one writes (`processes`, which needs torch, has it as `process`).
+        if args.log and int(os.environ.get("RANK", 0)) == 0:
+            args.log.parent.mkdir(parents=True, exist_ok=True)
+            file = logging.FileHandler(args.log, mode="w", encoding="utf-8")
+            file.setFormatter(logging.Formatter(FORMAT))
+            logging.getLogger().addHandler(file)
+        function(args)
+        log.info("peak memory %s", peak_memory())
+        if args.log:
+            log.info("cost: %s", json.dumps(cost(time.monotonic() - began), sort_keys=True))
+    except UserError as error:
+        fail(str(error))
+    except Exception as error:
+        # safetensors reports the system's error only in words.
+        words = re.search(r"\(os error (\d+)\)", str(error))
+        number = int(words[1]) if words else getattr(error, "errno", None)
+        where = getattr(error, "filename", None) or "results"
+        if number in (errno.ENOSPC, errno.EDQUOT):
+            fail(f"{where}: no space left; free some and rerun, finished work is kept")
+        if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+            fail(f"{where}: {os.strerror(number)}; make it writable and rerun")
+        if number in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EIO):
+            fail(f"{where}: {os.strerror(number)}; mend or move it and rerun")
+        if isinstance(error, ModuleNotFoundError):
+            fail(f"{error.name}: not installed; run `make study`, or Snakemake with --use-conda")
+        log.exception("unexpected error")
+        sys.exit(2)
+
+
+def peak_memory() -> str:
+    """The most memory this process has held so far, and the most of a GPU."""
+    gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    torch = sys.modules.get("torch")
+    if torch and torch.cuda.is_initialized():
+        return f"{gigabytes:.1f} GB, of the GPU {torch.cuda.max_memory_allocated() / 2**30:.1f} GB"
+    return f"{gigabytes:.1f} GB"
+
+
+def cost(seconds: float) -> dict[str, float]:
+    """Seconds on the clock and of processor time, and the largest memory, of this process and
+    those it started; the record of the study reads it from the log."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # of a megabyte
+    return {
+        "seconds": round(seconds, 1),
+        "processor_seconds": round(sum(u.ru_utime + u.ru_stime for u in used), 1),
+        "memory_mb": round(max(u.ru_maxrss for u in used) / unit),
+    }
+
+
+def fail(message: str) -> None:
+    """Log one line and leave with exit status 1."""
+    log.error("error: %s", " ".join(message.split()))
+    sys.exit(1)
