@@ -107,6 +107,8 @@ def settings(values: Mapping[str, Any]) -> sections.JudgeKeys:
     return module.Settings.parse(values, "judges")
 
 
-def load(values: Mapping[str, Any], device: str, root: Path = Path()) -> Judge:
+def load(
+    values: Mapping[str, Any], device: str, root: Path = Path(), precision: str = "fp32"
+) -> Judge:
     """The judge of an entry of the config, ready to score."""
-    return find(values["kind"])(settings(values), device, root)
+    return find(values["kind"])(settings(values), device, root, precision)
