@@ -16,7 +16,8 @@ def main(args):
     from vlg.files import identity
     from vlg.models.device import set_up
     from vlg.models.guide import load_guide
-    from vlg.sample import arm as arms, drawing, listing
+    from vlg.sample import arm as arms
+    from vlg.sample import drawing, listing
     from vlg.sample.sampler import Sampler
 
     settings = arms.Job.parse(args.settings, "refine")

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from vlg.sample.refinement import refine
 
 from tests import tiny
 from vlg.data import pictures
@@ -9,7 +10,6 @@ from vlg.errors import UserError
 from vlg.files import write_manifest
 from vlg.models.guide import load_guide
 from vlg.sample import refinement
-from vlg.sample.refinement import refine
 from vlg.sample.sampler import Sampler
 
 PROMPTS = ["a red circle", "the blue square", "a big green circle", "a small square", "a picture"]

@@ -14,7 +14,8 @@ import numpy as np
 
 from vlg.data import prompts
 from vlg.errors import UserError
-from vlg.judge.columns import COLUMNS, FACTS as FACTS, HASHES, NUMBERS, WHOLE
+from vlg.judge.columns import COLUMNS, HASHES, NUMBERS, WHOLE
+from vlg.judge.columns import FACTS as FACTS
 
 if TYPE_CHECKING:
     import pandas as pd
