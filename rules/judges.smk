@@ -1,6 +1,35 @@
 # In: study pictures, further judges. Out: judges/<judge>/<model>.csv, judges/diversity.csv,
 # tables/judges, tables/diversity. None of these rules runs unless the config asks for it.
 
+
+def judge_files(wildcards):
+    """The weights of a further judge or their download, or the file of its function."""
+    kind, source = (CONFIG["judges"][wildcards.judge][name] for name in ("kind", "source"))
+    if kind == "callable":
+        return str(judge_plugins.plug_in_file(source))
+    if hub.parse(source):
+        return download(f"judge_{wildcards.judge}")
+    return sorted(map(str, Path(source).glob("*.safetensors")))
+
+
+def judge_settings(wildcards):
+    """What a further judge is; the source of a download is its folder."""
+    values = dict(CONFIG["judges"][wildcards.judge])
+    if values["kind"] != "clip_iqa":
+        del values["pair"]
+    if hub.parse(values["source"]):
+        values["source"] = os.path.dirname(download(f"judge_{wildcards.judge}"))
+    return settings(values)
+
+
+def judged_options(files):
+    """Which further judges' scores there are, as words of a command line."""
+    judges = list(dict.fromkeys(folders(files.judges)))
+    given = ["--judges", *judges] if judges else []
+    diversity = files.get("diversity")
+    return [*given, *(["--diversity", diversity] if diversity else [])]
+
+
 JUDGES = CONFIG["judges"]
 JUDGED = [*(["judges"] if JUDGES else []), *(["diversity"] if CONFIG["score"]["diversity"] else [])]
 JUDGE_SCORES = [f"{OUT}/judges/{judge}/{model}.csv" for judge in JUDGES for model in RUNS]

@@ -1,6 +1,20 @@
 # In: pictures, judge, guide. Out: scores/images/<model>/<stage>.csv, scores/refined/<model>/<arm>.csv,
 # scores/samples/<model>.csv.
 
+
+def plain_score_files():
+    """The score files of plain pictures."""
+    return [f"{OUT}/scores/images/{m}/{stage}.csv" for m in RUNS for stage in stages(m)]
+
+
+def score_files():
+    """All score files of the study."""
+    return [
+        *plain_score_files(),
+        *(f"{OUT}/scores/refined/{m}/{arm}.csv" for m in REFINED for arm in ARMS),
+    ]
+
+
 SCORE = (
     python("score") + " --settings {params.settings:q} --pictures {params.pictures:q}"
     " --judge {params.judge:q} --guide {params.guide:q} --root {params.root:q} --out {output:q}"
