@@ -19,7 +19,7 @@ def main(args):
 
     settings = scoring.Settings.parse(args.settings, "score")
     device = set_up(args.device, args.threads)
-    entry = {"kind": scoring.OWN, "source": str(args.judge)}
+    entry = {"kind": kind.OWN, "source": str(args.judge)}
     rows = scoring.study(
         args.pictures,
         kind.load(entry, device, precision=settings.precision),

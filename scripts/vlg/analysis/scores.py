@@ -1,7 +1,7 @@
 """Score files: read, checked and joined with their prompts, for everything downstream.
 
-A score file has one row a picture (`vlg.judge.scoring` writes them); this module turns any number of
-them into one pandas frame and hands out grids of prompts x seeds from it. No torch is needed.
+A score file has one row a picture (`vlg.judge.scoring` writes them); this module turns any number
+of them into one pandas frame and hands out grids of prompts x seeds from it. No torch is needed.
 """
 
 from __future__ import annotations

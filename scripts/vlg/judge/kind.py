@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     import torch
 
 
+OWN = "clip"  # the kind of the study's own judge
+
+
 class Judge(ABC):
     """A judge that is ready to score; the higher a number, the better.
 

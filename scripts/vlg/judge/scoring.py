@@ -20,7 +20,6 @@ from vlg.judge.columns import COLUMNS
 from vlg.judge.kind import Judge
 from vlg.models.guide import Guide, guide_scores
 
-OWN = "clip"  # the kind of the study's own judge
 Row = dict[str, Any]
 Wanted = Sequence[tuple[Path, Row]]
 
@@ -46,7 +45,8 @@ def study(
 ) -> Iterator[Row]:
     """A row of `COLUMNS` for each picture.
 
-    weights: judge_weights and guide_weights. truth: as in `Settings`. root: results/<study>, to which paths are relative.
+    weights: judge_weights and guide_weights. truth: as in `Settings`. root: results/<study>, to
+    which paths are relative.
     """
     verified = verifier() if truth else lambda image, prompt: {}
     wanted = pictures.listed(folders)
