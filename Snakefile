@@ -26,7 +26,7 @@ include: "rules/generate.smk"
 include: "rules/refine.smk"
 include: "rules/score.smk"
 include: "rules/tables.smk"
-include: "rules/judges.smk"
+include: "rules/judge.smk"
 include: "rules/report.smk"
 include: "rules/shapes.smk"
 

@@ -1,5 +1,6 @@
 """Further judges: other CLIPs, quality, plug-ins; their tables, and that of diversity."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,11 @@ import pytest
 
 from tests import tiny
 from vlg.analysis import agreement
+from vlg import plugins
 from vlg.errors import UserError
-from vlg.judge import further
+from vlg.judge import kind
 from vlg.report import figures
+from vlg.workflow.codehash import code_hash
 
 PLUG_IN = """
 def bright(images, prompts):
@@ -27,6 +30,14 @@ TEXTS = ["a red circle", "a blue square", "a red circle"]
 OPTIONS = {"draws": 200, "confidence": 0.95, "seed": 0}
 
 
+QUALITY = ("Good photo.", "Bad photo.")
+
+
+def judge(name, source, root=Path(), **keys):
+    """A judge of a kind, from a relative or absolute source."""
+    return kind.load({"kind": name, "source": str(source), **keys}, "cpu", root)
+
+
 @pytest.fixture
 def root(tmp_path):
     (tmp_path / "mine").mkdir()
@@ -35,30 +46,30 @@ def root(tmp_path):
 
 
 def test_a_plug_in_scores_pictures(root):
-    score = further.load("callable", "mine.judge.bright", "cpu", root)
+    score = judge("callable", "mine.judge.bright", root)
     assert score(IMAGES, TEXTS) == [0.0, 100.0, 255.0]
-    before = further.fingerprint("callable", "mine.judge.bright", root)
+    before = score.fingerprint()
     (root / "mine/judge.py").write_text(PLUG_IN + "# another")
-    assert further.fingerprint("callable", "mine.judge.bright", root) != before
+    assert score.fingerprint() != before
 
 
 @pytest.mark.parametrize(
     ("source", "message"),
     [
         ("mine.judge.dark", "has no dark"),
-        ("nobody.judge.bright", "no file"),
-        ("bright", "no file"),
-        ("../mine.judge", "no file"),
+        ("nobody.judge.bright", "is no function of a file"),
+        ("bright", "is no function of a file"),
+        ("../mine.judge", "is no function of a file"),
     ],
 )
 def test_a_plug_in_that_is_not_there(root, source, message):
     with pytest.raises(UserError, match=message):
-        further.load("callable", source, "cpu", root)
+        judge("callable", source, root)
 
 
 @pytest.mark.parametrize("name", ["short", "wrong"])
 def test_a_plug_in_must_return_a_finite_number_each(root, name):
-    score = further.load("callable", f"mine.judge.{name}", "cpu", root)
+    score = judge("callable", f"mine.judge.{name}", root)
     with pytest.raises(UserError, match="must return a finite number for each of 3 pictures"):
         score(IMAGES, TEXTS)
 
@@ -68,7 +79,7 @@ def test_an_open_clip_folder_judges_as_the_guide_scores():
 
     folder = tiny.world()["guide"]
     expected = guide_scores(load_guide(folder), np.stack(IMAGES), TEXTS)
-    assert further.load("open_clip", str(folder), "cpu")(IMAGES, TEXTS) == expected
+    assert judge("open_clip", folder)(IMAGES, TEXTS) == expected
 
 
 def test_siglip_judges_by_the_cosine(tmp_path):
@@ -95,7 +106,7 @@ def test_siglip_judges_by_the_cosine(tmp_path):
     tokens.save_pretrained(tmp_path)
     processor = SiglipImageProcessor(size={"height": 32, "width": 32})
     processor.save_pretrained(tmp_path)
-    found = further.load("clip", str(tmp_path), "cpu")(IMAGES, TEXTS)
+    found = judge("clip", tmp_path)(IMAGES, TEXTS)
     padded = tokens(TEXTS, padding="max_length", truncation=True, return_tensors="pt")
     pixels = processor(images=IMAGES, return_tensors="pt")["pixel_values"]
     with torch.no_grad():
@@ -108,16 +119,16 @@ def test_clip_iqa_is_a_probability_that_the_prompt_does_not_change():
     from vlg.models.clip import Clip
 
     folder = "resources/shapes/judge"
-    found = further.load("clip_iqa", folder, "cpu")(IMAGES, TEXTS)
-    assert found == further.load("clip_iqa", folder, "cpu")(IMAGES, TEXTS[::-1])
-    judge = Clip(Path(folder), "cpu")
-    good, bad = (judge.scores(IMAGES, [text] * 3) for text in further.QUALITY)
-    scale = judge.model.logit_scale.exp().item() / 100
+    found = judge("clip_iqa", folder)(IMAGES, TEXTS)
+    assert found == judge("clip_iqa", folder)(IMAGES, TEXTS[::-1])
+    clip = Clip(Path(folder), "cpu")
+    good, bad = (clip.scores(IMAGES, [text] * 3) for text in QUALITY)
+    scale = clip.model.logit_scale.exp().item() / 100
     expected = [100 / (1 + np.exp((b - g) * scale)) for g, b in zip(good, bad, strict=True)]
     assert found == pytest.approx(expected, abs=1e-2) and all(0 < each < 100 for each in found)
 
 
-@pytest.mark.parametrize("pair", [further.QUALITY, ("Sharp photo.", "Blurry photo.")])
+@pytest.mark.parametrize("pair", [QUALITY, ("Sharp photo.", "Blurry photo.")])
 def test_clip_iqa_is_that_of_torchmetrics(tmp_path, pair):
     import math
 
@@ -133,15 +144,126 @@ def test_clip_iqa_is_that_of_torchmetrics(tmp_path, pair):
     model.logit_scale.data.fill_(math.log(100))  # which torchmetrics takes for granted
     model.save_pretrained(tmp_path)
     models.judge_processor().save_pretrained(tmp_path)
-    found = further.load("clip_iqa", str(tmp_path), "cpu", pair=pair)(IMAGES, TEXTS)
-    judge = Clip(tmp_path, "cpu")
+    found = judge("clip_iqa", tmp_path, pair=pair)(IMAGES, TEXTS)
+    clip = Clip(tmp_path, "cpu")
     tensors = torch.from_numpy(np.stack(IMAGES)).permute(0, 3, 1, 2)
     theirs = clip_image_quality_assessment(
-        tensors, lambda: (Adapter(judge), judge.processor), data_range=1, prompts=(tuple(pair),)
+        tensors, lambda: (Adapter(clip), clip.processor), data_range=1, prompts=(tuple(pair),)
     )
     ours = np.array(found) / 100
     assert np.log(ours / (1 - ours)) == pytest.approx(torch.logit(theirs).numpy(), abs=1e-2)
     assert np.ptp(np.log(ours)) > 0.1
+
+
+def test_the_studys_own_judge_is_one_of_the_kinds():
+    from vlg.models.clip import Clip
+
+    folder = Path("resources/shapes/judge")
+    own = judge(kind.OWN, folder)
+    assert own(own.prepare(IMAGES), TEXTS) == Clip(folder, "cpu").scores(IMAGES, TEXTS)
+    assert own(IMAGES, TEXTS) == own(own.prepare(IMAGES), TEXTS)
+
+
+@pytest.mark.parametrize("name", plugins.names(plugins.KINDS))
+def test_a_kind_says_what_it_judges_by_before_any_job(name, tmp_path):
+    import subprocess
+    import sys
+
+    heavy = "torch, transformers, open_clip, numpy"
+    program = (
+        "import sys; sys.path.insert(0, 'scripts'); from vlg.judge import kind; "
+        f"found = kind.find({name!r}); found.files(kind.settings({{'kind': {name!r}, "
+        f"'source': 'a.b'}})); print([m for m in {heavy.split(', ')} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stderr
+    with pytest.raises(UserError, match="nowhere"):
+        kind.find(name).check(kind.settings({"kind": name, "source": "nowhere"}), tmp_path)
+
+
+@pytest.mark.parametrize(("name", "mark"), [("clip", "config"), ("open_clip", "open_clip_config")])
+def test_a_folder_is_judged_by_its_weights(name, mark, tmp_path):
+    settings = kind.settings({"kind": name, "source": "given"})
+    (tmp_path / "given").mkdir()
+    (tmp_path / f"given/{mark}.json").write_text("{}")
+    with pytest.raises(UserError, match=f"has no {mark}.json with"):
+        kind.find(name).check(settings, tmp_path)
+    weights = tmp_path / "given/model.safetensors"
+    weights.write_text("x")
+    kind.find(name).check(settings, tmp_path)
+    assert kind.find(name).files(settings, tmp_path) == [weights]
+
+
+def test_an_open_clip_can_guide():
+    import torch
+
+    guide = judge("open_clip", tiny.world()["guide"])
+    pixels = torch.rand(2, 3, 32, 32, requires_grad=True)
+    unit = guide.encode_image(pixels)
+    (unit * guide.encode_text(TEXTS[:2])).sum().backward()
+    assert guide.guides and pixels.grad.abs().sum() > 0
+    assert unit.norm(dim=1).tolist() == pytest.approx([1, 1])
+
+
+# --- what editing and adding a kind reaches ---
+
+
+@pytest.fixture
+def codes(tmp_path):
+    """A function: the code hashes of scoring after edits {file of the package: text added}."""
+    trees = iter(range(9))
+
+    def codes(**edits):
+        scripts = tmp_path / str(next(trees)) / "scripts"
+        shutil.copytree("scripts", scripts, ignore=shutil.ignore_patterns("__pycache__"))
+        for file, text in edits.items():
+            with open(scripts / "vlg" / file.replace("__", "/"), "a+", encoding="utf-8") as out:
+                out.write(text)
+        kinds = {name: scripts / f"vlg/judge/kinds/{name}.py" for name in ("clip", "clip_iqa")}
+        return {
+            "score": code_hash(scripts / "score.py", kinds["clip"]),
+            "clip_iqa": code_hash(scripts / "judge.py", kinds["clip_iqa"]),
+            "diversity": code_hash(scripts / "diversity.py"),
+        }
+
+    return codes
+
+
+@pytest.mark.parametrize(
+    ("edited", "reached"),
+    [
+        ("judge/kinds/clip_iqa.py", {"clip_iqa"}),
+        ("judge/kinds/clip.py", {"score"}),
+        ("judge/kinds/new.py", set()),
+        ("judge/scoring.py", {"score", "clip_iqa"}),
+        ("sample/arms/refine.py", set()),
+        ("sample/arm.py", set()),
+        ("sample/drawing.py", set()),
+        ("sample/sampler.py", set()),
+        ("train/methods/embed.py", set()),
+        ("models/clip.py", {"score", "clip_iqa", "diversity"}),
+    ],
+)
+def test_an_edit_rescores_what_it_changes_and_nothing_else(codes, edited, reached):
+    before, after = codes(), codes(**{edited: "\nEDITED = 1\n"})
+    assert {name for name in before if before[name] != after[name]} == reached
+
+
+# --- truth ---
+
+
+def test_a_picture_of_another_side_than_the_worlds_has_its_facts():
+    from vlg.judge import scoring
+    from vlg.shapes.world import Scene, Thing, render
+
+    verified = scoring.verifier()
+    red, blue = Thing("circle", "red", "small", 8, 16), Thing("square", "blue", "small", 24, 16)
+    picture = render(Scene("pair", "white", (red, blue), "left of"))
+    prompt, wrong = (f"a red circle {side} a blue square" for side in ("left of", "right of"))
+    for image in (picture, picture.repeat(4, 0).repeat(4, 1)):
+        assert verified(image, prompt)["strict"] == 1
+        assert verified(image, wrong)["relation"] == 0
+    assert verified(picture, "a photograph of a cat") == {}
 
 
 # --- tables -------------------------------------------------------------------------------------

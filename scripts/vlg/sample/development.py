@@ -76,20 +76,20 @@ def draw(
     settings: `seeds` and those of `sampler.Sampler`. The pictures are those that the generate
     step would draw.
     """
-    from vlg.data import pictures
-    from vlg.sample import sampler
+    from vlg.files import identity
+    from vlg.sample import drawing
+    from vlg.sample.listing import Picture
+    from vlg.sample.sampler import Sampler
 
     settings = dict(settings)
     seeds = settings.pop("seeds")
-    wanted = [
-        sampler.Picture(row["id"], row["Prompt"], seed, SET) for seed in seeds for row in rows
-    ]
-    sampler.generate(
+    wanted = [Picture(row["id"], row["Prompt"], seed, SET) for seed in seeds for row in rows]
+    drawing.plain(
         wanted,
-        lambda: sampler.Sampler(model, settings, device),
+        lambda: Sampler(model, settings, device),
         out,
         model.name,
-        pictures.model_hash(model),
+        identity(model),
         settings,
         batch_size,
     )

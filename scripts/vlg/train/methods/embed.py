@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from vlg.config import sections
-from vlg.config.keys import NEUTRAL, disagree, short
+from vlg.config.keys import INPUT, NEUTRAL, disagree, short
+
+NEEDS = ("latents", "guide")
 
 Timestep = Annotated[int, Field(ge=0, le=999)]
 
@@ -51,7 +54,7 @@ class Settings(sections.Training):
     decoder: str | None = Field(
         None,
         min_length=1,
-        json_schema_extra=NEUTRAL,
+        json_schema_extra=INPUT,
         description=(
             "A folder of an `AutoencoderTiny` (TAESD) through which the guide's gradient goes "
             "instead of the base's own decoder, which is 40 times larger in Stable Diffusion; "
@@ -69,3 +72,17 @@ class Settings(sections.Training):
                 f"write [{high}, {low}]" if low > high else "widen it, or set guide_scale to 0",
             )
         return self
+
+    def check(self, root: Path) -> None:
+        if not self.decoder:
+            return
+        index = root / self.decoder / "config.json"
+        text = index.read_text("utf-8", "replace") if index.is_file() else ""
+        if '"AutoencoderTiny"' not in text:
+            raise disagree(
+                "decoder", f"{self.decoder!r} is no AutoencoderTiny", "give a folder of one"
+            )
+        if not list(index.parent.glob("*.safetensors")):
+            raise disagree(
+                "decoder", f"{self.decoder!r} has no *.safetensors", "save its weights so"
+            )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from vlg.config import sections
 
+NEEDS = ("latents",)
+
 
 class Settings(sections.Training):
     """Of its own it has none."""
