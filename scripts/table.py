@@ -2,8 +2,8 @@
 
 The table is a file of scripts/vlg/analysis/tables/, whose NEEDS say which of the inputs it reads.
 Writes --out/NAME.csv, .md and .tex, and with --page a page to sort, search and copy from. Settings:
-draws, confidence and seed of the bootstrap; models (in order, base first), train_seeds, rounds,
-published (figures for the column of that name).
+draws, confidence and seed of the bootstrap; models (in order, base first), train_seeds, published
+(figures for the column of that name).
 """
 
 from argparse import Namespace

@@ -171,12 +171,11 @@ class Grids:
         )
         return grid[places]
 
-    def rounds(self, models: Sequence[str], last: int | None = None) -> list[Key]:
-        """Refined rows up to round `last`, or all: models in the given order, then arms (refinement
+    def rounds(self, models: Sequence[str]) -> list[Key]:
+        """All refined rows: models in the given order, then arms (refinement
         first, its control last), then rounds."""
         order = {model: i for i, model in enumerate(models)}
         keys = [k for k in self._grids if k[1] and k[0] in order]
-        keys = [k for k in keys if last is None or k[2] <= last]
         return sorted(
             keys, key=lambda k: (order[k[0]], k[1] != REFINEMENT, k[1] == CONTROL, k[1], k[2])
         )

@@ -43,9 +43,6 @@ class Settings(Statistics):
     train_seeds: list[int] = Field(
         [0], min_length=1, description="Seeds of the trainings, that of the plain names first."
     )
-    rounds: int | None = Field(
-        None, ge=0, description="The last round of refinement that is shown; null shows all."
-    )
     published: dict[str, dict[str, float]] = Field({}, description="Published figures, by table.")
 
 
@@ -95,7 +92,7 @@ class Study:
 
     def refined(self) -> list[Key]:
         """All refined rows, in the order of a table."""
-        return self.grids.rounds(self._models, self.settings.rounds)
+        return self.grids.rounds(self._models)
 
     @cached_property
     def _models(self) -> list[str]:

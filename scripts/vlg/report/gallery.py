@@ -54,8 +54,7 @@ def write(
 
     root: what the scores' picture paths are relative to (results/<study>). scores: as
     `vlg.analysis.scores.read` returns them. settings: study (the title), prompts (at most so many),
-    models (in order, base first), rounds (the last of refinement). judges: the folder of each
-    further judge's CSVs.
+    models (in order, base first). judges: the folder of each further judge's CSVs.
     UserError when a picture is missing or is not the one that was scored.
     """
     grids = Grids(scores)
@@ -178,7 +177,7 @@ def _columns(grids: Grids, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
         variant, step, _ = parse_model(model)
         label = f"{step:,} steps" if step else model
         columns.append({"key": (model, "", 0), "label": label, "group": variant, "name": model})
-    for key in grids.rounds(settings["models"], settings["rounds"]):
+    for key in grids.rounds(settings["models"]):
         model, arm, number = key
         words = arm.replace("_", " ")
         group = words if model == "base" else f"{words} of {model}"
