@@ -316,6 +316,30 @@ def sampling(config: Config) -> dict[str, Any]:
     return {name: config["generate"][name] for name in sections.Sampling.model_fields}
 
 
+def family(config: Config) -> dict[str, Any]:
+    """The family of the base, where it is not the one that is understood."""
+    default = sections.Models.model_fields["family"].default
+    chosen = config["models"]["family"]
+    return {} if chosen == default else {"family": chosen}
+
+
+def dataset(config: Config) -> dict[str, Any]:
+    """Which pictures are drawn, or gathered from what has captions."""
+    chosen = config["dataset"]
+    if chosen["source"] == SHAPES:
+        names = ["source", "size", "seed"]
+    else:
+        names = ["source", "size", "split", "picture", "captions", "smallest"]
+    return {name: chosen[name] for name in names}
+
+
+def encode(config: Config) -> dict[str, Any]:
+    """How pictures are encoded, where it is not in the simplest way."""
+    chosen = {name: config["encode"][name] for name in sections.Encoding.model_fields}
+    resolution = config["dataset"]["resolution"]
+    return sections.EncodeStep(**chosen, resolution=resolution).handed_on()
+
+
 def pool(config: Config) -> int:
     """Number of prompts of the study: those reported and those only searched for hard ones."""
     chosen, source = config["prompts"], config["prompts"]["source"]
