@@ -2,30 +2,36 @@
 # Out: development.tsv, models/<variant>-<step>/, training/<variant>-<step>/.
 
 
+TRAINED = "{variant}-{step}{run}"
+
+
 def previous(wildcards):
     """The checkpoint that this one continues: the next smaller step of the same variant."""
     earlier = [step for step in STEPS if step < int(wildcards.step)]
-    if not earlier:
-        return []
-    return f"{OUT}/training/{wildcards.variant}-{earlier[-1]}{wildcards.run}/manifest.json"
+    model = f"{wildcards.variant}-{earlier[-1]}{wildcards.run}" if earlier else ""
+    return LAYOUT.training(model) if earlier else []
 
 
 def finetune_settings(wildcards):
     """The variant's settings, and from which step to which."""
-    step = int(wildcards.step)
+    step, seed = int(wildcards.step), int(wildcards.run.removeprefix("-s") or TRAIN_SEEDS[0])
     start = max((each for each in STEPS if each < step), default=0)
-    values = {**VARIANTS[wildcards.variant], "start": start, "step": step}
-    values.pop("decoder", None)  # an input
+    values = VARIANTS[wildcards.variant].handed_on(step, start, seed)
     if SAMPLES:
-        values["samples"] = {**sampling_settings(), "seeds": CONFIG["development"]["seeds"]}
-    seed = wildcards.run.removeprefix("-s") or TRAIN_SEEDS[0]
-    return settings({**values, "seed": int(seed)})
+        values["samples"] = {**plan.sampling(CONFIG), "seeds": CONFIG["development"]["seeds"]}
+    return settings(values)
+
+
+def finetune_code(wildcards):
+    """The code of the variant's method and of the family; no other method's."""
+    method = (plugins.METHODS, VARIANTS[wildcards.variant].method)
+    return code("finetune", method, FAMILY)
 
 
 def development_data():
     """The pictures whose held-out captions are the development prompts, if they are."""
-    made = CONFIG["development"]["prompts"] or CONFIG["prompts"]["source"] == "shapes"
-    return [] if made else f"{OUT}/dataset/manifest.json"
+    made = CONFIG["development"]["prompts"] or CONFIG["prompts"]["source"] == plan.SHAPES
+    return [] if made else LAYOUT.dataset
 
 
 def development_settings():
@@ -35,42 +41,33 @@ def development_settings():
     return settings({**values, "seed": CONFIG["prompts"]["seed"]})
 
 
-def guided(wildcards):
-    """Whether a variant needs the guide: for its loss, or to log its cosine."""
-    variant = VARIANTS[wildcards.variant]
-    return variant["guide_scale"] > 0 or "watch_guide" in variant
-
-
 def guide(wildcards):
     """The guide and what it says of the data set, where a variant needs them."""
-    names = ("models/guide", "embeddings") if guided(wildcards) else ()
-    return [f"{OUT}/{name}/manifest.json" for name in names]
+    guided = "guide" in VARIANTS[wildcards.variant].needs
+    return [LAYOUT.model("guide"), LAYOUT.embeddings] if guided else []
 
 
 def training_data(wildcards):
     """The encoded data set, or the pictures for a variant that needs pixels."""
-    cached = VARIANTS[wildcards.variant].get("cached", True)
-    return f"{OUT}/{'latents' if cached else 'dataset'}/manifest.json"
+    return LAYOUT.dataset if "pixels" in VARIANTS[wildcards.variant].needs else LAYOUT.latents
 
 
-def decoder(wildcards):
-    """The files of a variant's tiny decoder, its config.json first."""
-    folder = VARIANTS[wildcards.variant].get("decoder")
-    weights = sorted(Path(folder).glob("*.safetensors")) if folder else []
-    return [f"{folder}/config.json", *map(str, weights)] if folder else []
+def given_folders(wildcards):
+    """The files of folders that a variant's settings name, for each its config.json first."""
+    files = []
+    for folder in VARIANTS[wildcards.variant].folders.values():
+        files += [f"{folder}/config.json", *map(str, sorted(Path(folder).glob("*.safetensors")))]
+    return files
 
 
 def finetune_options(wildcards, input):
     """The folders that not every fine-tuning has, as words of a command line."""
-    cached = VARIANTS[wildcards.variant].get("cached", True)
-    given = {"cache" if cached else "data": input.data, "previous": input.previous}
-    given |= zip(("guide", "embeddings"), input.guide)
-    if input.decoder:
-        given["decoder"] = input.decoder[0]
-    chosen = [(name, os.path.dirname(file)) for name, file in given.items() if file]
-    if input.development:
-        chosen.append(("development", input.development))
-    return [word for name, path in chosen for word in (f"--{name}", path)]
+    variant = VARIANTS[wildcards.variant]
+    given = {"data" if "pixels" in variant.needs else "cache": input.data}
+    given |= {"previous": input.previous, **dict(zip(("guide", "embeddings"), input.guide))}
+    chosen = {name: os.path.dirname(file) for name, file in given.items() if file}
+    chosen |= variant.folders | ({"development": input.development} if SAMPLES else {})
+    return [word for name, path in chosen.items() for word in (f"--{name}", path)]
 
 
 rule development:
@@ -79,9 +76,9 @@ rule development:
         prompts=rules.prompts.output[0],
         data=development_data(),
     output:
-        f"{OUT}/development.tsv",
+        LAYOUT.development,
     log:
-        f"{OUT}/logs/development.log",
+        LAYOUT.log("development"),
     conda:
         "../envs/models.yaml"
     threads: need("development", "threads")
@@ -103,20 +100,20 @@ rule development:
 rule finetune:
     """Train one checkpoint, continuing the one before."""
     input:
-        base=f"{OUT}/models/base/manifest.json",
+        base=LAYOUT.model("base"),
         guide=guide,
         data=training_data,
-        decoder=decoder,
+        folders=given_folders,
         previous=previous,
         development=rules.development.output[0] if SAMPLES else [],
     output:
-        [f"{OUT}/training/{{variant}}-{{step}}{{run}}/samples/metadata.jsonl"] if SAMPLES else [],
-        model=f"{OUT}/models/{{variant}}-{{step}}{{run}}/manifest.json",
-        training=f"{OUT}/training/{{variant}}-{{step}}{{run}}/manifest.json",
-        summary=f"{OUT}/training/{{variant}}-{{step}}{{run}}/summary.json",
-        log=f"{OUT}/training/{{variant}}-{{step}}{{run}}/log.csv",
+        [LAYOUT.samples(TRAINED)] if SAMPLES else [],
+        model=LAYOUT.model(TRAINED),
+        training=LAYOUT.training(TRAINED),
+        summary=LAYOUT.training(TRAINED, "summary.json"),
+        log=LAYOUT.training(TRAINED, "log.csv"),
     log:
-        f"{OUT}/logs/finetune/{{variant}}-{{step}}{{run}}.log",
+        LAYOUT.log("finetune", TRAINED),
     # The longest chain of the study: everything else can wait for it.
     priority: 10
     conda:
@@ -135,7 +132,7 @@ rule finetune:
         save_minutes=CONFIG["finetune"]["save_minutes"],
     params:
         settings=finetune_settings,
-        code=code("finetune"),
+        code=finetune_code,
         base=subpath(input.base, parent=True),
         options=lambda wildcards, input: finetune_options(wildcards, input),
         model=subpath(output.model, parent=True),
