@@ -1,0 +1,329 @@
+"""Values become keys: read as a config file or a command line writes them, checked, refused in one
+line.
+
+Numbers and booleans written as text are read as such (PyYAML takes `1e-4` for text, and so does the
+command line for all in a list), whole numbers become int and others float, an empty section has its
+defaults, and a freely named entry that is null is dropped.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import reprlib
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, NoReturn, TypeVar, Union
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from vlg.config.keys import Keys
+from vlg.errors import UserError
+
+NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+NULL = ("null", "~", "")  # as the command line writes it, where all is text
+SEE = "see docs/configuration.md"
+
+Key = tuple[str | int, ...]
+Group = TypeVar("Group", bound=Keys)
+
+
+def read(keys: type[Group], values: Any, key: Key = (), of: str = "") -> Group:
+    """The group of settings that `values` say.
+
+    key: where they stand in the config, for messages. of: whose keys they are, for example
+    `method embed`, where that is not plain from `key`.
+    Raises UserError naming the key, what is wrong and the remedy.
+    """
+    cleaned = clean(keys, values, key, of)
+    try:
+        return keys.model_validate(cleaned)
+    except ValidationError as error:
+        refuse(keys, cleaned, key, error)
+
+
+# --- reading ------------------------------------------------------------------------------------
+
+
+def clean(annotation: Any, value: Any, key: Key, of: str = "") -> Any:
+    """`value` as one of the kinds that `annotation` allows if it can be read so; else unchanged,
+    for pydantic to refuse. UserError for unknown keys and for what no key may hold."""
+    options = list(members(annotation))
+    kinds = {kind(option) for option in options}
+    for option in options:
+        if kind(option) == "keys" and (value is None or isinstance(value, Mapping)):
+            return _clean_group(option, value or {}, key, of)
+        if kind(option) == "entries" and (value is None or isinstance(value, Mapping)):
+            inner = typing.get_args(option)[1]
+            named = {_name(name, key): item for name, item in (value or {}).items()}
+            if inner is Any:
+                return named
+            return {
+                name: clean(inner, item, (*key, name))
+                for name, item in named.items()
+                if item is not None and item not in NULL
+            }
+        if kind(option) == "list" and isinstance(value, list | tuple):
+            item = typing.get_args(option)[0]
+            many = [clean(item, each, (*key, i)) for i, each in enumerate(value)]
+            return tuple(many) if typing.get_origin(option) is tuple else many
+    return value if "any" in kinds else _clean_scalar(kinds, value, key)
+
+
+def _clean_group(keys: type[Keys], values: Mapping[Any, Any], key: Key, of: str) -> dict[str, Any]:
+    given = {_name(name, key): item for name, item in values.items()}
+    for name in given:
+        if name not in keys.model_fields:
+            unknown((*key, name), list(keys.model_fields), of)
+    return {
+        name: clean(field.annotation, given[name], (*key, name))
+        for name, field in keys.model_fields.items()
+        if name in given
+    }
+
+
+def _name(name: Any, key: Key) -> str:
+    if isinstance(name, int) and not isinstance(name, bool):
+        return str(name)
+    if not isinstance(name, str):
+        fail(
+            key,
+            f"a key must be text, got {shown(name)}",
+            "put it in quotes (YAML reads bare no, off, yes, on as true or false)",
+        )
+    return name
+
+
+def _clean_scalar(kinds: set[str], value: Any, key: Key) -> Any:
+    if isinstance(value, str) and "text" not in kinds:
+        if "null" in kinds and value in NULL:
+            return None
+        if "boolean" in kinds and value.lower() in ("true", "false"):
+            return value.lower() == "true"
+        if {"whole", "number"} & kinds and len(value) < 40 and NUMBER.fullmatch(value):
+            value = int(value) if value.lstrip("+-").isdigit() else float(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if not abs(value) < 2**63:  # refuses infinity and not-a-number too
+            fail(key, "must be a finite number of ordinary size", SEE)
+        if "number" in kinds:
+            return float(value)  # so that 0 and 0.0 are the same setting
+        if "whole" in kinds and value == int(value):
+            return int(value)
+    if isinstance(value, str) and any(ord(c) < 32 or 0xD800 <= ord(c) < 0xE000 for c in value):
+        fail(key, f"has a line break or control character: {shown(value)}", "remove it")
+    return value
+
+
+def members(annotation: Any) -> Iterator[Any]:
+    """The types that an annotation allows, without what is noted beside them."""
+    if typing.get_origin(annotation) is Annotated:
+        yield from members(typing.get_args(annotation)[0])
+    elif typing.get_origin(annotation) in (Union, types.UnionType):
+        for each in typing.get_args(annotation):
+            yield from members(each)
+    else:
+        yield annotation
+
+
+def kind(annotation: Any) -> str:
+    """What sort of value a type, one of `members`, is."""
+    origin = typing.get_origin(annotation)
+    if origin is Literal:
+        return kind(type(typing.get_args(annotation)[0]))
+    if isinstance(annotation, type) and issubclass(annotation, Keys):
+        return "keys"
+    plain = {str: "text", bool: "boolean", int: "whole", float: "number", type(None): "null"}
+    containers = {dict: "entries", list: "list", tuple: "list"}
+    return containers.get(origin) or plain.get(annotation, "any")
+
+
+# --- messages -----------------------------------------------------------------------------------
+
+
+def fail(key: Key, what: str, remedy: str) -> NoReturn:
+    """Raise a UserError about a key, in one line."""
+    raise UserError(f"config: {dotted(key)}: {what}; {remedy}")
+
+
+def dotted(key: Key) -> str:
+    """`finetune.steps[1]`."""
+    parts = (f"[{p}]" if isinstance(p, int) else "." + (p if _plain(p) else shown(p)) for p in key)
+    return "".join(parts).lstrip(".") or "the whole config"
+
+
+def _plain(name: str) -> bool:
+    return 0 < len(name) <= 80 and name.isprintable()
+
+
+def shown(value: Any) -> str:
+    """`value` in a few words, on one line."""
+    if value is None:
+        return "nothing (null)"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        value = list(value)
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = 60
+    short.maxlist = short.maxdict = 8
+    return " ".join(short.repr(value).split())
+
+
+def nearest(name: str, choices: list[str]) -> str:
+    """`did you mean X?`, or the choices when none is near."""
+    close = difflib.get_close_matches(name, choices, n=1)
+    return f"did you mean {close[0]}?" if close else f"there are {', '.join(choices)}"
+
+
+def unknown(key: Key, siblings: list[str], of: str = "") -> NoReturn:
+    """Refuse a key that is not among its `siblings`, the keys of `of`."""
+    from vlg.config.reference import paths  # of all keys, so not imported before they are wanted
+
+    name = str(key[-1])
+    close = difflib.get_close_matches(name, siblings, n=1)
+    elsewhere = sorted((path for path in paths() if path[-1] == name), key=len)[:2]
+    if close:
+        remedy = f"did you mean {dotted((*key[:-1], close[0]))}?"
+    elif elsewhere and len(key) > 1 or not of and elsewhere:
+        remedy = f"did you mean {' or '.join(map(dotted, elsewhere))}?"
+    else:
+        remedy = f"keys known here are {', '.join(siblings)}"
+    fail(key, f"unknown key of {of}" if of else "unknown key", remedy)
+
+
+KINDS = {
+    "keys": "keys and values",
+    "entries": "keys and values",
+    "list": "a list",
+    "text": "text",
+    "whole": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "null": "null",
+}
+LIMITS = {
+    "greater_than_equal": ("at least", "ge"),
+    "less_than_equal": ("at most", "le"),
+    "greater_than": ("above", "gt"),
+    "less_than": ("below", "lt"),
+}
+
+
+def refuse(keys: type[Keys], values: Any, key: Key, error: ValidationError) -> NoReturn:
+    """Tell the first of pydantic's errors as a UserError."""
+    from vlg.config.sections import ALLOWED
+
+    path, first = _first(error, values)
+    what, context, value = first["type"], first.get("ctx", {}), first["input"]
+    where, named = (*key, *path), "[key]" in first["loc"]
+    annotation, default = _declared(keys, path)
+    given = ("as the name of an entry, " if named else "") + f"got {shown(value)}"
+    if what == "disagree":
+        fail((*where, context["key"]), context["what"], context["remedy"])
+    if what == "missing" and not isinstance(first["loc"][-1], int):
+        fail(where, "missing", "give it")
+    if what == "twice":
+        fail(where, f"has an entry twice, {given}", "name each once")
+    if what == "literal_error" and (named or isinstance(value, type(_choices(annotation)[0]))):
+        choices = _choices(annotation)
+        fail(where, f"unknown value, {given}", f"choose one of {', '.join(map(str, choices))}")
+    if what in LIMITS:
+        words, name = LIMITS[what]
+        fail(where, f"must be {words} {_plainly(context[name])}, {given}", usual(default))
+    if what == "multiple_of":
+        fail(where, f"{value} is not a multiple of {context['multiple_of']}", usual(default))
+    if what == "string_pattern_mismatch":
+        fail(where, f"not allowed, {given}", f"use {ALLOWED[context['pattern']]}")
+    if what == "string_too_long":
+        fail(where, f"too long, {given}", f"use at most {context['max_length']} characters")
+    if what in ("missing", "too_short", "too_long", "string_too_short"):
+        number = context.get("min_length", context.get("max_length")) or _size(annotation)
+        value = values_at(values, path)
+        given = f"got {shown(value)}"
+        words = "must not be empty" if number == 1 else f"must have {number} entries, {given}"
+        fail(where, words, "name at least one" if isinstance(value, dict) else usual(default))
+    if what.endswith("_type") or what == "literal_error":
+        kinds = [kind(option) for option in members(annotation)]
+        expected = " or ".join(dict.fromkeys(KINDS[each] for each in kinds if each in KINDS))
+        quotes = "text" in kinds and value is not None and not isinstance(value, list | dict)
+        fail(
+            where, f"expected {expected}, {given}", "put it in quotes" if quotes else usual(default)
+        )
+    fail(where, " ".join(first["msg"].split()), usual(default))
+
+
+def usual(default: Any) -> str:
+    """`the default is X`, or where to read about it."""
+    if default is None:
+        return SEE
+    words = list(default) if isinstance(default, tuple) else default
+    return f"the default is {str(words).lower() if isinstance(words, bool) else words}"
+
+
+def _path(loc: tuple[str | int, ...], values: Any) -> Key:
+    """The key that one of pydantic's places means: without the names of a union's members."""
+    path: list[str | int] = []
+    for part in loc:
+        inside = isinstance(values, Mapping) and (part in values or len(path) < len(loc) - 1)
+        if isinstance(values, list | tuple) and isinstance(part, int):
+            inside = part < len(values)
+        if part == "[key]":
+            path.pop()
+        elif inside or (isinstance(values, Mapping) and part == loc[-1]):
+            path.append(part)
+            values = values.get(part) if isinstance(values, Mapping) else values[part]  # type: ignore[index]
+    return tuple(path)
+
+
+def _first(error: ValidationError, values: Any) -> tuple[Key, Any]:
+    """(key, error) of the first by place; of a union's members, of the one that the value fits."""
+    found = [(_path(each["loc"], values), each) for each in error.errors(include_url=False)]
+
+    def other_member(path: Key, each: Any) -> bool:
+        deeper = any(other[: len(path)] == path != other for other, _ in found)
+        same = any(other == path and not one["type"].endswith("_type") for other, one in found)
+        return each["type"].endswith("_type") and (deeper or same)
+
+    fitting = [each for each in found if not other_member(*each)]
+    return min(fitting, key=lambda each: [str(part) for part in each[0]])
+
+
+def _declared(keys: Any, path: Key) -> tuple[Any, Any]:
+    """(annotation, default) of what `path` names; a list's entries share the list's default."""
+    annotation, default = keys, None
+    for part in path:
+        options = list(members(annotation))
+        if isinstance(part, int):
+            annotation = next(typing.get_args(o)[0] for o in options if kind(o) == "list")
+            continue
+        group = next((o for o in options if kind(o) == "keys"), None)
+        if group is None:
+            annotation = next(typing.get_args(o)[1] for o in options if kind(o) == "entries")
+            continue
+        field: FieldInfo = group.model_fields[part]
+        annotation, default = field.annotation, field.get_default()
+    return annotation, default if isinstance(default, str | int | float | list | tuple) else None
+
+
+def _size(annotation: Any) -> int:
+    """How many entries a list of fixed length has."""
+    return max(len(typing.get_args(o)) for o in members(annotation) if kind(o) == "list")
+
+
+def values_at(values: Any, path: Key) -> Any:
+    """The value of a key."""
+    for part in path:
+        values = values[part]
+    return values
+
+
+def _choices(annotation: Any) -> list[Any]:
+    literals = [o for o in members(annotation) if typing.get_origin(o) is Literal]
+    return [choice for literal in literals for choice in typing.get_args(literal)]
+
+
+def _plainly(limit: float) -> str:
+    """A limit as a person writes it: 1 and not 1.0."""
+    return str(int(limit)) if limit == int(limit) else str(limit)
