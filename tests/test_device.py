@@ -11,10 +11,9 @@ from vlg.data import encoded, pictures
 from vlg.errors import UserError
 from vlg.files import read_json, write_manifest
 from vlg.models import device
-from vlg.models.clip import Judge
+from vlg.models.clip import Clip
 from vlg.models.device import Parts
-from vlg.models.guide import load_guide
-from vlg.sample import refinement
+from vlg.models.guide import guide_scores, load_guide
 from vlg.sample.sampler import Sampler
 from vlg.train import loop
 
@@ -200,16 +199,16 @@ def test_pictures_drawn_in_parts_are_the_same(base, monkeypatch, error):
 
 
 def test_scores_in_parts_are_the_same(judge, monkeypatch, tmp_path):
-    model, guide = Judge(judge, "cpu"), load_guide(tiny.save_guide(tmp_path / "guide"))
+    model, guide = Clip(judge, "cpu"), load_guide(tiny.save_guide(tmp_path / "guide"))
     scores = model.scores(images(), PROMPTS)
-    guided = refinement.guide_scores(guide, np.stack(images()), PROMPTS)
+    guided = guide_scores(guide, np.stack(images()), PROMPTS)
     asked = limit(monkeypatch, model.model, "get_image_features", 2)
     assert model.scores(images(), PROMPTS) == pytest.approx(scores, abs=1e-3)
     assert asked == [4, 2, 2]
     asked = limit(monkeypatch, guide, "encode_image", 1)
-    found = refinement.guide_scores(guide, np.stack(images()), PROMPTS)
+    found = guide_scores(guide, np.stack(images()), PROMPTS)
     assert found == pytest.approx(guided, abs=1e-3) and asked == [4, 2, 1, 1, 1, 1]
-    half = Judge(judge, "cpu", "fp16")
+    half = Clip(judge, "cpu", "fp16")
     assert half.model.dtype == torch.float16
     assert half.scores(images(), PROMPTS) == pytest.approx(scores, abs=0.2)
     assert half.scores(images(), PROMPTS) != scores

@@ -64,8 +64,7 @@ def test_a_plug_in_must_return_a_finite_number_each(root, name):
 
 
 def test_an_open_clip_folder_judges_as_the_guide_scores():
-    from vlg.models.guide import load_guide
-    from vlg.sample.refinement import guide_scores
+    from vlg.models.guide import guide_scores, load_guide
 
     folder = tiny.world()["guide"]
     expected = guide_scores(load_guide(folder), np.stack(IMAGES), TEXTS)
@@ -106,12 +105,12 @@ def test_siglip_judges_by_the_cosine(tmp_path):
 
 
 def test_clip_iqa_is_a_probability_that_the_prompt_does_not_change():
-    from vlg.models.clip import Judge
+    from vlg.models.clip import Clip
 
     folder = "resources/shapes/judge"
     found = further.load("clip_iqa", folder, "cpu")(IMAGES, TEXTS)
     assert found == further.load("clip_iqa", folder, "cpu")(IMAGES, TEXTS[::-1])
-    judge = Judge(Path(folder), "cpu")
+    judge = Clip(Path(folder), "cpu")
     good, bad = (judge.scores(IMAGES, [text] * 3) for text in further.QUALITY)
     scale = judge.model.logit_scale.exp().item() / 100
     expected = [100 / (1 + np.exp((b - g) * scale)) for g, b in zip(good, bad, strict=True)]
@@ -126,7 +125,7 @@ def test_clip_iqa_is_that_of_torchmetrics(tmp_path, pair):
     from torchmetrics.functional.multimodal import clip_image_quality_assessment
 
     from tests.test_clipscore import Adapter
-    from vlg.models.clip import Judge
+    from vlg.models.clip import Clip
     from vlg.shapes import models
 
     torch.manual_seed(0)
@@ -135,7 +134,7 @@ def test_clip_iqa_is_that_of_torchmetrics(tmp_path, pair):
     model.save_pretrained(tmp_path)
     models.judge_processor().save_pretrained(tmp_path)
     found = further.load("clip_iqa", str(tmp_path), "cpu", pair=pair)(IMAGES, TEXTS)
-    judge = Judge(tmp_path, "cpu")
+    judge = Clip(tmp_path, "cpu")
     tensors = torch.from_numpy(np.stack(IMAGES)).permute(0, 3, 1, 2)
     theirs = clip_image_quality_assessment(
         tensors, lambda: (Adapter(judge), judge.processor), data_range=1, prompts=(tuple(pair),)

@@ -13,9 +13,11 @@ import difflib
 import importlib
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from vlg.errors import UserError
+
+T = TypeVar("T")
 
 METHODS = "train.methods"
 FAMILIES = "models.families"
@@ -59,3 +61,13 @@ def load(room: str, name: str) -> ModuleType:
     """The module of `name`; UserError when there is none."""
     file(room, name)
     return importlib.import_module(f"{__package__}.{room}.{name}")
+
+
+def own(module: ModuleType, base: type[T]) -> type[T]:
+    """The class of this kind that a module holds, whatever it calls it."""
+    (found,) = (
+        each
+        for each in vars(module).values()
+        if isinstance(each, type) and issubclass(each, base) and each.__module__ == module.__name__
+    )
+    return found

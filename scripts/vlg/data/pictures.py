@@ -11,7 +11,7 @@ import io
 import json
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -81,15 +81,20 @@ class Writer:
                 future.result()
 
 
+def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """`items` in runs of `size`, the last one shorter."""
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
 def ahead(
-    function: Callable[[list[T]], Any], batches: Iterable[list[T]], threads: int
-) -> Iterator[tuple[list[T], Any]]:
+    function: Callable[[Sequence[T]], Any], batches: Iterable[Sequence[T]], threads: int
+) -> Iterator[tuple[Sequence[T], Any]]:
     """(batch, function(batch)) in turn, `threads` of them being computed before they are asked for.
 
     Reading and resizing a picture of 512 x 512 takes 10 ms of a core; a GPU scores it in 1.
     """
     with ThreadPoolExecutor(threads, "ahead") as pool:
-        pending: deque[tuple[list[T], Future[Any]]] = deque()
+        pending: deque[tuple[Sequence[T], Future[Any]]] = deque()
         for batch in batches:
             pending.append((batch, pool.submit(function, batch)))
             if len(pending) > threads:
@@ -159,6 +164,16 @@ def read_metadata(folder: Path) -> list[dict[str, Any]]:
         raise UserError(f"{path}: not found; rerun the step that draws these pictures") from None
     except ValueError as error:
         raise UserError(f"{path}: damaged ({error}); delete it and rerun") from None
+
+
+def listed(folders: Iterable[Path], only: str | None = None) -> list[tuple[Path, dict[str, Any]]]:
+    """(folder, metadata row) of the pictures of folders, in order; only: those of one set."""
+    return [
+        (folder, row)
+        for folder in folders
+        for row in read_metadata(folder)
+        if only in (None, row["set"])
+    ]
 
 
 def load_checked(folder: Path, row: dict[str, Any]) -> np.ndarray:

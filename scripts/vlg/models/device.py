@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from vlg.errors import UserError
+from vlg.models.ledger import forgotten_on_error
 
 if TYPE_CHECKING:
     import torch
@@ -160,7 +161,9 @@ class Parts:
         while begin < total:
             size = min(self.size or total, total - begin)
             try:
-                results.append(function(*(column[begin : begin + size] for column in columns)))
+                with forgotten_on_error():
+                    part = function(*(column[begin : begin + size] for column in columns))
+                results.append(part)
             except Exception as error:
                 if not out_of_memory(error):
                     raise

@@ -10,6 +10,7 @@ attention count, all else is small beside them.
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     import torch
 
 KINDS = ("forward", "backward", "flops")
+# All ledgers of this process: what an attempt computes that memory does not suffice for is no cost,
+# or a picture's cost would depend on the machine (`vlg.models.device.Parts`).
+LEDGERS: weakref.WeakSet[Ledger] = weakref.WeakSet()
 
 
 @dataclass
@@ -69,6 +73,7 @@ class Ledger:
         self._examples: dict[tuple[str, Any], tuple[torch.nn.Module, Any, Any]] = {}
         self._flops: dict[tuple[str, Any], tuple[int, int]] = {}
         self._paused = False
+        LEDGERS.add(self)
 
     def watch(self, part: str, module: torch.nn.Module) -> None:
         """Count what goes through `module`, called as a module, under the name `part`.
@@ -121,6 +126,18 @@ class Ledger:
             row["flops"] += samples * self._flops[part, shape][kind == "backward"]
         self._samples.clear()
         return Cost(total)
+
+
+@contextlib.contextmanager
+def forgotten_on_error() -> Iterator[None]:
+    """What is counted within is forgotten when the block ends in an error."""
+    before = [(ledger, ledger._samples.copy()) for ledger in LEDGERS]
+    try:
+        yield
+    except BaseException:
+        for ledger, samples in before:
+            ledger._samples = samples
+        raise
 
 
 def count_flops(module: torch.nn.Module, args: Any, kwargs: Any) -> tuple[int, int]:

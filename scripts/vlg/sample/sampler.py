@@ -7,16 +7,12 @@ by position in the list of a job, so a job that is repeated gives the same bytes
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vlg.data import pictures
 from vlg.errors import UserError
 from vlg.files import check_manifest
 from vlg.models import noise
@@ -25,49 +21,7 @@ from vlg.models.device import Parts, place, send, set_precision
 if TYPE_CHECKING:
     import torch
 
-log = logging.getLogger("vlg")
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One picture to draw: a prompt (its id and text) with a seed, in a set (study, rest, hard)."""
-
-    id: str
-    prompt: str
-    seed: int
-    set: str
-
-    @property
-    def file_name(self) -> str:
-        # Never made from the prompt: prompts hold slashes, quotes and worse.
-        return f"{self.seed}-{self.id}.png"
-
-
-def listing(
-    prompts: Sequence[dict[str, str]], hard: Sequence[dict[str, str]], settings: dict[str, Any]
-) -> list[Picture]:
-    """All pictures that one model needs at one stage, in the order that shards cut.
-
-    Stage `selection` (base only): every prompt on the selection seeds, from which hard prompts are
-    chosen. Stage `final`: the hard prompts on fresh seeds and, for every other model, what the base
-    has drawn at its first stage as far as it is reported: study and hard prompts on the selection
-    seeds.
-    """
-    selection, fresh = settings["selection"], settings["fresh"]
-    if settings["stage"] == "selection":
-        chosen = [(seed, row, row["set"]) for seed in selection for row in prompts]
-    else:
-        chosen = [(seed, row, "hard") for seed in fresh for row in hard]
-        if settings["model"] != "base":
-            study = [row for row in prompts if row["set"] == "study"]
-            known = {row["id"] for row in study}
-            also = [row for row in hard if row["id"] not in known]
-            chosen = [
-                *((seed, row, "study") for seed in selection for row in study),
-                *((seed, row, "hard") for seed in selection for row in also),
-                *chosen,
-            ]
-    return [Picture(row["id"], row["Prompt"], seed, name) for seed, row, name in chosen]
+    from vlg.models.ledger import Ledger
 
 
 class Sampler:
@@ -112,6 +66,13 @@ class Sampler:
         self._rows = 0
         self.unet_calls = 0
         unet.register_forward_hook(self._count)
+
+    def watch(self, ledger: Ledger) -> None:
+        """Let a ledger count what is drawn. Texts, which are embedded once for many pictures, are
+        no part of a picture's cost."""
+        ledger.watch("network", self.pipeline.unet)
+        ledger.watch("decoder", self.pipeline.vae.decoder)
+        ledger.watch("encoder", self.pipeline.vae.encoder)
 
     def _count(self, unet: Any, inputs: Any, output: Any) -> None:
         self._rows += len(output[0])
@@ -196,61 +157,3 @@ class Sampler:
             return self._run(pipeline, texts, image=pixels, strength=strength, generator=generators)
 
         return np.concatenate(self._parts(part, images, texts, seeds))
-
-
-def generate(
-    wanted: list[Picture],
-    sampler: Callable[[], Sampler],
-    out: Path,
-    model: str,
-    model_key: str,
-    settings: dict[str, Any],
-    batch_size: int,
-) -> None:
-    """Draw the pictures of one shard to `out` and write its metadata.
-
-    Finished pictures with the right key are kept; a batch that lacks one is drawn whole, because
-    batches are laid out by position. `sampler` is called only when something has to be drawn.
-    """
-    from tqdm import tqdm
-
-    out.mkdir(parents=True, exist_ok=True)
-    pictures.prune(out, {each.file_name for each in wanted})
-    rows: list[dict[str, Any]] = []
-    ready: Sampler | None = None
-    drawn = 0
-    batches = tqdm(range(0, len(wanted), batch_size), desc=f"generate {model}", mininterval=5)
-    with pictures.Writer() as writer:
-        for start in batches:
-            batch = wanted[start : start + batch_size]
-            keys = [pictures.key(model_key, each.prompt, each.seed, settings) for each in batch]
-            found = [
-                pictures.kept(out / each.file_name, k) for each, k in zip(batch, keys, strict=True)
-            ]
-            if all(row and row["set"] == e.set for row, e in zip(found, batch, strict=True)):
-                rows += [{**row, "seconds": None} for row in found]
-                continue
-            ready = ready or sampler()
-            started = time.monotonic()
-            images = ready.draw([each.prompt for each in batch], [each.seed for each in batch])
-            seconds = (time.monotonic() - started) / len(batch)
-            drawn += len(batch)
-            for each, image, k in zip(batch, images, keys, strict=True):
-                row = {
-                    "file_name": each.file_name,
-                    **asdict(each),
-                    "model": model,
-                    "arm": "",
-                    "round": 0,
-                    "unet_calls": ready.unet_calls,
-                    "key": k,
-                }
-                writer.save(out / each.file_name, image, row)
-                rows.append({**row, "seconds": round(seconds, 4)})
-    pictures.write_metadata(out, rows, weights=model_key)
-    log.info("%s: %d pictures, %d drawn, %d kept", out, len(rows), drawn, len(rows) - drawn)
-
-
-def shard(wanted: list[Picture], index: int, size: int) -> list[Picture]:
-    """The `index`-th run of `size` pictures; empty past the end."""
-    return wanted[index * size : (index + 1) * size]
