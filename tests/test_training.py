@@ -15,8 +15,7 @@ import torch
 from tests import children, tiny
 from vlg.errors import UserError
 from vlg.files import check_manifest, read_json
-from vlg.models import checkpoints
-from vlg.train import log, loop
+from vlg.train import checkpoints, log, loop
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 
@@ -129,10 +128,10 @@ def interrupted(out, monkeypatch, after=5, **options):
     """Stop a run of six steps by a signal; returns its resume folder."""
     stop, step = loop.Stop(), loop.train_step
 
-    def wrapped(state, terms):
-        if state.step == after - 1:
+    def wrapped(run):
+        if run.state.step == after - 1:
             stop.note(signal.SIGTERM, None)
-        return step(state, terms)
+        return step(run)
 
     with monkeypatch.context() as patch:
         patch.setattr(loop, "train_step", wrapped)
@@ -144,7 +143,7 @@ def interrupted(out, monkeypatch, after=5, **options):
 def count_steps(monkeypatch):
     done, step = [], loop.train_step
     monkeypatch.setattr(
-        loop, "train_step", lambda state, terms: done.append(state.step) or step(state, terms)
+        loop, "train_step", lambda run: done.append(run.state.step) or step(run)
     )
     return done
 

@@ -142,6 +142,19 @@ def checksums(folder: Path | str) -> dict[str, dict[str, Any]]:
     }
 
 
+def fingerprint(folder: Path | str) -> str:
+    """By what a folder is recognised, 16 hex digits: a hash of the checksums of its files.
+
+    Those of its manifest if it has one, whose further facts make no difference.
+    """
+    folder = Path(folder)
+    whole = (folder / MANIFEST).is_file()
+    files = read_json(folder / MANIFEST)["files"] if whole else checksums(folder)
+    sums = [{name: facts["sha256"] for name, facts in files.items()}]
+    text = json.dumps(sums, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def write_checksum(path: Path | str) -> None:
     """Write the checksum of a file beside it: `a.csv.sha256` of `a.csv`."""
     path = Path(path)
