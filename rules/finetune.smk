@@ -2,6 +2,77 @@
 # Out: development.tsv, models/<variant>-<step>/, training/<variant>-<step>/.
 
 
+def previous(wildcards):
+    """The checkpoint that this one continues: the next smaller step of the same variant."""
+    earlier = [step for step in STEPS if step < int(wildcards.step)]
+    if not earlier:
+        return []
+    return f"{OUT}/training/{wildcards.variant}-{earlier[-1]}{wildcards.run}/manifest.json"
+
+
+def finetune_settings(wildcards):
+    """The variant's settings, and from which step to which."""
+    step = int(wildcards.step)
+    start = max((each for each in STEPS if each < step), default=0)
+    values = {**VARIANTS[wildcards.variant], "start": start, "step": step}
+    values.pop("decoder", None)  # an input
+    if SAMPLES:
+        values["samples"] = {**sampling_settings(), "seeds": CONFIG["development"]["seeds"]}
+    seed = wildcards.run.removeprefix("-s") or TRAIN_SEEDS[0]
+    return settings({**values, "seed": int(seed)})
+
+
+def development_data():
+    """The pictures whose held-out captions are the development prompts, if they are."""
+    made = CONFIG["development"]["prompts"] or CONFIG["prompts"]["source"] == "shapes"
+    return [] if made else f"{OUT}/dataset/manifest.json"
+
+
+def development_settings():
+    """Which development prompts."""
+    chosen = CONFIG["development"]
+    values = {name: chosen[name] for name in ("count", "prompts")}
+    return settings({**values, "seed": CONFIG["prompts"]["seed"]})
+
+
+def guided(wildcards):
+    """Whether a variant needs the guide: for its loss, or to log its cosine."""
+    variant = VARIANTS[wildcards.variant]
+    return variant["guide_scale"] > 0 or "watch_guide" in variant
+
+
+def guide(wildcards):
+    """The guide and what it says of the data set, where a variant needs them."""
+    names = ("models/guide", "embeddings") if guided(wildcards) else ()
+    return [f"{OUT}/{name}/manifest.json" for name in names]
+
+
+def training_data(wildcards):
+    """The encoded data set, or the pictures for a variant that needs pixels."""
+    cached = VARIANTS[wildcards.variant].get("cached", True)
+    return f"{OUT}/{'latents' if cached else 'dataset'}/manifest.json"
+
+
+def decoder(wildcards):
+    """The files of a variant's tiny decoder, its config.json first."""
+    folder = VARIANTS[wildcards.variant].get("decoder")
+    weights = sorted(Path(folder).glob("*.safetensors")) if folder else []
+    return [f"{folder}/config.json", *map(str, weights)] if folder else []
+
+
+def finetune_options(wildcards, input):
+    """The folders that not every fine-tuning has, as words of a command line."""
+    cached = VARIANTS[wildcards.variant].get("cached", True)
+    given = {"cache" if cached else "data": input.data, "previous": input.previous}
+    given |= zip(("guide", "embeddings"), input.guide)
+    if input.decoder:
+        given["decoder"] = input.decoder[0]
+    chosen = [(name, os.path.dirname(file)) for name, file in given.items() if file]
+    if input.development:
+        chosen.append(("development", input.development))
+    return [word for name, path in chosen for word in (f"--{name}", path)]
+
+
 rule development:
     """Write the prompts that each checkpoint draws: none of them is reported."""
     input:

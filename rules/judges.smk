@@ -1,9 +1,34 @@
 # In: study pictures, further judges. Out: judges/<judge>/<model>.csv, judges/diversity.csv,
 # tables/judges, tables/diversity. None of these rules runs unless the config asks for it.
 
-JUDGES = CONFIG["judges"]
+
+def judge_files(wildcards):
+    """What a further judge judges by: its files, or its download."""
+    judge = JUDGES[wildcards.judge]
+    if hub.parse(judge.source):
+        return LAYOUT.download(f"judge_{wildcards.judge}")
+    return [str(file) for file in judge_kind.find(judge.kind).files(judge)]
+
+
+def judge_settings(wildcards):
+    """What a further judge is; the source of a download is its folder."""
+    values = JUDGES[wildcards.judge].handed_on()
+    if hub.parse(values["source"]):
+        values["source"] = layout.folder(LAYOUT.download(f"judge_{wildcards.judge}"))
+    return settings(values)
+
+
+def judged_options(files):
+    """Which further judges' scores there are, as words of a command line."""
+    judges = list(dict.fromkeys(folders(files.judges)))
+    given = ["--judges", *judges] if judges else []
+    diversity = files.get("diversity")
+    return [*given, *(["--diversity", diversity] if diversity else [])]
+
+
+JUDGES = plan.judges(CONFIG)
 JUDGED = [*(["judges"] if JUDGES else []), *(["diversity"] if CONFIG["score"]["diversity"] else [])]
-JUDGE_SCORES = [f"{OUT}/judges/{judge}/{model}.csv" for judge in JUDGES for model in RUNS]
+JUDGE_SCORES = [LAYOUT.judge_scores(judge, model) for judge in JUDGES for model in RUNS]
 
 
 rule judge:
@@ -12,9 +37,9 @@ rule judge:
         pictures=lambda wildcards: study_images(wildcards.model),
         judge=judge_files,
     output:
-        f"{OUT}/judges/{{judge}}/{{model}}.csv",
+        LAYOUT.judge_scores("{judge}", "{model}"),
     log:
-        f"{OUT}/logs/judge/{{judge}}-{{model}}.log",
+        LAYOUT.log("judge", "{judge}-{model}"),
     conda:
         "../envs/models.yaml"
     threads: need("judge", "threads")
@@ -26,7 +51,7 @@ rule judge:
         batch=CONFIG["score"]["batch_size"],
     params:
         settings=judge_settings,
-        code=code("judge"),
+        code=lambda wildcards: code("judge", (plugins.KINDS, JUDGES[wildcards.judge].kind)),
         pictures=lambda wildcards, input: folders(input.pictures),
         root=lambda wildcards: OUT,
     shell:
@@ -39,11 +64,11 @@ rule diversity:
     """Measure how pictures of a prompt differ from each other and from base's."""
     input:
         pictures=[study_images(model) for model in RUNS],
-        judge=f"{OUT}/models/judge/manifest.json",
+        judge=LAYOUT.model("judge"),
     output:
-        f"{OUT}/judges/diversity.csv",
+        LAYOUT.diversity,
     log:
-        f"{OUT}/logs/diversity.log",
+        LAYOUT.log("diversity"),
     conda:
         "../envs/models.yaml"
     threads: need("diversity", "threads")

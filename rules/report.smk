@@ -1,6 +1,36 @@
 # In: tables, pictures, training logs. Out: figures/, gallery/, sheets/, report/, provenance.json.
 # What `snakemake --report` shows is flagged here, each with a caption from report/.
 
+
+def known_as(source):
+    """What the Hub calls a source: owner/name, without our prefix and the revision."""
+    found = hub.parse(source)
+    return found.id if found else source
+
+
+def in_words(name):
+    """A name as people read it: hard_prompts is hard prompts."""
+    return name.replace("_", " ")
+
+
+def caption(kind, name):
+    """The caption in the report of a figure or table; one for all that have none of their own."""
+    own = f"report/{kind}/{name}.rst"
+    return f"../{own}" if (ROOT / own).exists() else f"../report/{kind.removesuffix('s')}.rst"
+
+
+def sheet_labels(model, arm, number):
+    """What the report calls a contact sheet. It sorts labels as text: blanks keep 20 before 100."""
+    variant, _, step = model.partition("-")
+    labels = {"model": variant, "step": (step or "0").rjust(7)}
+    return labels | ({"arm": in_words(arm), "round": str(number).rjust(3)} if arm else {})
+
+
+def cards():
+    """The card of every fine-tuned model."""
+    return [f"{OUT}/models/{model}/README.md" for model in RUNS[1:]]
+
+
 FIGURES = [
     "finetune",
     "refinement",

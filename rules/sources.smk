@@ -111,19 +111,3 @@ def model_settings(wildcards):
 def is_shipped(wildcards):
     """Whether a model comes with the pipeline."""
     return CONFIG["models"][wildcards.kind] in EMBEDDED and not CONFIG["models"]["rebuild"]
-
-
-def known_as(source):
-    """What the Hub calls a source: owner/name, without our prefix and the revision."""
-    found = hub.parse(source)
-    return found.id if found else source
-
-
-def judge_files(wildcards):
-    """The weights of a further judge or their download, or the file of its function."""
-    kind, source = (CONFIG["judges"][wildcards.judge][name] for name in ("kind", "source"))
-    if kind == "callable":
-        return str(judge_plugins.plug_in_file(source))
-    if hub.parse(source):
-        return download(f"judge_{wildcards.judge}")
-    return sorted(map(str, Path(source).glob("*.safetensors")))

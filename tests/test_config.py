@@ -10,15 +10,15 @@ import sys
 import time
 from pathlib import Path
 
-import jsonschema
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tools import config_reference
-from vlg.config import checks, plan
-from vlg.config.schema import paths, schema
+from vlg import plugins
+from vlg.config import checks, plan, reference, sections
+from vlg.config.load import load
 from vlg.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -97,7 +97,7 @@ INVALID = {
         "published.finetuning: unknown key; did you mean published.finetune?"
     ),
     '"a\\nb": 1': (
-        f"'a\\nb': unknown key; keys known here are {', '.join(schema()['properties'])}"
+        f"'a\\nb': unknown key; keys known here are {', '.join(sections.Config.model_fields)}"
     ),
     "seeds: {no: 1}": (
         "seeds: a key must be text, got false; "
@@ -105,9 +105,7 @@ INVALID = {
     ),
     "resources: {stages: {finetun: {runtime: 5}}}": (
         "resources.stages: unknown value, as the name of an entry, got 'finetun'; choose one of "
-        + ", ".join(
-            schema()["properties"]["resources"]["properties"]["stages"]["propertyNames"]["enum"]
-        )
+        + ", ".join(checks.rules())
     ),
     # further judges
     "judges: {mine: {kind: callable, source: nobody.judge.score}}": (
@@ -115,7 +113,7 @@ INVALID = {
         "module in the folder in which Snakemake runs"
     ),
     "judges: {other: {source: nothing}}": (
-        "judges.other.source: 'nothing' has no checks.json with *.safetensors; "
+        "judges.other.source: 'nothing' has no config.json with *.safetensors; "
         "give a CLIP folder of this kind, or hub:owner/name"
     ),
     "{models: {guide: guide}, judges: {other: {kind: open_clip, source: guide}}}": (
@@ -380,7 +378,7 @@ INVALID = {
         "models.guide: judge has no open_clip_config.json; give an open_clip folder or shapes"
     ),
     "models: {judge: guide}": (
-        "models.judge: guide has no checks.json; give a Hugging Face CLIP folder or shapes"
+        "models.judge: guide has no config.json; give a Hugging Face CLIP folder or shapes"
     ),
     "models: {guide: both, judge: ./both}": (
         f"models.judge: is the same model as models.guide: './both'; {OTHER_JUDGE}"
@@ -442,7 +440,7 @@ def test_a_mistake_is_told_in_one_line(overlay, root):
     expected = INVALID[overlay].replace("ROOT", str(root))
     expected = expected.removeprefix("FILE ") if expected[:4] == "FILE" else f"config: {expected}"
     with pytest.raises(UserError) as error:
-        checks.load(merged(overlay), root)
+        load(merged(overlay), root)
     stem, shows_default, default = str(error.value).partition("the default is ")
     if shows_default and default:
         assert stem + "the default is …" == expected
@@ -453,7 +451,7 @@ def test_a_mistake_is_told_in_one_line(overlay, root):
 @pytest.mark.parametrize("value", [None, [], "text"])
 def test_a_config_that_is_no_mapping(value):
     with pytest.raises(UserError, match="^config: expected keys and values"):
-        checks.load(value, ROOT)
+        load(value, ROOT)
 
 
 @pytest.mark.parametrize(
@@ -475,25 +473,25 @@ def test_a_config_that_is_no_mapping(value):
     ],
 )
 def test_valid(overlay, root):
-    checks.load(merged(overlay), root)
+    load(merged(overlay), root)
 
 
 def test_a_large_folder_is_not_searched_whole(tmp_path):
     for i in range(1001):
         (tmp_path / f"{i}.txt").touch()
     start = time.perf_counter()
-    checks.load(merged(f"dataset: {{source: {tmp_path}}}"), ROOT)
-    checks.load(merged("dataset: {source: /}"), ROOT)
+    load(merged(f"dataset: {{source: {tmp_path}}}"), ROOT)
+    load(merged("dataset: {source: /}"), ROOT)
     assert time.perf_counter() - start < 5
 
 
 def test_result_fits_the_schema_and_input_is_kept():
     given = merged("finetune: {variants: {embed: null}}")
     before = copy.deepcopy(given)
-    result = checks.load(given, ROOT)
+    result = load(given, ROOT)
     jsonschema.Draft202012Validator(schema()).validate(result)
     assert given == before
-    assert checks.load(result, ROOT) == result
+    assert load(result, ROOT) == result
 
 
 def test_schema_is_valid_and_complete():
@@ -512,43 +510,43 @@ def test_schema_is_valid_and_complete():
 
 
 def test_defaults_are_filled_in():
-    result = checks.load({}, ROOT)
+    result = load({}, ROOT)
     described = schema()["properties"]["finetune"]["properties"]
     for name in ("steps", "batch_size", "learning_rate", "min_snr_gamma", "variants"):
         assert result["finetune"][name] == described[name]["default"], name
     assert result["published"] == {"finetune": {}, "refinement": {}, "hard_prompts": {}}
-    arms = checks.load({"refine": {"arms": {"mine": {"accept": "always"}}}}, ROOT)["refine"]["arms"]
+    arms = load({"refine": {"arms": {"mine": {"accept": "always"}}}}, ROOT)["refine"]["arms"]
     strength = schema()["properties"]["refine"]["properties"]["arms"]
     strength = strength["additionalProperties"]["properties"]["strength"]["default"]
     assert arms == {"mine": {"strength": strength, "accept": "always"}}
 
 
 def test_defaults_are_not_shared_between_loads():
-    checks.load({}, ROOT)["finetune"]["steps"].append(10**9)
-    assert 10**9 not in checks.load({}, ROOT)["finetune"]["steps"]
+    load({}, ROOT)["finetune"]["steps"].append(10**9)
+    assert 10**9 not in load({}, ROOT)["finetune"]["steps"]
 
 
 def test_the_default_in_a_message_is_the_schema_s():
     default = schema()["properties"]["finetune"]["properties"]["batch_size"]["default"]
     for overlay in ("finetune: {batch_size: 0}", "finetune: {variants: {embed: {batch_size: 0}}}"):
         with pytest.raises(UserError, match=f"; the default is {default}$"):
-            checks.load(merged(overlay), ROOT)
+            load(merged(overlay), ROOT)
 
 
 def test_an_empty_section_has_its_defaults():
-    assert checks.load(yaml.safe_load("generate:\nhard:"), ROOT) == checks.load({}, ROOT)
+    assert load(yaml.safe_load("generate:\nhard:"), ROOT) == load({}, ROOT)
 
 
 def test_numbers_as_yaml_and_the_command_line_give_them():
     """PyYAML reads 1e-4 as text, and Snakemake reads all values in --config braces as text."""
     for text in ("{finetune: {learning_rate: 1e-4}}", "{finetune: {learning_rate: 0.0001}}"):
-        result = checks.load(yaml.safe_load(text), ROOT)
+        result = load(yaml.safe_load(text), ROOT)
         assert result["finetune"]["learning_rate"] == 0.0001
     text = """{finetune: {steps: [1e2, 300], min_snr_gamma: 5, window: [10, 20]},
                models: {rebuild: true}, prompts: {pool: null}, generate: {guidance_scale: 5},
                refine: {arms: {refine: null, mine: {strength: .5}}}, seeds: {train: 7.0}}"""
-    from_file = checks.load(yaml.safe_load(text), ROOT)
-    from_command_line = checks.load(yaml.load(text, yaml.BaseLoader), ROOT)
+    from_file = load(yaml.safe_load(text), ROOT)
+    from_command_line = load(yaml.load(text, yaml.BaseLoader), ROOT)
     assert json.dumps(from_file) == json.dumps(from_command_line)
     assert json.dumps(from_file["finetune"]["steps"]) == "[100, 300]"
     assert from_file["models"]["rebuild"] is True and from_file["prompts"]["pool"] is None
@@ -558,24 +556,24 @@ def test_numbers_as_yaml_and_the_command_line_give_them():
 
 def test_the_same_value_written_otherwise_is_the_same_setting():
     """5 and 5.0 must not make a step rerun."""
-    one = checks.load(yaml.safe_load("{generate: {guidance_scale: 5}, hard: {count: 50}}"), ROOT)
-    two = checks.load(yaml.safe_load("{generate: {guidance_scale: 5.0}, hard: {count: 5e1}}"), ROOT)
+    one = load(yaml.safe_load("{generate: {guidance_scale: 5}, hard: {count: 50}}"), ROOT)
+    two = load(yaml.safe_load("{generate: {guidance_scale: 5.0}, hard: {count: 5e1}}"), ROOT)
     assert json.dumps(one) == json.dumps(two)
 
 
 def test_published_figures_by_round():
-    result = checks.load(yaml.safe_load("published: {refinement: {0: 23.6, 3: 24.0}}"), ROOT)
+    result = load(yaml.safe_load("published: {refinement: {0: 23.6, 3: 24.0}}"), ROOT)
     assert result["published"]["refinement"] == {"0": 23.6, "3": 24.0}
 
 
 def test_home_folder(monkeypatch, root):
     monkeypatch.setenv("HOME", str(root))
-    result = checks.load(merged("models: {base: ~/sd}"), ROOT)
+    result = load(merged("models: {base: ~/sd}"), ROOT)
     assert result["models"]["base"] == str(root / "sd")
 
 
 def test_variants_and_models():
-    result = checks.load(
+    result = load(
         merged("finetune: {steps: [10, 20], ema_decay: 0.5, variants: {long: {batch_size: 4}}}"),
         ROOT,
     )
@@ -594,7 +592,7 @@ def test_what_changes_nothing_is_no_setting():
     """So a new key of that kind, or one that a variant cannot use, reruns nothing."""
     from vlg.train.loop import Settings
 
-    variants = plan.variants(checks.load(merged(""), ROOT))
+    variants = plan.variants(load(merged(""), ROOT))
     for name, value in plan.NEUTRAL.items():
         assert not any(name in settings for settings in variants.values()), name
         if name != "decoder":  # a folder, not a setting
@@ -602,7 +600,7 @@ def test_what_changes_nothing_is_no_setting():
     overlay = """finetune: {save_every: 3, save_minutes: 1, variants: {
         embed: {lora_rank: 4, watch_guide: true}, normal: {weighting: uniform, watch_guide: true}}}
         """
-    changed = plan.variants(checks.load(merged(overlay), ROOT))
+    changed = plan.variants(load(merged(overlay), ROOT))
     assert changed["embed"] == variants["embed"] | {"lora_rank": 4}
     assert changed["normal"] == variants["normal"] | {"watch_guide": True}
 
@@ -610,7 +608,7 @@ def test_what_changes_nothing_is_no_setting():
 def test_how_pictures_are_read_belongs_to_variants_that_read_them():
     overlay = """{encode: {flip: true}, dataset: {resolution: 64},
                   finetune: {variants: {bent: {cached: false, crop: 0.8}}}}"""
-    variants = plan.variants(checks.load(merged(overlay), ROOT))
+    variants = plan.variants(load(merged(overlay), ROOT))
     assert "flip" not in variants["normal"] and "resolution" not in variants["normal"]
     assert {"cached": False, "crop": 0.8, "flip": True, "resolution": 64}.items() <= (
         variants["bent"].items()
@@ -618,7 +616,7 @@ def test_how_pictures_are_read_belongs_to_variants_that_read_them():
 
 
 def swept(grid):
-    result = checks.load(merged(f"finetune: {{sweeps: {{s: {grid}}}}}"), ROOT)
+    result = load(merged(f"finetune: {{sweeps: {{s: {grid}}}}}"), ROOT)
     named = set(result["finetune"]["variants"])
     return {k: v for k, v in plan.variants(result).items() if k not in named}, result
 
@@ -637,7 +635,7 @@ def test_a_member_of_a_sweep_becomes_a_variant_as_it_is():
     before, _ = swept("{guide_scale: [0.05, 0.1]}")
     overlay = """finetune: {sweeps: {s: {guide_scale: [0.05, 0.1]}},
                             variants: {s_gs0_1: {guide_scale: 0.1}}}"""
-    result = checks.load(merged(overlay), ROOT)
+    result = load(merged(overlay), ROOT)
     assert plan.variants(result)["s_gs0_1"] == before["s_gs0_1"]
     assert any(model.startswith("s_gs0_1-") for model in plan.models(result))
 
@@ -654,9 +652,9 @@ def test_names_of_a_sweep_are_names_of_variants():
 
 
 def test_guide_settings_do_not_touch_normal_finetuning():
-    before = plan.variants(checks.load(merged(""), ROOT))
+    before = plan.variants(load(merged(""), ROOT))
     overlay = "finetune: {window: [0, 500], target: mix, variants: {embed: {guide_scale: 0.1}}}"
-    after = plan.variants(checks.load(merged(overlay), ROOT))
+    after = plan.variants(load(merged(overlay), ROOT))
     assert after["normal"] == before["normal"]
     assert after["embed"] == before["embed"] | {
         "guide_scale": 0.1,
@@ -667,7 +665,7 @@ def test_guide_settings_do_not_touch_normal_finetuning():
 
 def test_shipped_config_is_short_and_loads():
     text = (ROOT / "config.yaml").read_text(encoding="utf-8")
-    assert checks.load(yaml.safe_load(text), ROOT)["study"] == "shapes"
+    assert load(yaml.safe_load(text), ROOT)["study"] == "shapes"
     assert len(text.splitlines()) < 60
 
 
@@ -675,7 +673,7 @@ def test_shipped_config_is_short_and_loads():
 def test_shipped_overlays_load(path):
     overlay = path.read_text(encoding="utf-8")
     shipped = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
-    checks.load(merge(shipped, yaml.safe_load(overlay)), ROOT)
+    load(merge(shipped, yaml.safe_load(overlay)), ROOT)
 
 
 def test_reference_is_current():
@@ -687,7 +685,7 @@ def test_reference_is_current():
 def test_loading_is_light():
     """The Snakefile, and so each remote job, loads the config; it needs no heavy library."""
     code = (
-        "import sys, yaml; from vlg import config, codehash; checks.load({}, '.'); "
+        "import sys, yaml; from vlg import config, codehash; load({}, '.'); "
         "print(sorted({'torch', 'numpy', 'pandas', 'PIL', 'diffusers'} & set(sys.modules)))"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT / "scripts")}
@@ -698,7 +696,7 @@ def test_loading_is_light():
 
 
 # Keys and values that reach deep into the schema, mixed with anything YAML can hold.
-NAMES = sorted({str(key) for path in paths(schema()) for key in path})
+NAMES = sorted({str(key) for path in reference.paths() for key in path})
 SCALARS = (
     st.none()
     | st.booleans()
@@ -721,7 +719,7 @@ VALUES = st.recursive(
 
 def loads_or_is_refused(value):
     try:
-        result = checks.load(value, ROOT)
+        result = load(value, ROOT)
     except UserError as error:
         assert str(error).isprintable()  # so it is one line, too
     else:
@@ -729,13 +727,13 @@ def loads_or_is_refused(value):
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.dictionaries(st.sampled_from(list(schema()["properties"])) | SCALARS, VALUES))
+@given(st.dictionaries(st.sampled_from(list(sections.Config.model_fields)) | SCALARS, VALUES))
 def test_anything_is_loaded_or_refused(value):
     loads_or_is_refused(value)
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.sampled_from(list(paths(schema()))), VALUES)
+@given(st.sampled_from(reference.paths()), VALUES)
 def test_any_value_of_a_key_is_loaded_or_refused(key, value):
     for name in reversed(key):
         value = {name: value}

@@ -7,14 +7,15 @@ from tests import tiny
 from vlg.data import pictures
 from vlg.errors import UserError
 from vlg.files import write_manifest
-from vlg.models.guide import load_guide
-from vlg.sample import refinement
-from vlg.sample.refinement import refine
+from vlg.models.guide import guide_scores, load_guide
+from vlg.sample import arm, drawing
+from vlg.sample.drawing import Models
+from vlg.sample.listing import Picture
 from vlg.sample.sampler import Sampler
 
 PROMPTS = ["a red circle", "the blue square", "a big green circle", "a small square", "a picture"]
-SETTINGS = {"steps": 10, "guidance_scale": 4.0, "scheduler": "ddim", "strength": 0.5,
-            "accept": "best", "rounds": 4}  # fmt: skip
+SETTINGS = {"steps": 10, "guidance_scale": 4.0, "scheduler": "ddim"}
+KEYS = {"strength": 0.5, "accept": "best"}
 
 
 class FakeGuide:
@@ -22,8 +23,16 @@ class FakeGuide:
 
     device = "cpu"
 
+    def __init__(self):
+        import torch
+
+        self.tower = torch.nn.Identity()
+
+    def watch(self, ledger):
+        ledger.watch("guide", self.tower)
+
     def encode_image(self, pixels):
-        return pixels.mean((1, 2, 3))[:, None]
+        return self.tower(pixels).mean((1, 2, 3))[:, None]
 
     def encode_text(self, texts):
         import torch
@@ -39,21 +48,31 @@ class FakeSampler:
     """Draws noise of a random brightness that (purpose, text, seed) determine; counts its calls."""
 
     def __init__(self):
+        import torch
+
         self.calls = []
-        self.unet_calls = 0
+        self.network = torch.nn.Identity()
+
+    def watch(self, ledger):
+        ledger.watch("network", self.network)
+
+    def use_network(self, texts, times):
+        import torch
+
+        for _ in range(times):
+            self.network(torch.zeros(len(texts), 1))
 
     def image(self, text, seed, purpose):
         rng = np.random.default_rng([*text.encode(), seed, *purpose.encode()])
         return rng.integers(0, rng.integers(20, 255), (8, 8, 3), np.uint8)
 
-    def draw(self, texts, seeds, purpose="latents"):
+    def draw(self, texts, seeds, purpose="latents", times=20):
         self.calls.append(purpose)
-        self.unet_calls = 20
+        self.use_network(texts, times)
         return np.stack([self.image(t, s, purpose) for t, s in zip(texts, seeds, strict=True)])
 
     def redraw(self, images, texts, seeds, strength, purpose):
-        fresh = self.draw(texts, seeds, purpose)
-        self.unet_calls = 10
+        fresh = self.draw(texts, seeds, purpose, times=10)
         return (images * (1 - strength) + fresh * strength).astype(np.uint8)
 
 
@@ -68,7 +87,8 @@ def start(tmp_path):
         row = {
             "file_name": f"{seed}-p{index:04}.png", "id": f"p{index:04}", "prompt": prompt,
             "seed": seed, "set": "study", "model": "base", "arm": "", "round": 0,
-            "unet_calls": 20, "key": f"key {index}",
+            "unet_calls": 20, "cost": {"network": {"forward": 20, "backward": 0, "flops": 7}},
+            "key": f"key {index}",
         }  # fmt: skip
         image = FakeSampler().image(prompt, seed, "latents")
         pictures.save(folder / row["file_name"], image, row)
@@ -77,11 +97,25 @@ def start(tmp_path):
     return [(folder, row) for row in pictures.read_metadata(folder)]
 
 
-def run(start, out, keys=("model", "guide"), **settings):
+def refine(start, models, out, weights=("model", "guide"), rounds=4, size=2, kind="refine",
+           settings=SETTINGS, **keys):  # fmt: skip
+    """Take pictures through the rounds of an arm, into out/1 and so on."""
+    made = drawing.Made(
+        "base", dict(zip(("weights", "chosen_by"), weights, strict=True)),
+        {**settings, "kind": kind, "arm": KEYS | keys}, "arm",
+    )  # fmt: skip
+    folders = {number: out / f"{number}" for number in range(1, rounds + 1)}
+    begin = [
+        drawing.Start(Picture(*(row[k] for k in ("id", "prompt", "seed", "set"))), row, folder)
+        for folder, row in start
+    ]
+    drawing.draw(arm.load(kind, KEYS | keys), begin, models, folders, made, size)
+
+
+def run(start, out, **options):
     """Refine with fakes; returns the purposes of what was drawn, a batch each."""
     fake = FakeSampler()
-    values = {**SETTINGS, **settings}
-    refine(start, lambda: (fake, FakeGuide()), lambda n: out / f"{n}", "arm", keys, values, 2)
+    refine(start, lambda: Models(fake, FakeGuide()), out, **options)
     return fake.calls
 
 
@@ -157,7 +191,7 @@ def test_a_second_run_draws_nothing(start, tmp_path):
     def never():
         raise AssertionError("a model was loaded")
 
-    refine(start, never, lambda n: tmp_path / f"out/{n}", "arm", ("model", "guide"), SETTINGS, 2)
+    refine(start, never, tmp_path / "out")
     assert bytes_of(tmp_path / "out") == before
     assert [row["accepted"] for row in rounds(tmp_path / "out")[3]]
 
@@ -185,8 +219,8 @@ def test_a_lost_or_damaged_picture_is_made_again_with_its_batch(start, tmp_path)
 
 @pytest.mark.parametrize(
     "change",
-    [{"strength": 0.6}, {"accept": "always"}, {"keys": ("other", "guide")}, {"steps": 9},
-     {"keys": ("model", "other")}],
+    [{"strength": 0.6}, {"accept": "always"}, {"weights": ("other", "guide")},
+     {"settings": {**SETTINGS, "steps": 9}}, {"weights": ("model", "other")}],
 )  # fmt: skip
 def test_other_settings_or_weights_start_again(start, tmp_path, change):
     run(start, tmp_path / "out")
@@ -222,7 +256,7 @@ def models(tmp_path_factory):
     write_manifest(tiny.save_base(folder / "base"))
     tiny.save_guide(folder / "guide")
     settings = {**SETTINGS, "steps": 4}
-    return Sampler(folder / "base", settings, "cpu"), load_guide(folder / "guide")
+    return Models(Sampler(folder / "base", settings, "cpu"), load_guide(folder / "guide"))
 
 
 @pytest.fixture
@@ -230,10 +264,11 @@ def drawn(models, tmp_path):
     """Round 0 by the tiny model."""
     folder = tmp_path / "drawn"
     rows = []
-    for index, image in enumerate(models[0].draw(PROMPTS[:3], [0, 0, 0])):
+    for index, image in enumerate(models.sampler.draw(PROMPTS[:3], [0, 0, 0])):
         row = {
             "file_name": f"0-p{index:04}.png", "id": f"p{index:04}", "prompt": PROMPTS[index],
-            "seed": 0, "set": "study", "model": "base", "unet_calls": 8, "key": f"{index}",
+            "seed": 0, "set": "study", "model": "base", "unet_calls": 8,
+            "cost": {"network": {"forward": 8, "backward": 0, "flops": 7}}, "key": f"{index}",
         }  # fmt: skip
         pictures.save(folder / row["file_name"], image, row)
         rows.append(row)
@@ -242,10 +277,9 @@ def drawn(models, tmp_path):
 
 
 def test_strength_one_is_a_fresh_independent_sample(models, drawn, tmp_path):
-    settings = {**SETTINGS, "steps": 4, "strength": 1, "accept": "always", "rounds": 2}
     out = tmp_path / "out"
-    refine(drawn, lambda: models, lambda n: out / f"{n}", "arm", ("m", "g"), settings, 3)
-    sampler, guide = models
+    refine(drawn, lambda: models, out, rounds=2, size=3, strength=1, accept="always")
+    sampler, guide = models.sampler, models.guide
     for number, done in enumerate(rounds(out, 2), start=1):
         fresh = sampler.draw(PROMPTS[:3], [0, 0, 0], f"refine-{number}")
         for image, row in zip(fresh, done, strict=True):
@@ -253,24 +287,15 @@ def test_strength_one_is_a_fresh_independent_sample(models, drawn, tmp_path):
             before = pictures.load(drawn[0][0] / row["file_name"])
             assert np.abs(before.astype(int) - image).max() > 10
             assert row["unet_calls"] == 8 + 8 * number
-        scores = refinement.guide_scores(guide, fresh, PROMPTS[:3])
+        scores = guide_scores(guide, fresh, PROMPTS[:3])
         assert [row["guide"] for row in done] == scores
     first, second = ([row["image"] for row in done] for done in rounds(out, 2))
     assert np.abs(np.stack(first).astype(int) - np.stack(second)).max() > 10
 
 
 def test_a_resumed_refinement_has_the_same_bytes(models, drawn, tmp_path):
-    settings = {**SETTINGS, "steps": 4, "rounds": 3}
     for out, number in (("straight", 3), ("resumed", 1), ("resumed", 3)):
-        refine(
-            drawn,
-            lambda: models,
-            lambda n, out=out: tmp_path / out / f"{n}",
-            "arm",
-            ("m", "g"),
-            {**settings, "rounds": number},
-            2,
-        )
+        refine(drawn, lambda: models, tmp_path / out, rounds=number)
     assert bytes_of(tmp_path / "resumed") == bytes_of(tmp_path / "straight")
     done = rounds(tmp_path / "straight", 3)
     assert done[2][0]["unet_calls"] == 8 + 3 * 4  # half of four steps, guided
@@ -280,9 +305,9 @@ def test_a_resumed_refinement_has_the_same_bytes(models, drawn, tmp_path):
 def test_guide_scores_are_a_hundred_cosines(models):
     import torch
 
-    guide = models[1]
+    guide = models.guide
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
-    found = refinement.guide_scores(guide, images, PROMPTS[:3])
+    found = guide_scores(guide, images, PROMPTS[:3])
     for image, text, value in zip(images, PROMPTS, found, strict=False):
         pixels = torch.from_numpy(image).permute(2, 0, 1)[None] / 255
         with torch.no_grad():

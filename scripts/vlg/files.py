@@ -142,16 +142,17 @@ def checksums(folder: Path | str) -> dict[str, dict[str, Any]]:
     }
 
 
-def fingerprint(folder: Path | str) -> str:
-    """By what a folder is recognised, 16 hex digits: a hash of the checksums of its files.
+def identity(folder: Path | str) -> str:
+    """What identifies a model folder, 16 hex digits: the checksums of its files.
 
-    Those of its manifest if it has one, whose further facts make no difference.
+    They are read from its manifest where it has one; what else that says does not count.
     """
     folder = Path(folder)
-    whole = (folder / MANIFEST).is_file()
-    files = read_json(folder / MANIFEST)["files"] if whole else checksums(folder)
-    sums = [{name: facts["sha256"] for name, facts in files.items()}]
-    text = json.dumps(sums, sort_keys=True, separators=(",", ":"))
+    manifest = folder / MANIFEST
+    files = read_json(manifest)["files"] if manifest.is_file() else checksums(folder)
+    sums = {name: facts["sha256"] for name, facts in files.items()}
+    # As a list of one, as it has always been written into score files.
+    text = json.dumps([sums], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

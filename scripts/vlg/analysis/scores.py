@@ -1,7 +1,7 @@
 """Score files: read, checked and joined with their prompts, for everything downstream.
 
-A score file has one row a picture (`vlg.scoring` writes them); this module turns any number of
-them into one pandas frame and hands out grids of prompts x seeds from it. No torch is needed.
+A score file has one row a picture (`vlg.judge.scoring` writes them); this module turns any number
+of them into one pandas frame and hands out grids of prompts x seeds from it. No torch is needed.
 """
 
 from __future__ import annotations
@@ -14,19 +14,12 @@ import numpy as np
 
 from vlg.data import prompts
 from vlg.errors import UserError
+from vlg.judge.columns import COLUMNS, HASHES, NUMBERS, WHOLE
+from vlg.judge.columns import FACTS as FACTS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# `weights` is the hash of the model that drew the picture, `judge_weights` and `guide_weights` are
-# those of the models that scored it (`vlg.data.pictures.model_hash`).
-HASHES = ("sha256", "weights", "judge_weights", "guide_weights")
-TEXT = ("model", "set", "arm", "id", "picture", *HASHES)
-WHOLE = ("round", "seed")
-# The facts of a prompt that a verifier can read from a picture; empty where it says nothing.
-FACTS = ("count", "shape", "colour", "size", "relation", "background")
-NUMBERS = ("clipscore", "guide", "fidelity", "strict", *FACTS, "unet_calls", "seconds")
-COLUMNS = (*TEXT, *WHOLE, *NUMBERS)
 PICTURE = ["model", "set", "arm", "round", "id", "seed"]
 # The same plain picture may be scored in more than one set; the first of these is taken.
 SETS = ("study", "rest", "hard")

@@ -14,6 +14,7 @@ reads them at each start.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Self
 
 import pydantic
@@ -21,6 +22,7 @@ from pydantic import ConfigDict
 from pydantic_core import PydanticCustomError
 
 NEUTRAL = {"neutral": True}
+INPUT = {"input": True}
 
 
 class Keys(pydantic.BaseModel):
@@ -30,12 +32,14 @@ class Keys(pydantic.BaseModel):
 
     - NEUTRAL: the key leaves a step's result as it is while it is at its default. It is then not
       handed to the step, so a new key of this kind reruns nothing.
+    - INPUT: the key is the path of a folder, which becomes an input of the step's rule and is not
+      handed on as a setting.
     - short(text): what stands for the key in the names of a sweep's members (`vlg.config.plan`).
 
     The order of the keys is theirs in a sweep's names, too: a new one goes behind the others.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, defer_build=True)
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], where: str) -> Self:
@@ -57,15 +61,26 @@ class Keys(pydantic.BaseModel):
         """The keys that are not handed on while they are at their defaults."""
         return {name for name in cls.model_fields if said_of(cls, name).get("neutral")}
 
+    @classmethod
+    def inputs(cls) -> set[str]:
+        """The keys that are inputs of the step's rule."""
+        return {name for name in cls.model_fields if said_of(cls, name).get("input")}
+
     def handed_on(self) -> dict[str, Any]:
         """The values that a step's result depends on, ready for JSON."""
-        values = self.model_dump(mode="json")
+        values = self.model_dump(mode="json", exclude=self.inputs())
         fields = type(self).model_fields
         return {
             name: value
             for name, value in values.items()
             if name not in self.neutral() or getattr(self, name) != fields[name].get_default()
         }
+
+    def check(self, root: Path) -> None:
+        """Raise what `disagree` makes where a path says what is not there.
+
+        root: the folder in which Snakemake runs, from which relative paths start.
+        """
 
 
 def short(text: str) -> dict[str, Any]:
@@ -80,7 +95,8 @@ def said_of(keys: type[Keys], name: str) -> dict[str, Any]:
 
 
 def disagree(key: str, what: str, remedy: str) -> PydanticCustomError:
-    """What a group's `model_validator(mode="after")` raises when values do not fit together.
+    """What a group raises when values do not fit together, in a `model_validator(mode="after")`, or
+    when files are not there, in `check`.
 
     key: the one that the message names, and behind it what is wrong and what to do.
     """

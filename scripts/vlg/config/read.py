@@ -13,7 +13,7 @@ import re
 import reprlib
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Literal, NoReturn, TypeVar, Union
 
 from pydantic import ValidationError
@@ -41,7 +41,23 @@ def read(keys: type[Group], values: Any, key: Key = (), of: str = "") -> Group:
     try:
         return keys.model_validate(cleaned)
     except ValidationError as error:
-        refuse(keys, cleaned, key, error)
+        refuse(keys, cleaned, error, lambda path: (*key, *path))
+
+
+def read_one(keys: type[Keys], name: str, value: Any, key: Key, of: str = "") -> Any:
+    """The value of one key of a group, checked without the others.
+
+    key: where this very value stands; other arguments as those of `read`.
+    """
+    if name not in keys.model_fields:
+        unknown(key, list(keys.model_fields), of)
+    cleaned = {name: clean(keys.model_fields[name].annotation, value, key)}
+    try:
+        keys.model_validate(cleaned)
+    except ValidationError as error:
+        if any(each["loc"][:1] == (name,) for each in error.errors(include_url=False)):
+            refuse(keys, cleaned, error, lambda path: (*key, *path[1:]), name)
+    return cleaned[name]
 
 
 # --- reading ------------------------------------------------------------------------------------
@@ -78,9 +94,9 @@ def _clean_group(keys: type[Keys], values: Mapping[Any, Any], key: Key, of: str)
         if name not in keys.model_fields:
             unknown((*key, name), list(keys.model_fields), of)
     return {
-        name: clean(field.annotation, given[name], (*key, name))
+        name: clean(field.annotation, given.get(name), (*key, name))
         for name, field in keys.model_fields.items()
-        if name in given
+        if name in given or field.default_factory  # a section
     }
 
 
@@ -211,17 +227,27 @@ LIMITS = {
 }
 
 
-def refuse(keys: type[Keys], values: Any, key: Key, error: ValidationError) -> NoReturn:
-    """Tell the first of pydantic's errors as a UserError."""
+def refuse(
+    keys: type[Keys],
+    values: Any,
+    error: ValidationError,
+    place: Callable[[Key], Key],
+    name: str | None = None,
+) -> NoReturn:
+    """Tell the first of pydantic's errors as a UserError.
+
+    place: where in the config the key of a group stands. name: of the only key that counts.
+    """
     from vlg.config.sections import ALLOWED
 
-    path, first = _first(error, values)
+    errors = [e for e in error.errors(include_url=False) if name is None or e["loc"][:1] == (name,)]
+    path, first = _first(errors, values)
     what, context, value = first["type"], first.get("ctx", {}), first["input"]
-    where, named = (*key, *path), "[key]" in first["loc"]
+    where, named = place(path), "[key]" in first["loc"]
     annotation, default = _declared(keys, path)
     given = ("as the name of an entry, " if named else "") + f"got {shown(value)}"
     if what == "disagree":
-        fail((*where, context["key"]), context["what"], context["remedy"])
+        fail(place((*path, context["key"])), context["what"], context["remedy"])
     if what == "missing" and not isinstance(first["loc"][-1], int):
         fail(where, "missing", "give it")
     if what == "twice":
@@ -277,9 +303,9 @@ def _path(loc: tuple[str | int, ...], values: Any) -> Key:
     return tuple(path)
 
 
-def _first(error: ValidationError, values: Any) -> tuple[Key, Any]:
+def _first(errors: list[Any], values: Any) -> tuple[Key, Any]:
     """(key, error) of the first by place; of a union's members, of the one that the value fits."""
-    found = [(_path(each["loc"], values), each) for each in error.errors(include_url=False)]
+    found = [(_path(each["loc"], values), each) for each in errors]
 
     def other_member(path: Key, each: Any) -> bool:
         deeper = any(other[: len(path)] == path != other for other, _ in found)

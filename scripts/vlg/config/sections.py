@@ -94,6 +94,8 @@ class Models(Keys):
     )
     family: str = Field(
         "sd",
+        min_length=1,
+        json_schema_extra=NEUTRAL,
         description=(
             "The family of the base, which says how its networks are called: `sd` is Stable "
             "Diffusion 1.x and 2.x, with a UNet. A folder of another family's pipeline is refused."
@@ -802,7 +804,7 @@ class Resources(Keys):
             "or `auto` on a machine that has one, and otherwise 0."
         ),
     )
-    light: Light = Light()
+    light: Light = Field(default_factory=Light)
     stages: dict[str, Exceptions] = Field(
         {},
         description=(
@@ -931,10 +933,10 @@ class PretrainJudge(Keys):
 class Pretrain(Keys):
     """Training of the shapes world's own models from scratch (`make pretrain`)."""
 
-    vae: PretrainVae = PretrainVae()
-    base: PretrainBase = PretrainBase()
-    guide: PretrainGuide = PretrainGuide()
-    judge: PretrainJudge = PretrainJudge()
+    vae: PretrainVae = Field(default_factory=PretrainVae)
+    base: PretrainBase = Field(default_factory=PretrainBase)
+    guide: PretrainGuide = Field(default_factory=PretrainGuide)
+    judge: PretrainJudge = Field(default_factory=PretrainJudge)
 
 
 class Published(Keys):
@@ -982,18 +984,18 @@ class Config(Keys):
         "auto",
         description="Where models run; `auto` takes a GPU when there is one.",
     )
-    gpu: Gpu = Gpu()
-    models: Models = Models()
-    prompts: Prompts = Prompts()
-    dataset: Dataset = Dataset()
-    development: Development = Development()
-    encode: Encode = Encode()
-    seeds: Seeds = Seeds()
-    finetune: Finetune = Finetune()
-    generate: Generate = Generate()
-    refine: Refine = Refine()
-    hard: Hard = Hard()
-    score: Score = Score()
+    gpu: Gpu = Field(default_factory=Gpu)
+    models: Models = Field(default_factory=Models)
+    prompts: Prompts = Field(default_factory=Prompts)
+    dataset: Dataset = Field(default_factory=Dataset)
+    development: Development = Field(default_factory=Development)
+    encode: Encode = Field(default_factory=Encode)
+    seeds: Seeds = Field(default_factory=Seeds)
+    finetune: Finetune = Field(default_factory=Finetune)
+    generate: Generate = Field(default_factory=Generate)
+    refine: Refine = Field(default_factory=Refine)
+    hard: Hard = Field(default_factory=Hard)
+    score: Score = Field(default_factory=Score)
     judges: dict[Name, dict[str, Any]] = Field(
         {},
         description=(
@@ -1002,8 +1004,8 @@ class Config(Keys):
             "overlay."
         ),
     )
-    statistics: Statistics = Statistics()
-    gallery: Gallery = Gallery()
-    resources: Resources = Resources()
-    pretrain: Pretrain = Pretrain()
-    published: Published = Published()
+    statistics: Statistics = Field(default_factory=Statistics)
+    gallery: Gallery = Field(default_factory=Gallery)
+    resources: Resources = Field(default_factory=Resources)
+    pretrain: Pretrain = Field(default_factory=Pretrain)
+    published: Published = Field(default_factory=Published)

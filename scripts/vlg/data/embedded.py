@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from vlg.data.captioned import read_listing, read_picture
 from vlg.data.shards import write_shards
-from vlg.files import atomic_folder, fingerprint, write_json, write_manifest
+from vlg.files import atomic_folder, identity, write_json, write_manifest
 
 if TYPE_CHECKING:
     import torch
@@ -45,5 +45,5 @@ def encode_guide(data: Path, guide: Guide, out: Path, device: str, batch_size: i
             lambda texts: {"embedding": guide.encode_text(texts).cpu()}, batch_size, torch.float32,
         )  # fmt: skip
         write_json(folder / "index.json", dataclasses.asdict(listing))
-        write_manifest(folder, guide=fingerprint(guide.folder))
+        write_manifest(folder, guide=identity(guide.folder))
     log.info("embedded %d pictures and %d captions", len(listing.files), len(listing.captions))

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 from vlg.config.sections import Encode
 from vlg.data.captioned import read_listing, read_picture
 from vlg.data.shards import write_shards
-from vlg.files import atomic_folder, fingerprint, write_json, write_manifest
+from vlg.files import atomic_folder, identity, write_json, write_manifest
 from vlg.models.family import open_family
 
 if TYPE_CHECKING:
@@ -73,5 +73,5 @@ def encode(
         write_shards(folder, "captions", listing.captions, encode_captions, batch_size, dtype)
         facts = {"resolution": resolution, "flip": options.flip}
         write_json(folder / "index.json", {**dataclasses.asdict(listing), **facts})
-        write_manifest(folder, settings=settings, base=fingerprint(base))
+        write_manifest(folder, settings=settings, base=identity(base))
     log.info("encoded %d pictures and %d captions", len(listing.files), len(listing.captions))

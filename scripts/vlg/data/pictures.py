@@ -21,7 +21,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from vlg.errors import UserError
-from vlg.files import atomic, read_json, sha256, write_checksum, write_text
+from vlg.files import atomic, sha256, write_checksum, write_text
 
 T = TypeVar("T")
 
@@ -34,12 +34,6 @@ def key(*parts: Any) -> str:
     """Hash of what a picture is made from: 16 hex digits."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def model_hash(folder: Path) -> str:
-    """What identifies the weights of a model folder: the checksums in its manifest."""
-    files = read_json(folder / "manifest.json")["files"]
-    return key({name: facts["sha256"] for name, facts in files.items()})
 
 
 def save(path: Path, picture: np.ndarray, row: dict[str, Any]) -> None:

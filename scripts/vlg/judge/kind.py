@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     import torch
 
 
+OWN = "clip"  # the kind of the study's own judge
+
+
 class Judge(ABC):
     """A judge that is ready to score; the higher a number, the better.
 
@@ -107,6 +110,8 @@ def settings(values: Mapping[str, Any]) -> sections.JudgeKeys:
     return module.Settings.parse(values, "judges")
 
 
-def load(values: Mapping[str, Any], device: str, root: Path = Path()) -> Judge:
+def load(
+    values: Mapping[str, Any], device: str, root: Path = Path(), precision: str = "fp32"
+) -> Judge:
     """The judge of an entry of the config, ready to score."""
-    return find(values["kind"])(settings(values), device, root)
+    return find(values["kind"])(settings(values), device, root, precision)

@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import Field
 from tqdm import tqdm
 
+from vlg.config import sections
+from vlg.config.keys import Keys
 from vlg.data import pictures
 from vlg.judge.columns import COLUMNS
 from vlg.judge.kind import Judge
@@ -19,6 +22,15 @@ from vlg.models.guide import Guide, guide_scores
 
 Row = dict[str, Any]
 Wanted = Sequence[tuple[Path, Row]]
+
+
+class Settings(Keys):
+    """How the study's own scores are taken."""
+
+    precision: sections.Precision = Field("fp32", description="`score.precision`.")
+    truth: bool = Field(
+        False, description="Whether prompts are the shapes world's, whose pictures can be read."
+    )
 
 
 def study(
@@ -33,8 +45,8 @@ def study(
 ) -> Iterator[Row]:
     """A row of `COLUMNS` for each picture.
 
-    weights: judge_weights and guide_weights. truth: whether prompts are the shapes world's, so that
-    what a picture shows can be read from it. root: results/<study>, to which paths are relative.
+    weights: judge_weights and guide_weights. truth: as in `Settings`. root: results/<study>, to
+    which paths are relative.
     """
     verified = verifier() if truth else lambda image, prompt: {}
     wanted = pictures.listed(folders)

@@ -21,17 +21,35 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import Field
 
 from vlg import plugins
 from vlg.config import sections
+from vlg.config.keys import Keys
+from vlg.config.layout import BASE
 
 if TYPE_CHECKING:
     from vlg.models.guide import Guide
     from vlg.sample.listing import Picture
     from vlg.sample.sampler import Sampler
+
+
+class Job(Keys):
+    """Which pictures a job of an arm draws, and how."""
+
+    model: str = Field(BASE, description="Name of the model, `base` or `<variant>-<step>`.")
+    arm: str = Field("refine", description="Name of the arm.")
+    kind: str = Field("refine", description="Its kind, a file of `sample/arms/`.")
+    keys: dict[str, Any] = Field({}, description="Keys of the kind.")
+    seeds: list[sections.Seed] = Field(
+        [], description="`seeds.selection`, for an arm that draws from noise alone."
+    )
+    shard: int = Field(0, ge=0, description="Number of the shard.")
+    shard_size: int = Field(500, ge=1, description="Pictures in a shard.")
+    sampling: sections.Sampling = sections.Sampling()
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def draw(
 
     The pictures are those that the generate step would draw.
     """
-    from vlg.files import fingerprint
+    from vlg.files import identity
     from vlg.sample import drawing
     from vlg.sample.listing import Picture
     from vlg.sample.sampler import Sampler
@@ -100,7 +100,7 @@ def draw(
         lambda: Sampler(model, sampling, device),
         out,
         model.name,
-        fingerprint(model),
+        identity(model),
         sampling,
         batch_size,
     )

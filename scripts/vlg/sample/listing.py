@@ -4,7 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
+
+from pydantic import Field
+
+from vlg.config import sections
+from vlg.config.keys import Keys
+from vlg.config.layout import BASE
+
+
+class Stage(Keys):
+    """Which pictures a job of plain drawing has, and how it draws."""
+
+    model: str = Field(BASE, description="Name of the model, `base` or `<variant>-<step>`.")
+    stage: Literal["selection", "final"] = Field(
+        "selection", description="Of two in which the base is drawn; all others have `final`."
+    )
+    selection: list[sections.Seed] = Field([0, 1], description="`seeds.selection`.")
+    fresh: list[sections.Seed] = Field([], description="`seeds.fresh`, at the stage `final`.")
+    shard: int = Field(0, ge=0, description="Number of the shard.")
+    shard_size: int = Field(500, ge=1, description="Pictures in a shard.")
+    sampling: sections.Sampling = sections.Sampling()
 
 
 @dataclass(frozen=True)
@@ -25,7 +45,7 @@ class Picture:
 def listing(
     prompts: Sequence[Mapping[str, str]],
     hard: Sequence[Mapping[str, str]],
-    settings: Mapping[str, Any],
+    settings: Stage,
 ) -> list[Picture]:
     """All pictures that one model needs at one stage, in the order that shards cut.
 
@@ -33,15 +53,13 @@ def listing(
     chosen. Stage `final`: the hard prompts on fresh seeds and, for every other model, what the base
     has drawn at its first stage as far as it is reported: study and hard prompts on the selection
     seeds.
-
-    settings: stage, model, and the seeds selection and fresh.
     """
-    selection, fresh = settings["selection"], settings["fresh"]
-    if settings["stage"] == "selection":
+    selection, fresh = settings.selection, settings.fresh
+    if settings.stage == "selection":
         chosen = [(seed, row, row["set"]) for seed in selection for row in prompts]
     else:
         chosen = [(seed, row, "hard") for seed in fresh for row in hard]
-        if settings["model"] != "base":
+        if settings.model != BASE:
             study = [row for row in prompts if row["set"] == "study"]
             known = {row["id"] for row in study}
             also = [row for row in hard if row["id"] not in known]

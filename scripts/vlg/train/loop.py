@@ -24,7 +24,7 @@ from vlg.errors import UserError
 from vlg.files import (
     MANIFEST,
     atomic_folder,
-    fingerprint,
+    identity,
     link,
     read_json,
     write_json,
@@ -275,7 +275,7 @@ def write_results(
     parameters = sum(weight.numel() for weight in run.state.weights.values())
     weights, lora = final_weights(run.state, run.family)
     base = run.family.folder
-    facts_of_model = {"derived_from": fingerprint(base), **facts}
+    facts_of_model = {"derived_from": identity(base), **facts}
     write_model(base, out_model, run.family.network_name, weights, lora, **facts_of_model)
 
     summary = {
@@ -375,7 +375,7 @@ def made_of(run: Run, name: str, folders: Mapping[str, Path]) -> dict[str, Any]:
         chosen.append(plugins.file("train", "watch"))
     return {
         "settings": {"method": name, **run.settings.model_dump(mode="json")},
-        "inputs": {key: fingerprint(path) for key, path in folders.items()},
+        "inputs": {key: identity(path) for key, path in folders.items()},
         "code": code_hash(Path(__file__), *chosen),
     }
 

@@ -59,7 +59,7 @@ class Callable(Judge):
         (file,) = cls.files(settings, root)
         if not file.is_file():
             raise UserError(
-                f"config: judges: {settings.source}: no file {file}; write module.function, the "
+                f"{settings.source!r} is no function of a file {file}; write module.function, the "
                 "module in the folder in which Snakemake runs"
             )
 

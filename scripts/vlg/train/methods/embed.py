@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from vlg.config import sections
-from vlg.config.keys import NEUTRAL, disagree, short
+from vlg.config.keys import INPUT, NEUTRAL, disagree, short
 from vlg.errors import UserError
 from vlg.train import losses
 from vlg.train.method import Method, Term
@@ -71,7 +71,7 @@ class Settings(sections.Training):
     decoder: str | None = Field(
         None,
         min_length=1,
-        json_schema_extra=NEUTRAL,
+        json_schema_extra=INPUT,
         description=(
             "A folder of an `AutoencoderTiny` (TAESD) through which the guide's gradient goes "
             "instead of the base's own decoder, which is 40 times larger in Stable Diffusion; "
@@ -89,6 +89,20 @@ class Settings(sections.Training):
                 f"write [{high}, {low}]" if low > high else "widen it, or set guide_scale to 0",
             )
         return self
+
+    def check(self, root: Path) -> None:
+        if not self.decoder:
+            return
+        index = root / self.decoder / "config.json"
+        text = index.read_text("utf-8", "replace") if index.is_file() else ""
+        if '"AutoencoderTiny"' not in text:
+            raise disagree(
+                "decoder", f"{self.decoder!r} is no AutoencoderTiny", "give a folder of one"
+            )
+        if not list(index.parent.glob("*.safetensors")):
+            raise disagree(
+                "decoder", f"{self.decoder!r} has no *.safetensors", "save its weights so"
+            )
 
 
 class Embed(Method):
