@@ -63,6 +63,7 @@ COMPUTING = (
     "pretrain_base",
     "pretrain",
 )
+FAMILY = (plugins.FAMILIES, CONFIG["models"]["family"])  # of the base and all that comes of it
 GPUS = plan.gpus(CONFIG)  # of each process that computes with a model
 
 

@@ -1,31 +1,72 @@
-# In: base, latents/ or dataset/, for a CLIP term guide and embeddings/; prompts.tsv.
+# In: base; what the method of a variant needs: latents/ or dataset/, guide and embeddings/.
 # Out: development.tsv, models/<variant>-<step>/, training/<variant>-<step>/.
 
 
+def earlier(wildcards):
+    """The step from which a checkpoint goes on: 0 is the base's."""
+    return max((step for step in STEPS if step < int(wildcards.step)), default=0)
+
+
 def previous(wildcards):
-    """The checkpoint that this one continues: the next smaller step of the same variant."""
-    earlier = [step for step in STEPS if step < int(wildcards.step)]
-    if not earlier:
-        return []
-    return f"{OUT}/training/{wildcards.variant}-{earlier[-1]}{wildcards.run}/manifest.json"
+    """The checkpoint that this one continues."""
+    step = earlier(wildcards)
+    return LAYOUT.training(f"{wildcards.variant}-{step}{wildcards.run}") if step else []
 
 
 def finetune_settings(wildcards):
-    """The variant's settings, and from which step to which."""
-    step = int(wildcards.step)
-    start = max((each for each in STEPS if each < step), default=0)
-    values = {**VARIANTS[wildcards.variant], "start": start, "step": step}
-    values.pop("decoder", None)  # an input
-    if SAMPLES:
-        values["samples"] = {**sampling_settings(), "seeds": CONFIG["development"]["seeds"]}
-    seed = wildcards.run.removeprefix("-s") or TRAIN_SEEDS[0]
-    return settings({**values, "seed": int(seed)})
+    """The variant's method and settings, and from which step to which."""
+    seed = int(wildcards.run.removeprefix("-s") or TRAIN_SEEDS[0])
+    variant = VARIANTS[wildcards.variant]
+    return settings(variant.handed_on(int(wildcards.step), earlier(wildcards), seed))
+
+
+def finetune_code(wildcards):
+    """The code of the method and of the family; of the guide where it is followed or watched."""
+    variant = VARIANTS[wildcards.variant]
+    watched = [("train", "watch")] if variant.settings.watch_guide else []
+    return code("finetune", (plugins.METHODS, variant.method), FAMILY, *watched)
+
+
+def training_data(wildcards):
+    """The encoded data set, or the pictures for a variant that needs pixels."""
+    latents = "latents" in VARIANTS[wildcards.variant].needs
+    return LAYOUT.latents if latents else LAYOUT.dataset
+
+
+def guide(wildcards):
+    """The guide and what it says of the data set, where a variant needs them."""
+    guided = "guide" in VARIANTS[wildcards.variant].needs
+    return [LAYOUT.model("guide"), LAYOUT.embeddings] if guided else []
+
+
+def own_folders(wildcards):
+    """The files of the folders that a variant's settings name, as `decoder`."""
+    paths = [Path(folder) for folder in VARIANTS[wildcards.variant].folders.values()]
+    return [
+        str(file)
+        for folder in paths
+        for file in [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
+    ]
+
+
+def finetune_options(wildcards, input):
+    """The folders that not every fine-tuning has, as words of a command line."""
+    variant = VARIANTS[wildcards.variant]
+    kind = "cache" if "latents" in variant.needs else "data"
+    given = {kind: input.data, "previous": input.previous}
+    given |= zip(("guide", "embeddings"), input.guide)
+    chosen = {name: os.path.dirname(file) for name, file in given.items() if file}
+    chosen |= variant.folders
+    if input.development:
+        drawn = {**plan.sampling(CONFIG), "seeds": CONFIG["development"]["seeds"]}
+        chosen |= {"development": input.development, "drawing": settings(drawn)}
+    return [word for name, path in chosen.items() for word in (f"--{name}", path)]
 
 
 def development_data():
     """The pictures whose held-out captions are the development prompts, if they are."""
     made = CONFIG["development"]["prompts"] or CONFIG["prompts"]["source"] == "shapes"
-    return [] if made else f"{OUT}/dataset/manifest.json"
+    return [] if made else LAYOUT.dataset
 
 
 def development_settings():
@@ -35,53 +76,15 @@ def development_settings():
     return settings({**values, "seed": CONFIG["prompts"]["seed"]})
 
 
-def guided(wildcards):
-    """Whether a variant needs the guide: for its loss, or to log its cosine."""
-    variant = VARIANTS[wildcards.variant]
-    return variant["guide_scale"] > 0 or "watch_guide" in variant
-
-
-def guide(wildcards):
-    """The guide and what it says of the data set, where a variant needs them."""
-    names = ("models/guide", "embeddings") if guided(wildcards) else ()
-    return [f"{OUT}/{name}/manifest.json" for name in names]
-
-
-def training_data(wildcards):
-    """The encoded data set, or the pictures for a variant that needs pixels."""
-    cached = VARIANTS[wildcards.variant].get("cached", True)
-    return f"{OUT}/{'latents' if cached else 'dataset'}/manifest.json"
-
-
-def decoder(wildcards):
-    """The files of a variant's tiny decoder, its config.json first."""
-    folder = VARIANTS[wildcards.variant].get("decoder")
-    weights = sorted(Path(folder).glob("*.safetensors")) if folder else []
-    return [f"{folder}/config.json", *map(str, weights)] if folder else []
-
-
-def finetune_options(wildcards, input):
-    """The folders that not every fine-tuning has, as words of a command line."""
-    cached = VARIANTS[wildcards.variant].get("cached", True)
-    given = {"cache" if cached else "data": input.data, "previous": input.previous}
-    given |= zip(("guide", "embeddings"), input.guide)
-    if input.decoder:
-        given["decoder"] = input.decoder[0]
-    chosen = [(name, os.path.dirname(file)) for name, file in given.items() if file]
-    if input.development:
-        chosen.append(("development", input.development))
-    return [word for name, path in chosen for word in (f"--{name}", path)]
-
-
 rule development:
     """Write the prompts that each checkpoint draws: none of them is reported."""
     input:
         prompts=rules.prompts.output[0],
         data=development_data(),
     output:
-        f"{OUT}/development.tsv",
+        LAYOUT.development,
     log:
-        f"{OUT}/logs/development.log",
+        LAYOUT.log("development"),
     conda:
         "../envs/models.yaml"
     threads: need("development", "threads")
@@ -103,20 +106,20 @@ rule development:
 rule finetune:
     """Train one checkpoint, continuing the one before."""
     input:
-        base=f"{OUT}/models/base/manifest.json",
+        base=LAYOUT.model("base"),
         guide=guide,
         data=training_data,
-        decoder=decoder,
+        own=own_folders,
         previous=previous,
         development=rules.development.output[0] if SAMPLES else [],
     output:
-        [f"{OUT}/training/{{variant}}-{{step}}{{run}}/samples/metadata.jsonl"] if SAMPLES else [],
-        model=f"{OUT}/models/{{variant}}-{{step}}{{run}}/manifest.json",
-        training=f"{OUT}/training/{{variant}}-{{step}}{{run}}/manifest.json",
-        summary=f"{OUT}/training/{{variant}}-{{step}}{{run}}/summary.json",
-        log=f"{OUT}/training/{{variant}}-{{step}}{{run}}/log.csv",
+        [LAYOUT.samples("{variant}-{step}{run}")] if SAMPLES else [],
+        model=LAYOUT.model("{variant}-{step}{run}"),
+        training=LAYOUT.training("{variant}-{step}{run}"),
+        summary=LAYOUT.training("{variant}-{step}{run}", "summary.json"),
+        log=LAYOUT.training("{variant}-{step}{run}", "log.csv"),
     log:
-        f"{OUT}/logs/finetune/{{variant}}-{{step}}{{run}}.log",
+        LAYOUT.log("finetune", "{variant}-{step}{run}"),
     # The longest chain of the study: everything else can wait for it.
     priority: 10
     conda:
@@ -135,9 +138,9 @@ rule finetune:
         save_minutes=CONFIG["finetune"]["save_minutes"],
     params:
         settings=finetune_settings,
-        code=code("finetune"),
+        code=finetune_code,
         base=subpath(input.base, parent=True),
-        options=lambda wildcards, input: finetune_options(wildcards, input),
+        options=finetune_options,
         model=subpath(output.model, parent=True),
         training=subpath(output.training, parent=True),
     shell:

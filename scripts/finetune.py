@@ -1,11 +1,12 @@
 """Fine-tune a base model to one checkpoint, by one of the methods in scripts/vlg/train/methods.
 
-Reads a diffusers model, the folder that encode.py wrote (or, with `cached: false`, the pictures),
-for a method that follows a guide an open_clip model and the folder that encode_guide.py wrote, and
-for all but the first checkpoint of a variant the training folder of the one before. Writes a diffusers model and a
-training folder: log.csv, held_out.csv, tensorboard/, summary.json, in samples/ the pictures of the
-development prompts, and in state/ all that the next checkpoint continues from. Run it again after
-it was killed: it goes on from its last saved state.
+The settings name the method and give its keys: {"method": "embed", "step": 500, ...}. Reads a
+diffusers model, the folder that encode.py wrote (or, with `cached: false`, the pictures), for a
+method that follows a guide an open_clip model and the folder that encode_guide.py wrote, and for
+all but the first checkpoint of a variant the training folder of the one before. Writes a diffusers
+model and a training folder: log.csv, held_out.csv, tensorboard/, summary.json, in samples/ the
+pictures of the development prompts, and in state/ all that the next checkpoint continues from. Run
+it again after it was killed: it goes on from its last saved state.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import json
 from argparse import Namespace
 from pathlib import Path
 
+from vlg.errors import UserError
 from vlg.workflow import cli
 
 FOLDERS = {
@@ -23,8 +25,6 @@ FOLDERS = {
     "guide": "open_clip folder, where the method follows it or watch_guide is true",
     "embeddings": "folder that encode_guide.py wrote; needed with --guide",
     "decoder": "AutoencoderTiny folder for the guide's gradient only",
-    "pairs": "folder of ranked pairs of own samples, where the method trains on them",
-    "samples": "folder of own samples, where the method trains on them",
 }
 
 
@@ -46,10 +46,13 @@ def main(args: Namespace) -> None:
         rows = prompts.read_table(args.development)
         chosen = development.Drawing.parse(args.drawing, "development")
         draw_samples = functools.partial(development.draw, rows, chosen, args.batch_size, device)
+    values = dict(args.settings)
+    if "method" not in values:
+        raise UserError("finetune.method: missing; give it in --settings")
     given = {name: getattr(args, name) for name in FOLDERS}
     finetune(
-        method=args.method,
-        values=args.settings,
+        method=values.pop("method"),
+        values=values,
         folders={name: folder for name, folder in given.items() if folder},
         previous=args.previous,
         out_model=args.out_model,
@@ -65,7 +68,6 @@ def main(args: Namespace) -> None:
 if __name__ == "__main__":
     arguments = cli.parser(__doc__)
     add = arguments.add_argument
-    add("--method", required=True, help="name of a file in scripts/vlg/train/methods")
     for name, what in FOLDERS.items():
         add(f"--{name}", type=Path, required=name == "base", help=what)
     add("--previous", type=Path, help="training folder of the checkpoint before")

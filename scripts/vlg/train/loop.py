@@ -400,8 +400,8 @@ def finetune(
     """Train by a method from a base, or on from `previous`, and write the model and the training.
 
     values: the method's settings. folders: `base`; what `encode` wrote as `cache`, or an image
-    folder as `data`; and what the method needs beside, by name. What it does not need is left alone.
-    previous: the training folder of the checkpoint before.
+    folder as `data`; and what the method needs beside, by name. Others are left alone. previous:
+    the training folder of the checkpoint before.
 
     Every `save_every` steps and `save_minutes` minutes, and when `stop` turns true, the whole state
     goes into `.resume-<variant>-<step>` beside `out_training`, which survives a failed job; the
