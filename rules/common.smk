@@ -1,5 +1,5 @@
-# Functions and names that the rules share. Nothing here imports more than the standard library,
-# yaml and jsonschema: the Snakefile is read at the start of every run and of every remote job.
+# Names and functions that the rules share. Nothing here imports more than the standard library, yaml
+# and pydantic: the Snakefile is read at the start of every run and of every remote job.
 
 import json
 import os
@@ -12,10 +12,9 @@ SCRIPTS = ROOT / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 from vlg import plugins
-from vlg.config import checks as settings_of, plan
-from vlg.config.layout import Layout
-from vlg.data import hub, prompts as prompt_files
-from vlg.judge import further as judge_plugins
+from vlg.config import layout, plan
+from vlg.config.load import load
+from vlg.data import hub
 from vlg.workflow import environment, running
 from vlg.workflow.codehash import code_hash
 from vlg.errors import UserError
@@ -25,58 +24,38 @@ running.announce()
 if workflow.is_main_process:
     running.hold(Path.cwd())
 try:
-    CONFIG = settings_of.load(config, Path.cwd())
-    VARIANTS = plan.variants(CONFIG)
-    MODELS = plan.models(CONFIG)
-    RUNS = plan.runs(CONFIG)  # MODELS and their further trainings
+    CONFIG = load(config, Path.cwd())
+    POOL = plan.pool(CONFIG)  # prompts reported, and those only searched for hard ones
 except UserError as error:
     sys.exit(f"error: {error}")  # one line; a WorkflowError would print several
 
-LAYOUT = Layout(CONFIG["study"])
+LAYOUT = layout.Layout(CONFIG["study"])
 OUT = LAYOUT.root
+STUDY = CONFIG["prompts"]["study"]
 STEPS = CONFIG["finetune"]["steps"]
-ROUNDS = CONFIG["refine"]["rounds"]
-ARMS = CONFIG["refine"]["arms"] if ROUNDS else {}
-REFINED = plan.runs(CONFIG, CONFIG["refine"]["models"]) if ARMS else []
+VARIANTS = plan.variants(CONFIG)
+MODELS = plan.models(CONFIG)
+RUNS = plan.runs(CONFIG)  # MODELS and their further trainings
 TRAIN_SEEDS = plan.training_seeds(CONFIG)
 # Variants of sweeps are trained and draw the development prompts; MODELS has none of them.
-SWEPT = [f"{name}-{step}" for name in VARIANTS for step in STEPS if CONFIG["finetune"]["sweeps"]]
+SWEPT = plan.swept(CONFIG)
+ROUNDS = CONFIG["refine"]["rounds"]
+ARMS = plan.arms(CONFIG)
+REFINED = plan.runs(CONFIG, CONFIG["refine"]["models"]) if ARMS else []
+FAMILY = (plugins.FAMILIES, CONFIG["models"]["family"])  # of the base and of all tuned from it
+SAMPLES = CONFIG["development"]["count"] > 0  # whether checkpoints draw development prompts
 DEVICE = plan.device(CONFIG)
+GPUS = plan.gpus(CONFIG)  # of each process that computes with a model
 # Fine-tuning runs in so many processes on each of so many nodes, with a device each.
 PROCESSES, NODES = CONFIG["finetune"]["processes"], CONFIG["finetune"]["nodes"]
-SAMPLES = CONFIG["development"]["count"] > 0  # whether checkpoints draw development prompts
-EMBEDDED = ("shapes", "shapes-early")  # model sources that are not folders
-GATHERING = ("split", "picture", "captions", "smallest")  # keys of dataset that gather pictures
-
 
 # Rules whose jobs compute with a model; all others are light.
-COMPUTING = (
-    "encode",
-    "encode_guide",
-    "finetune",
-    "generate",
-    "refine",
-    "score",
-    "judge",
-    "diversity",
-    "pretrain_part",
-    "pretrain_base",
-    "pretrain",
-)
-FAMILY = (plugins.FAMILIES, CONFIG["models"]["family"])  # of the base and all that comes of it
-GPUS = plan.gpus(CONFIG)  # of each process that computes with a model
+COMPUTING = {"encode", "encode_guide", "finetune", "generate", "refine", "score", "judge"}
+COMPUTING |= {"diversity", "pretrain_part", "pretrain_base", "pretrain"}
 
 
 wildcard_constraints:
-    model=r"base|[a-z][a-z0-9_]*-[0-9]+(-s[0-9]+)?",
-    variant=r"[a-z][a-z0-9_]*",
-    step=r"[0-9]+",
-    run=r"(-s[0-9]+)?",
-    arm=r"[a-z][a-z0-9_]*",
-    judge=r"[a-z][a-z0-9_]*",
-    stage=r"selection|final",
-    shard=r"[0-9]+",
-    kind=r"base|guide|judge",
+    **layout.WILDCARDS,
 
 
 def script(name):
@@ -94,7 +73,8 @@ def need(name, what):
     """How much of `threads`, `mem_mb` or `runtime` the config lets a job of a rule have."""
     given = CONFIG["resources"]
     light = {"threads": 1, **given["light"]}
-    return given["stages"].get(name, {}).get(what, (given if name in COMPUTING else light)[what])
+    own = given["stages"].get(name, {}).get(what)
+    return (given if name in COMPUTING else light)[what] if own is None else own
 
 
 def memory(name, times=1):
@@ -115,29 +95,9 @@ def code(name, *chosen):
     return code_hash(SCRIPTS / f"{name}.py", *(plugins.file(*each) for each in chosen))
 
 
-def pool_size():
-    """Number of prompts of the study: those reported and those only searched for hard ones."""
-    chosen, source = CONFIG["prompts"], CONFIG["prompts"]["source"]
-    if source == "shapes" or hub.parse(source):
-        return chosen["pool"] or chosen["study"]
-    wanted = {k: chosen[k] for k in ("study", "pool", "category", "challenge", "order")}
-    return len(prompt_files.select(prompt_files.read(source), **wanted))
-
-
-POOL = pool_size()
-STUDY = CONFIG["prompts"]["study"]
-
-
 def folders(files):
     """The folders of files."""
     return [os.path.dirname(file) for file in files]
-
-
-def sampling_settings():
-    """How a picture is drawn."""
-    chosen = CONFIG["generate"]
-    names = ("steps", "guidance_scale", "scheduler", "precision", "vae_tiling")
-    return {name: chosen[name] for name in names}
 
 
 def check_writable(files):

@@ -228,7 +228,7 @@ rule provenance:
     """Record versions, commit, config, checksums, hardware and cost."""
     input:
         models=expand(f"{OUT}/models/{{model}}/manifest.json", model=[*RUNS, "guide", "judge"]),
-        downloads=[download(what) for what in hub_sources()],
+        downloads=[LAYOUT.download(what) for what in hub_sources()],
         training=expand(f"{OUT}/training/{{model}}/summary.json", model=RUNS[1:]),
         inputs=[
             rules.prompts.output[0],

@@ -115,18 +115,20 @@ def _variant(config: Config, name: str, own: Any, key: Key) -> Variant:
     own = clean(dict[str, Any], own, key)
     shared, method = config["finetune"], method_of(config, name, own, key)
     keys = settings_of(plugins.METHODS, method)
-    values = {}
+    scale = clean(float, own.get("guide_scale"), (*key, "guide_scale"))
+    values, unused = {}, {"step": 1}
+    embed = settings_of(plugins.METHODS, "embed")
     for name, value in own.items():
-        if name == "method":
-            continue
-        known = keys
-        if name not in keys.model_fields and "method" not in own and own.get("guide_scale", 0) == 0:
-            known = settings_of(plugins.METHODS, "embed")  # may stand there, and means nothing
-        if name not in known.model_fields or name in OF_A_STEP:
+        if name in config_keys(keys):
+            values[name] = read_one(keys, name, value, (*key, name))
+        # Beside a guide_scale of 0 the guide's keys may stand, and mean nothing.
+        elif name in config_keys(embed) and "method" not in own and not scale:
+            unused[name] = read_one(embed, name, value, (*key, name))
+        elif name != "method":
             unknown((*key, name), ["method", *config_keys(keys)], f"method {method}")
-        values[name] = read_one(known, name, value, (*key, name))
+    read(embed, unused, key)
     merged = {name: shared[name] for name in config_keys(keys) if name in shared}
-    merged |= {name: value for name, value in values.items() if name in keys.model_fields}
+    merged |= values
     if not merged["cached"]:
         merged["resolution"] = config["dataset"]["resolution"]
         merged["flip"] = config["encode"]["flip"]
@@ -134,12 +136,10 @@ def _variant(config: Config, name: str, own: Any, key: Key) -> Variant:
     try:
         settings = keys.model_validate(merged)
     except ValidationError as error:
-        refuse(
-            keys, merged, error,
-            lambda path: (*(key if path[0] in values or path[0] not in shared else key[:1]), *path),
-        )  # fmt: skip
-    method_given = {"method": method} if "method" in own else {}
-    return Variant(method, settings, method_given | values, key)
+        places = dict.fromkeys(shared.keys() - values.keys(), ("finetune",))
+        refuse(keys, merged, error, lambda path: (*places.get((*path, "")[0], key), *path))
+    given = values | unused
+    return Variant(method, settings, {n: given.get(n, method) for n in own}, key)
 
 
 def config_keys(keys: type[Keys]) -> list[str]:
@@ -316,78 +316,28 @@ def sampling(config: Config) -> dict[str, Any]:
     return {name: config["generate"][name] for name in sections.Sampling.model_fields}
 
 
-@dataclass(frozen=True)
-class Pictures:
-    """How many pictures there are, and in which shards of `shard_size` each of them is.
-
-    study, pool: prompts reported, and all among which hard ones are found. hard: at most so many of
-    these. selection, fresh: seeds of either kind. The base is drawn in two stages, `selection`
-    (the pool on the selection seeds, from which hard prompts are chosen) and `final`; all others in
-    one, `final` (`vlg.sample.listing` says in which order).
-    """
-
-    study: int
-    pool: int
-    hard: int
-    selection: int
-    fresh: int
-    shard_size: int
-
-    def stages(self, model: str) -> list[str]:
-        """The stages in which a model is drawn."""
-        return ["selection", "final"] if model == BASE else ["final"]
-
-    def study_stage(self, model: str) -> str:
-        """The stage that draws a model's study pictures."""
-        return self.stages(model)[0]
-
-    def shards(self, model: str, stage: str) -> range:
-        """Numbers of the shards of a model's pictures at a stage.
-
-        How many hard prompts there will be is not known yet, so the last shards may be empty.
-        """
-        if stage == "selection":
-            number = self.pool * self.selection
-        else:
-            number = self.hard * self.fresh
-            if model != BASE:
-                number += (self.study + min(self.hard, self.pool - self.study)) * self.selection
-        return layout.shards(number, self.shard_size)
-
-    def refined_shards(self) -> range:
-        """Numbers of the shards of an arm's pictures: those of the study."""
-        return layout.shards(self.study * self.selection, self.shard_size)
-
-    def start(self, model: str, shard: int) -> tuple[range, int]:
-        """(shards among which the pictures are that one shard of an arm begins with; how many of
-        the study pictures in these belong to an earlier shard of the arm)."""
-        first = shard * self.shard_size
-        last = min(first + self.shard_size, self.study * self.selection) - 1
-        begin, end = (self._place(model, number) // self.shard_size for number in (first, last))
-        earlier = range(max(0, first - self.shard_size), first)
-        skip = sum(self._place(model, number) >= begin * self.shard_size for number in earlier)
-        return range(begin, end + 1), skip
-
-    def _place(self, model: str, number: int) -> int:
-        """Where a model's study picture of this number stands among the pictures of its stage.
-
-        The base draws prompts that are not reported between those of two seeds.
-        """
-        seed, prompt = divmod(number, self.study)
-        return seed * (self.pool if model == BASE else self.study) + prompt
+def family(config: Config) -> dict[str, Any]:
+    """The family of the base, where it is not the one that is understood."""
+    default = sections.Models.model_fields["family"].default
+    chosen = config["models"]["family"]
+    return {} if chosen == default else {"family": chosen}
 
 
-def pictures(config: Config) -> Pictures:
-    """How many pictures a study draws."""
-    number = pool(config)
-    return Pictures(
-        study=config["prompts"]["study"],
-        pool=number,
-        hard=min(config["hard"]["count"], number),
-        selection=len(config["seeds"]["selection"]),
-        fresh=len(config["seeds"]["fresh"]),
-        shard_size=config["generate"]["shard_size"],
-    )
+def dataset(config: Config) -> dict[str, Any]:
+    """Which pictures are drawn, or gathered from what has captions."""
+    chosen = config["dataset"]
+    if chosen["source"] == SHAPES:
+        names = ["source", "size", "seed"]
+    else:
+        names = ["source", "size", "split", "picture", "captions", "smallest"]
+    return {name: chosen[name] for name in names}
+
+
+def encode(config: Config) -> dict[str, Any]:
+    """How pictures are encoded, where it is not in the simplest way."""
+    chosen = {name: config["encode"][name] for name in sections.Encoding.model_fields}
+    resolution = config["dataset"]["resolution"]
+    return sections.EncodeStep(**chosen, resolution=resolution).handed_on()
 
 
 def pool(config: Config) -> int:

@@ -51,7 +51,8 @@ def read_one(keys: type[Keys], name: str, value: Any, key: Key, of: str = "") ->
     """
     if name not in keys.model_fields:
         unknown(key, list(keys.model_fields), of)
-    cleaned = {name: clean(keys.model_fields[name].annotation, value, key)}
+    field = keys.model_fields[name]
+    cleaned = {name: clean(field.annotation, value, key, remedy=usual(_default(field)))}
     try:
         keys.model_validate(cleaned)
     except ValidationError as error:
@@ -63,9 +64,10 @@ def read_one(keys: type[Keys], name: str, value: Any, key: Key, of: str = "") ->
 # --- reading ------------------------------------------------------------------------------------
 
 
-def clean(annotation: Any, value: Any, key: Key, of: str = "") -> Any:
+def clean(annotation: Any, value: Any, key: Key, of: str = "", remedy: str = SEE) -> Any:
     """`value` as one of the kinds that `annotation` allows if it can be read so; else unchanged,
-    for pydantic to refuse. UserError for unknown keys and for what no key may hold."""
+    for pydantic to refuse. UserError for unknown keys and for what no key may hold; `remedy` is
+    what to do about a number."""
     options = list(members(annotation))
     kinds = {kind(option) for option in options}
     for option in options:
@@ -83,9 +85,9 @@ def clean(annotation: Any, value: Any, key: Key, of: str = "") -> Any:
             }
         if kind(option) == "list" and isinstance(value, list | tuple):
             item = typing.get_args(option)[0]
-            many = [clean(item, each, (*key, i)) for i, each in enumerate(value)]
+            many = [clean(item, each, (*key, i), remedy=remedy) for i, each in enumerate(value)]
             return tuple(many) if typing.get_origin(option) is tuple else many
-    return value if "any" in kinds else _clean_scalar(kinds, value, key)
+    return value if "any" in kinds else _clean_scalar(kinds, value, key, remedy)
 
 
 def _clean_group(keys: type[Keys], values: Mapping[Any, Any], key: Key, of: str) -> dict[str, Any]:
@@ -94,7 +96,7 @@ def _clean_group(keys: type[Keys], values: Mapping[Any, Any], key: Key, of: str)
         if name not in keys.model_fields:
             unknown((*key, name), list(keys.model_fields), of)
     return {
-        name: clean(field.annotation, given.get(name), (*key, name))
+        name: clean(field.annotation, given.get(name), (*key, name), remedy=usual(_default(field)))
         for name, field in keys.model_fields.items()
         if name in given or field.default_factory  # a section
     }
@@ -112,7 +114,7 @@ def _name(name: Any, key: Key) -> str:
     return name
 
 
-def _clean_scalar(kinds: set[str], value: Any, key: Key) -> Any:
+def _clean_scalar(kinds: set[str], value: Any, key: Key, remedy: str) -> Any:
     if isinstance(value, str) and "text" not in kinds:
         if "null" in kinds and value in NULL:
             return None
@@ -122,7 +124,7 @@ def _clean_scalar(kinds: set[str], value: Any, key: Key) -> Any:
             value = int(value) if value.lstrip("+-").isdigit() else float(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
         if not abs(value) < 2**63:  # refuses infinity and not-a-number too
-            fail(key, "must be a finite number of ordinary size", SEE)
+            fail(key, "must be a finite number of ordinary size", remedy)
         if "number" in kinds:
             return float(value)  # so that 0 and 0.0 are the same setting
         if "whole" in kinds and value == int(value):
@@ -241,14 +243,16 @@ def refuse(
     from vlg.config.sections import ALLOWED
 
     errors = [e for e in error.errors(include_url=False) if name is None or e["loc"][:1] == (name,)]
-    path, first = _first(errors, values)
+    (path, annotation, default), first = _first(keys, errors)
     what, context, value = first["type"], first.get("ctx", {}), first["input"]
+    if what == "missing" and isinstance(path[-1], int):  # an entry of a list of fixed length
+        path, what, context = path[:-1], "too_short", {"min_length": _size(keys, path)}
+        value = value_at(values, path)
     where, named = place(path), "[key]" in first["loc"]
-    annotation, default = _declared(keys, path)
     given = ("as the name of an entry, " if named else "") + f"got {shown(value)}"
     if what == "disagree":
         fail(place((*path, context["key"])), context["what"], context["remedy"])
-    if what == "missing" and not isinstance(first["loc"][-1], int):
+    if what == "missing":
         fail(where, "missing", "give it")
     if what == "twice":
         fail(where, f"has an entry twice, {given}", "name each once")
@@ -264,10 +268,8 @@ def refuse(
         fail(where, f"not allowed, {given}", f"use {ALLOWED[context['pattern']]}")
     if what == "string_too_long":
         fail(where, f"too long, {given}", f"use at most {context['max_length']} characters")
-    if what in ("missing", "too_short", "too_long", "string_too_short"):
-        number = context.get("min_length", context.get("max_length")) or _size(annotation)
-        value = values_at(values, path)
-        given = f"got {shown(value)}"
+    if what in ("too_short", "too_long", "string_too_short"):
+        number = context.get("min_length", context.get("max_length"))
         words = "must not be empty" if number == 1 else f"must have {number} entries, {given}"
         fail(where, words, "name at least one" if isinstance(value, dict) else usual(default))
     if what.endswith("_type") or what == "literal_error":
@@ -288,57 +290,73 @@ def usual(default: Any) -> str:
     return f"the default is {str(words).lower() if isinstance(words, bool) else words}"
 
 
-def _path(loc: tuple[str | int, ...], values: Any) -> Key:
-    """The key that one of pydantic's places means: without the names of a union's members."""
-    path: list[str | int] = []
-    for part in loc:
-        inside = isinstance(values, Mapping) and (part in values or len(path) < len(loc) - 1)
-        if isinstance(values, list | tuple) and isinstance(part, int):
-            inside = part < len(values)
-        if part == "[key]":
-            path.pop()
-        elif inside or (isinstance(values, Mapping) and part == loc[-1]):
-            path.append(part)
-            values = values.get(part) if isinstance(values, Mapping) else values[part]  # type: ignore[index]
-    return tuple(path)
+Place = tuple[Key, Any, Any]  # a key with its annotation and its default
 
 
-def _first(errors: list[Any], values: Any) -> tuple[Key, Any]:
-    """(key, error) of the first by place; of a union's members, of the one that the value fits."""
-    found = [(_path(each["loc"], values), each) for each in errors]
+def _first(keys: type[Keys], errors: list[Any]) -> tuple[Place, Any]:
+    """(place, error) of the first by place; of a union's members, that of the fitting."""
+    found = [(_place(keys, each["loc"]), each) for each in errors]
 
     def other_member(path: Key, each: Any) -> bool:
-        deeper = any(other[: len(path)] == path != other for other, _ in found)
-        same = any(other == path and not one["type"].endswith("_type") for other, one in found)
-        return each["type"].endswith("_type") and (deeper or same)
+        deeper = any(other[: len(path)] == path != other for (other, *_), _ in found)
+        same = any(other == path and not _of_type(one) for (other, *_), one in found)
+        return _of_type(each) and (deeper or same)
 
-    fitting = [each for each in found if not other_member(*each)]
-    return min(fitting, key=lambda each: [str(part) for part in each[0]])
-
-
-def _declared(keys: Any, path: Key) -> tuple[Any, Any]:
-    """(annotation, default) of what `path` names; a list's entries share the list's default."""
-    annotation, default = keys, None
-    for part in path:
-        options = list(members(annotation))
-        if isinstance(part, int):
-            annotation = next(typing.get_args(o)[0] for o in options if kind(o) == "list")
-            continue
-        group = next((o for o in options if kind(o) == "keys"), None)
-        if group is None:
-            annotation = next(typing.get_args(o)[1] for o in options if kind(o) == "entries")
-            continue
-        field: FieldInfo = group.model_fields[part]
-        annotation, default = field.annotation, field.get_default()
-    return annotation, default if isinstance(default, str | int | float | list | tuple) else None
+    fitting = [(place, each) for place, each in found if not other_member(place[0], each)]
+    return min(fitting, key=lambda each: [str(part) for part in each[0][0]])
 
 
-def _size(annotation: Any) -> int:
+def _of_type(error: Any) -> bool:
+    return error["type"].endswith("_type")
+
+
+def _place(keys: Any, loc: tuple[str | int, ...]) -> Place:
+    """What one of pydantic's places means. An entry of a list has the list's default."""
+    path: list[str | int] = []
+    trail = [(keys, None)]
+    label = False  # whether the name of a union's member came last
+    for part in loc:
+        annotation, default = trail[-1]
+        options = [option for option in members(annotation) if kind(option) != "null"]
+        if part == "[key]":
+            path.pop()
+            trail.pop()
+        elif len(options) > 1 and not label:
+            label = True
+        else:
+            label = False
+            path.append(part)
+            trail.append(_inside(options, part, default))
+    return tuple(path), *trail[-1]
+
+
+def _inside(options: list[Any], part: str | int, default: Any) -> tuple[Any, Any]:
+    """(annotation, default) of a part of what has one of these types."""
+    for option in options:
+        arguments = typing.get_args(option)
+        if isinstance(part, int) and kind(option) == "list":
+            return arguments[min(part, len(arguments) - 1)], default
+        if kind(option) == "keys":
+            field = option.model_fields[part]
+            return field.annotation, _default(field)
+        if kind(option) == "entries":
+            return arguments[1], None
+    return Any, None
+
+
+def _default(field: FieldInfo) -> Any:
+    """The default of a key, for a message; None where there is none worth telling."""
+    default = field.get_default()
+    return default if isinstance(default, str | int | float | list | tuple) else None
+
+
+def _size(keys: type[Keys], path: Key) -> int:
     """How many entries a list of fixed length has."""
+    annotation = _place(keys, path[:-1])[1]
     return max(len(typing.get_args(o)) for o in members(annotation) if kind(o) == "list")
 
 
-def values_at(values: Any, path: Key) -> Any:
+def value_at(values: Any, path: Key) -> Any:
     """The value of a key."""
     for part in path:
         values = values[part]

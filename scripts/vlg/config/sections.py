@@ -42,6 +42,7 @@ SeedList = Annotated[list[Seed], Field(min_length=1), Once]
 Words = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1), Once]
 ModelName = Annotated[str, Field(pattern=MODEL)]
 RoundNumber = Annotated[str, Field(pattern=ROUND)]
+Resolution = Annotated[int, Field(ge=8, multiple_of=8)] | None
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 
 
@@ -218,10 +219,8 @@ class Dataset(Keys):
             "`dataset/report.json`."
         ),
     )
-    resolution: int | None = Field(
+    resolution: Resolution = Field(
         None,
-        ge=8,
-        multiple_of=8,
         description=(
             "Side in pixels at which pictures are encoded: the shorter side is resized to it "
             "and the middle cut out. A multiple of 8; null takes the base model's own."
@@ -272,23 +271,38 @@ class Development(Keys):
     )
 
 
-class Encode(Keys):
-    """How pictures become latents, for fine-tuning from the cache and without it."""
+class Encoding(Keys):
+    """How pictures become latents."""
 
     flip: bool = Field(
         False,
+        json_schema_extra=NEUTRAL,
         description=(
             "Mirror half of the pictures at random. Not for captions that say left or right."
         ),
     )
     dtype: Literal["float32", "float16"] = Field(
         "float32",
+        json_schema_extra=NEUTRAL,
         description="Type of the stored numbers; `float16` halves the files.",
     )
+
+
+class Encode(Encoding):
+    """How pictures become latents, for fine-tuning from the cache and without it."""
+
     batch_size: int = Field(
         32,
         ge=1,
         description="Pictures encoded at once.",
+    )
+
+
+class EncodeStep(Encoding):
+    """What the step gets that encodes."""
+
+    resolution: Resolution = Field(
+        None, json_schema_extra=NEUTRAL, description="`dataset.resolution`."
     )
 
 
@@ -481,10 +495,8 @@ class Training(Shared):
     seed: Seed = Field(
         0, description="Of the order of pictures, noise, timesteps and caption dropout."
     )
-    resolution: int | None = Field(
+    resolution: Resolution = Field(
         None,
-        ge=8,
-        multiple_of=8,
         json_schema_extra=NEUTRAL,
         description="`dataset.resolution`, where pixels are read (`cached: false`).",
     )
