@@ -57,7 +57,7 @@ def fetch_settings(wildcards):
     if what == "prompts":
         values["sha256"] = CONFIG["prompts"]["sha256"]
     if what.startswith("judge_"):
-        values["kind"] = CONFIG["judges"][what.removeprefix("judge_")]["kind"]
+        values["form"] = judge_kind.find(JUDGES[what.removeprefix("judge_")].kind).form
     return settings(values)
 
 

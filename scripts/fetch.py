@@ -27,7 +27,7 @@ def main(args):
     section, _, judge = what.partition("_")
     if judge:  # a further one
         key = f"judges.{judge}.source"
-        form = "guide" if settings["kind"] == "open_clip" else "judge"
+        form = settings["form"]
     elif section in ("base", "guide", "judge"):
         key, form = f"models.{what}", what
     else:

@@ -1,4 +1,4 @@
-"""Picture folders: which pictures, in which shard; what is finished is kept, what differs is redrawn."""
+"""Which pictures are drawn, in which shard; what is finished is kept, all else drawn again."""
 
 import numpy as np
 import pytest

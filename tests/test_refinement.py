@@ -98,11 +98,11 @@ def start(tmp_path):
 
 
 def refine(start, models, out, weights=("model", "guide"), rounds=4, size=2, kind="refine",
-           settings=SETTINGS, **keys):  # fmt: skip
+           settings=SETTINGS, code="", **keys):  # fmt: skip
     """Take pictures through the rounds of an arm, into out/1 and so on."""
     made = drawing.Made(
         "base", dict(zip(("weights", "chosen_by"), weights, strict=True)),
-        {**settings, "kind": kind, "arm": KEYS | keys}, "arm",
+        {**settings, "kind": kind, "arm": KEYS | keys}, "arm", code,
     )  # fmt: skip
     folders = {number: out / f"{number}" for number in range(1, rounds + 1)}
     begin = [
@@ -220,7 +220,7 @@ def test_a_lost_or_damaged_picture_is_made_again_with_its_batch(start, tmp_path)
 @pytest.mark.parametrize(
     "change",
     [{"strength": 0.6}, {"accept": "always"}, {"weights": ("other", "guide")},
-     {"settings": {**SETTINGS, "steps": 9}}, {"weights": ("model", "other")}],
+     {"settings": {**SETTINGS, "steps": 9}}, {"weights": ("model", "other")}, {"code": "other"}],
 )  # fmt: skip
 def test_other_settings_or_weights_start_again(start, tmp_path, change):
     run(start, tmp_path / "out")
@@ -245,6 +245,78 @@ def test_a_start_that_is_not_what_was_drawn_is_refused(start, tmp_path):
 def test_an_empty_shard_has_all_its_rounds(tmp_path):
     run([], tmp_path / "out")
     assert rounds(tmp_path / "out") == [[], [], [], []]
+
+
+def test_a_picture_has_its_own_cost(start, tmp_path):
+    """A draw and a look of the guide each round, and a look at what it began with."""
+    run(start, tmp_path / "out")
+    for number, done in enumerate(rounds(tmp_path / "out"), start=1):
+        for row in done:
+            counted = {part: facts["forward"] for part, facts in row["cost"].items()}
+            assert counted == {"network": 20 + 10 * number, "guide": 1 + number}
+            assert row["flops"] == 7  # of round 0: an identity multiplies nothing
+            assert row["unet_calls"] == row["cost"]["network"]["forward"]
+
+
+def test_best_of_n_is_refinement_from_noise_alone(start, tmp_path):
+    run(start, tmp_path / "one", kind="refine", strength=1.0)
+    run(start, tmp_path / "two", kind="best_of_n", strength=1.0)
+    for one, two in zip(rounds(tmp_path / "one"), rounds(tmp_path / "two"), strict=True):
+        for a, b in zip(one, two, strict=True):
+            assert np.array_equal(a["image"], b["image"])
+            assert (a["guide"], a["accepted"]) == (b["guide"], b["accepted"])
+
+
+@pytest.mark.parametrize("keys", [{"strength": 0.5}, {"accept": "always"}, {"scale": 1}])
+def test_best_of_n_is_nothing_else(keys):
+    with pytest.raises(UserError, match=f"refine.arms.{next(iter(keys))}"):
+        arm.load("best_of_n", keys)
+
+
+class Fan(arm.Arm):
+    """Three samples of each picture from noise alone, the brightest of which stays; no guide."""
+
+    needs = frozenset()
+    samples = 3
+
+    def draw(self, sampler, guide, before):
+        assert guide is None and before.scores is None
+        assert (before.images is None) == (before.number == 1)
+        many = np.stack(
+            [sampler.draw(before.texts, before.seeds, f"{before.purpose}-{i}") for i in range(3)]
+        )
+        best = many.astype(int).mean((2, 3, 4)).argmax(0)
+        return arm.Drawn(np.stack([many[k, i] for i, k in enumerate(best)]))
+
+
+def test_an_arm_may_need_neither_guide_nor_pictures(tmp_path):
+    wanted = [Picture(f"p{i:04}", prompt, 0, "study") for i, prompt in enumerate(PROMPTS)]
+    made = drawing.Made("base", {"weights": "w"}, SETTINGS, "fan")
+
+    def fan(rounds, batch_size):
+        fake = FakeSampler()
+        folders = {number: tmp_path / f"{number}" for number in range(1, rounds + 1)}
+        begin = drawing.from_nothing(wanted)
+        drawing.draw(Fan(None), begin, lambda: Models(fake), folders, made, batch_size)
+        return fake.calls
+
+    assert len(fan(1, batch_size=6)) == 3 * 3  # batches of two pictures, six samples
+    assert len(fan(2, batch_size=6)) == 3 * 3, "round 1 stands"
+    for number, done in enumerate(rounds(tmp_path, 2), start=1):
+        for row in done:
+            assert (row["arm"], row["round"], row["weights"]) == ("fan", number, "w")
+            assert not {"guide", "accepted", "chosen_by"} & row.keys()
+            assert row["unet_calls"] == 60 * number, "what was not begun with costs nothing"
+            drawn = [
+                FakeSampler().image(row["prompt"], 0, f"refine-{number}-{i}") for i in range(3)
+            ]
+            assert np.array_equal(row["image"], max(drawn, key=np.mean))
+
+
+def test_starts_are_the_study_pictures_of_folders(start):
+    found = drawing.from_folders([start[0][0]])
+    assert [each.picture.file_name for each in found] == [row["file_name"] for _, row in start]
+    assert [each.folder for each in found] == [folder for folder, _ in start]
 
 
 # ---------------------------------------------------------------------------- with genuine models
@@ -288,6 +360,8 @@ def test_strength_one_is_a_fresh_independent_sample(models, drawn, tmp_path):
             assert np.abs(before.astype(int) - image).max() > 10
             assert row["unet_calls"] == 8 + 8 * number
         scores = guide_scores(guide, fresh, PROMPTS[:3])
+        assert row["cost"]["decoder"]["forward"] == row["cost"]["guide"]["forward"] - 1
+        assert row["flops"] > row["cost"]["network"]["flops"] > 0
         assert [row["guide"] for row in done] == scores
     first, second = ([row["image"] for row in done] for done in rounds(out, 2))
     assert np.abs(np.stack(first).astype(int) - np.stack(second)).max() > 10

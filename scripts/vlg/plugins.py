@@ -1,4 +1,4 @@
-"""What is found by its name: a method, family, arm, kind of judge or table is one file of a room.
+"""What is found by its name: a method, family, arm, kind of judge, table or figure is one file.
 
 The file `train/methods/embed.py` is the method `embed`. Nothing lists the names: a file that is
 there is known, so an addition is one file. Files are loaded one by one and only when asked for, by
@@ -24,6 +24,7 @@ FAMILIES = "models.families"
 ARMS = "sample.arms"
 KINDS = "judge.kinds"
 TABLES = "analysis.tables"
+FIGURES = "report.figures"
 
 PACKAGE = Path(__file__).parent
 

@@ -1,5 +1,5 @@
-# In: study pictures, further judges. Out: judges/<judge>/<model>.csv, judges/diversity.csv,
-# tables/judges, tables/diversity. None of these rules runs unless the config asks for it.
+# In: study pictures, further judges. Out: judges/<judge>/<model>.csv, judges/diversity.csv.
+# None of these rules runs unless the config asks for it.
 
 
 def judge_files(wildcards):
@@ -18,17 +18,7 @@ def judge_settings(wildcards):
     return settings(values)
 
 
-def judged_options(files):
-    """Which further judges' scores there are, as words of a command line."""
-    judges = list(dict.fromkeys(folders(files.judges)))
-    given = ["--judges", *judges] if judges else []
-    diversity = files.get("diversity")
-    return [*given, *(["--diversity", diversity] if diversity else [])]
-
-
 JUDGES = plan.judges(CONFIG)
-JUDGED = [*(["judges"] if JUDGES else []), *(["diversity"] if CONFIG["score"]["diversity"] else [])]
-JUDGE_SCORES = [LAYOUT.judge_scores(judge, model) for judge in JUDGES for model in RUNS]
 
 
 rule judge:
@@ -87,35 +77,3 @@ rule diversity:
         python("diversity") + " --settings {params.settings:q} --pictures {params.pictures:q}"
         " --judge {params.judge:q} --out {output:q} --batch-size {resources.batch}"
         " --device {resources.device} --threads {threads} --log {log:q}"
-
-
-rule judges:
-    """Compare the judges, and make the table of diversity, from cached scores."""
-    input:
-        prompts=rules.prompts.output[0],
-        scores=plain_score_files(),
-        judges=JUDGE_SCORES,
-        diversity=rules.diversity.output[0] if CONFIG["score"]["diversity"] else [],
-    output:
-        expand(
-            f"{OUT}/tables/{{table}}.{{form}}",
-            table=JUDGED or ["judges"],
-            form=["csv", "md", "tex"],
-        ),
-    log:
-        f"{OUT}/logs/judges.log",
-    conda:
-        "../envs/tables.yaml"
-    threads: need("judges", "threads")
-    resources:
-        mem_mb=memory("judges"),
-        runtime=need("judges", "runtime"),
-        gpu=0,
-    params:
-        settings=settings({**CONFIG["statistics"], "models": MODELS, "train_seeds": TRAIN_SEEDS}),
-        code=code("judges"),
-        options=lambda wildcards, input: judged_options(input),
-        out=subpath(output[0], parent=True),
-    shell:
-        python("judges") + " --settings {params.settings:q} --prompts {input.prompts:q}"
-        " --scores {input.scores:q} {params.options:q} --out {params.out:q} --log {log:q}"
