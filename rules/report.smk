@@ -245,7 +245,7 @@ rule card:
     log:
         f"{OUT}/logs/card/{{variant}}-{{step}}{{run}}.log",
     conda:
-        "../envs/tables.yaml"
+        "../envs/models.yaml"
     threads: need("card", "threads")
     resources:
         mem_mb=memory("card"),
