@@ -13,6 +13,7 @@ from vlg.workflow import cli
 def main(args):
     from vlg.files import identity
     from vlg.models.device import set_up
+    from vlg.models.families import file_of
     from vlg.sample import drawing, listing
     from vlg.sample.sampler import Sampler
 
@@ -28,6 +29,7 @@ def main(args):
         identity(args.model),
         sampling,
         args.batch_size,
+        file_of(args.model),
     )
 
 

@@ -15,6 +15,7 @@ def main(args):
     from vlg import plugins
     from vlg.files import identity
     from vlg.models.device import set_up
+    from vlg.models.families import file_of
     from vlg.models.guide import load_guide
     from vlg.sample import arm as arms
     from vlg.sample import drawing, listing
@@ -42,7 +43,7 @@ def main(args):
         weights,
         {**sampling, "kind": settings.kind, "arm": settings.keys},
         settings.arm,
-        drawing.code_of(plugins.file(plugins.ARMS, settings.kind)),
+        drawing.code_of(plugins.file(plugins.ARMS, settings.kind), file_of(args.model)),
     )
     drawing.draw(arm, start, models, dict(enumerate(args.out, start=1)), made, args.batch_size)
 

@@ -85,6 +85,7 @@ def draw(
     The pictures are those that the generate step would draw.
     """
     from vlg.files import identity
+    from vlg.models.families import file_of
     from vlg.sample import drawing
     from vlg.sample.listing import Picture
     from vlg.sample.sampler import Sampler
@@ -103,4 +104,5 @@ def draw(
         identity(model),
         sampling,
         batch_size,
+        file_of(model),
     )

@@ -109,13 +109,14 @@ def plain(
     weights: str,
     settings: Mapping[str, Any],
     batch_size: int,
+    *chosen: Path,
 ) -> None:
     """Draw pictures to the folder `out`: round 0.
 
     sampler: called when something has to be drawn. weights: the hash of the model's. settings: the
-    sampler's.
+    sampler's. chosen: files of the code that are found by name, as the model's family.
     """
-    made = Made(model, {"weights": weights}, settings, code=code_of())
+    made = Made(model, {"weights": weights}, settings, code=code_of(*chosen))
     draw(Plain(), from_nothing(wanted), lambda: Models(sampler()), {0: out}, made, batch_size)
 
 
