@@ -2,70 +2,34 @@
 # Out: development.tsv, models/<variant>-<step>/, training/<variant>-<step>/.
 
 
-def earlier(wildcards):
-    """The step from which a checkpoint goes on: 0 is the base's."""
-    return max((step for step in STEPS if step < int(wildcards.step)), default=0)
+TRAINED = "{variant}-{step}{run}"
 
 
 def previous(wildcards):
-    """The checkpoint that this one continues."""
-    step = earlier(wildcards)
-    return LAYOUT.training(f"{wildcards.variant}-{step}{wildcards.run}") if step else []
+    """The checkpoint that this one continues: the next smaller step of the same variant."""
+    earlier = [step for step in STEPS if step < int(wildcards.step)]
+    model = f"{wildcards.variant}-{earlier[-1]}{wildcards.run}" if earlier else ""
+    return LAYOUT.training(model) if earlier else []
 
 
 def finetune_settings(wildcards):
-    """The variant's method and settings, and from which step to which."""
-    seed = int(wildcards.run.removeprefix("-s") or TRAIN_SEEDS[0])
-    variant = VARIANTS[wildcards.variant]
-    return settings(variant.handed_on(int(wildcards.step), earlier(wildcards), seed))
+    """The variant's settings, and from which step to which."""
+    step, seed = int(wildcards.step), int(wildcards.run.removeprefix("-s") or TRAIN_SEEDS[0])
+    start = max((each for each in STEPS if each < step), default=0)
+    return settings(VARIANTS[wildcards.variant].handed_on(step, start, seed))
 
 
 def finetune_code(wildcards):
-    """The code of the method and of the family; of the guide where it is followed or watched."""
+    """The code of the variant's method and of the family, and what watches the guide where that
+    is wanted; no other method's."""
     variant = VARIANTS[wildcards.variant]
-    watched = [("train", "watch")] if variant.settings.watch_guide else []
-    return code("finetune", (plugins.METHODS, variant.method), FAMILY, *watched)
-
-
-def training_data(wildcards):
-    """The encoded data set, or the pictures for a variant that needs pixels."""
-    latents = "latents" in VARIANTS[wildcards.variant].needs
-    return LAYOUT.latents if latents else LAYOUT.dataset
-
-
-def guide(wildcards):
-    """The guide and what it says of the data set, where a variant needs them."""
-    guided = "guide" in VARIANTS[wildcards.variant].needs
-    return [LAYOUT.model("guide"), LAYOUT.embeddings] if guided else []
-
-
-def own_folders(wildcards):
-    """The files of the folders that a variant's settings name, as `decoder`."""
-    paths = [Path(folder) for folder in VARIANTS[wildcards.variant].folders.values()]
-    return [
-        str(file)
-        for folder in paths
-        for file in [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
-    ]
-
-
-def finetune_options(wildcards, input):
-    """The folders that not every fine-tuning has, as words of a command line."""
-    variant = VARIANTS[wildcards.variant]
-    kind = "cache" if "latents" in variant.needs else "data"
-    given = {kind: input.data, "previous": input.previous}
-    given |= zip(("guide", "embeddings"), input.guide)
-    chosen = {name: os.path.dirname(file) for name, file in given.items() if file}
-    chosen |= variant.folders
-    if input.development:
-        drawn = {**plan.sampling(CONFIG), "seeds": CONFIG["development"]["seeds"]}
-        chosen |= {"development": input.development, "drawing": settings(drawn)}
-    return [word for name, path in chosen.items() for word in (f"--{name}", path)]
+    watch = [("train", "watch")] if variant.settings.watch_guide else []
+    return code("finetune", (plugins.METHODS, variant.method), FAMILY, *watch)
 
 
 def development_data():
     """The pictures whose held-out captions are the development prompts, if they are."""
-    made = CONFIG["development"]["prompts"] or CONFIG["prompts"]["source"] == "shapes"
+    made = CONFIG["development"]["prompts"] or CONFIG["prompts"]["source"] == plan.SHAPES
     return [] if made else LAYOUT.dataset
 
 
@@ -74,6 +38,38 @@ def development_settings():
     chosen = CONFIG["development"]
     values = {name: chosen[name] for name in ("count", "prompts")}
     return settings({**values, "seed": CONFIG["prompts"]["seed"]})
+
+
+def guide(wildcards):
+    """The guide and what it says of the data set, where a variant needs them."""
+    guided = "guide" in VARIANTS[wildcards.variant].needs
+    return [LAYOUT.model("guide"), LAYOUT.embeddings] if guided else []
+
+
+def training_data(wildcards):
+    """The encoded data set, or the pictures for a variant that needs pixels."""
+    return LAYOUT.dataset if "pixels" in VARIANTS[wildcards.variant].needs else LAYOUT.latents
+
+
+def given_folders(wildcards):
+    """The files of folders that a variant's settings name, for each its config.json first."""
+    files = []
+    for folder in VARIANTS[wildcards.variant].folders.values():
+        files += [f"{folder}/config.json", *map(str, sorted(Path(folder).glob("*.safetensors")))]
+    return files
+
+
+def finetune_options(wildcards, input):
+    """The folders that not every fine-tuning has, as words of a command line."""
+    variant = VARIANTS[wildcards.variant]
+    given = {"data" if "pixels" in variant.needs else "cache": input.data}
+    given |= {"previous": input.previous, **dict(zip(("guide", "embeddings"), input.guide))}
+    chosen = {name: os.path.dirname(file) for name, file in given.items() if file}
+    chosen |= variant.folders
+    if SAMPLES:
+        drawing = {**plan.sampling(CONFIG), "seeds": CONFIG["development"]["seeds"]}
+        chosen |= {"development": input.development, "drawing": settings(drawing)}
+    return [word for name, path in chosen.items() for word in (f"--{name}", path)]
 
 
 rule development:
@@ -109,17 +105,17 @@ rule finetune:
         base=LAYOUT.model("base"),
         guide=guide,
         data=training_data,
-        own=own_folders,
+        folders=given_folders,
         previous=previous,
         development=rules.development.output[0] if SAMPLES else [],
     output:
-        [LAYOUT.samples("{variant}-{step}{run}")] if SAMPLES else [],
-        model=LAYOUT.model("{variant}-{step}{run}"),
-        training=LAYOUT.training("{variant}-{step}{run}"),
-        summary=LAYOUT.training("{variant}-{step}{run}", "summary.json"),
-        log=LAYOUT.training("{variant}-{step}{run}", "log.csv"),
+        [LAYOUT.samples(TRAINED)] if SAMPLES else [],
+        model=LAYOUT.model(TRAINED),
+        training=LAYOUT.training(TRAINED),
+        summary=LAYOUT.training(TRAINED, "summary.json"),
+        log=LAYOUT.training(TRAINED, "log.csv"),
     log:
-        LAYOUT.log("finetune", "{variant}-{step}{run}"),
+        LAYOUT.log("finetune", TRAINED),
     # The longest chain of the study: everything else can wait for it.
     priority: 10
     conda:

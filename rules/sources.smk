@@ -52,6 +52,8 @@ def fetch_settings(wildcards):
     """What to download and, of a data set, how much of it."""
     what = wildcards.what
     values = {"what": what, "source": hub_sources()[what]}
+    if what == "base":
+        values |= plan.family(CONFIG)
     if what == "dataset":
         values |= plan.dataset(CONFIG)
     if what == "prompts":

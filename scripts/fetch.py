@@ -37,7 +37,7 @@ def main(args):
     repository = hub.Repository(source, kind, key, notes)
     with atomic_folder(args.out) as out:
         if form:
-            downloads.model(repository, form, out)
+            downloads.model(repository, form, out, settings.get("family"))
         elif what == "dataset":
             downloads.pictures(repository, settings, out)
         else:

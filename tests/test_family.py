@@ -8,7 +8,7 @@ import torch
 from tests import tiny
 from vlg.config.sections import Sampling
 from vlg.errors import UserError
-from vlg.models import family as module
+from vlg.models import families
 from vlg.models.family import open_family
 
 TEXTS = ["a red circle", "the blue square", "a big green circle on white"]
@@ -50,7 +50,7 @@ def pipeline(folder, scheduler="ddim"):
 
 
 def test_a_family_is_found_by_the_class_that_a_folder_names(folder, tmp_path):
-    assert module.name_of(folder) == "sd"
+    assert families.name_of(folder) == "sd"
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "PixArtSigmaPipeline"}))
     with pytest.raises(UserError) as error:
         open_family(tmp_path)

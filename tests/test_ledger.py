@@ -61,6 +61,18 @@ def test_samples_are_counted_forward_and_backward():
     assert cost.flops == flops and ledger.take() == Cost()
 
 
+def test_what_gradient_checkpointing_computes_again_is_part_of_the_backward_pass():
+    from diffusers import UNet2DConditionModel
+
+    folder = tiny.world()["base"]
+    unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet").train()
+    args = torch.zeros(1, 4, 8, 8), torch.tensor([1]), torch.zeros(1, 12, 16)
+    forward, backward = count_flops(unet, args, {})
+    unet.enable_gradient_checkpointing()
+    again = count_flops(unet, args, {})
+    assert again[0] == forward and backward + 0.5 * forward < again[1] < backward + forward
+
+
 def test_two_modules_may_be_one_part():
     small, large, ledger = nn.Linear(3, 2), nn.Linear(3, 20), Ledger()
     for module in (small, large):

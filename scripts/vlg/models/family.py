@@ -7,7 +7,8 @@ The file `models/families/<name>.py` is the family `<name>`; it holds the litera
 
 and a subclass of `Family`, and is all that the family consists of. Training, sampling and arms know
 this class alone: packing of latents, further inputs of the network and signs of its output stay
-inside. A folder's family is found by the class that its model_index.json names.
+inside. A folder's family is found by the class that its model_index.json names
+(`vlg.models.families`).
 """
 
 from __future__ import annotations
@@ -20,17 +21,14 @@ from typing import TYPE_CHECKING, Any
 
 from vlg import plugins
 from vlg.errors import UserError
-from vlg.files import read_json
 from vlg.models.device import at_least_float32
+from vlg.models.families import INDEX, name_of
 
 if TYPE_CHECKING:
     import torch
 
     from vlg.config.sections import Sampling
     from vlg.models.ledger import Ledger
-
-INDEX = "model_index.json"
-USUAL = "StableDiffusionPipeline"  # the class of a folder that names none
 
 Condition = dict[str, "torch.Tensor"]
 
@@ -230,25 +228,6 @@ def gradient_steps(grad: bool | int | str, steps: int) -> int:
     if isinstance(grad, str) or grad is False:
         return 0
     return steps if grad is True else min(int(grad), steps)
-
-
-# --- finding the family of a folder -------------------------------------------------------------
-
-
-def name_of(folder: Path | str, begin: str = "") -> str:
-    """The name of a folder's family; UserError, beginning with `begin`, when there is none."""
-    found = read_json(Path(folder) / INDEX).get("_class_name", USUAL)
-    served = {name: plugins.constant(plugins.FAMILIES, name, "CLASSES") for name in names()}
-    for name, classes in served.items():
-        if found in classes:
-            return name
-    known = ", ".join(f"{name} ({', '.join(classes)})" for name, classes in served.items())
-    raise UserError(f"{begin}{folder} is a {found}; families there are: {known}")
-
-
-def names() -> list[str]:
-    """The families there are."""
-    return plugins.names(plugins.FAMILIES)
 
 
 def open_family(

@@ -154,30 +154,30 @@ def count_flops(module: torch.nn.Module, args: Any, kwargs: Any) -> tuple[int, i
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    class Bare(torch.nn.Module):
-        """Without the module's hooks."""
+    class Count(torch.nn.Module):
+        """Counts one pass each way, while its weights are replaced, without the module's hooks."""
 
         def __init__(self) -> None:
             super().__init__()
             self.inner = module
 
-        def forward(self, *args: Any, **kwargs: Any) -> Any:
-            return self.inner.forward(*args, **kwargs)
+        def forward(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
+            with FlopCounterMode(display=False) as there:
+                output = self.inner.forward(*args, **kwargs)
+            ends = [tensor for tensor in _tensors(output) if tensor.requires_grad]
+            with FlopCounterMode(display=False) as back:
+                if ends:
+                    torch.autograd.backward(ends, [torch.empty_like(end) for end in ends])
+            return there.get_total_flops(), back.get_total_flops()
 
-    bare = Bare()
+    count = Count()
     state = {
         name: torch.empty_like(tensor, device="meta", requires_grad=tensor.requires_grad)
-        for name, tensor in (*bare.named_parameters(), *bare.named_buffers())
+        for name, tensor in (*count.named_parameters(), *count.named_buffers())
     }
     args, kwargs = _on_meta((args, kwargs))
     with torch.enable_grad(), torch.compiler.set_stance("force_eager"):
-        with FlopCounterMode(display=False) as forward:
-            output = torch.func.functional_call(bare, state, args, kwargs)
-        ends = [tensor for tensor in _tensors(output) if tensor.requires_grad]
-        with FlopCounterMode(display=False) as backward:
-            if ends:
-                torch.autograd.backward(ends, [torch.empty_like(end) for end in ends])
-    return forward.get_total_flops(), backward.get_total_flops()
+        return torch.func.functional_call(count, state, args, kwargs)
 
 
 def _tensors(tree: Any) -> list[torch.Tensor]:

@@ -22,7 +22,7 @@ from vlg import plugins
 from vlg.config.sections import Sampling
 from vlg.data import pictures
 from vlg.files import identity
-from vlg.models.family import name_of
+from vlg.models.families import file_of
 from vlg.models.guide import Guide, guide_scores
 from vlg.models.ledger import Cost, Ledger
 from vlg.sample.arm import Arm, Before, Drawn
@@ -119,7 +119,7 @@ def made_by(
     keys: the kind's. guide: its folder, where one chooses. The code is that of this module, of the
     model's family and of the kind of arm.
     """
-    chosen = [plugins.file(plugins.FAMILIES, name_of(folder))]
+    chosen = [file_of(folder)]
     settings: dict[str, Any] = {"sampling": sampling.model_dump(mode="json")}
     if kind:
         chosen.append(plugins.file(plugins.ARMS, kind))

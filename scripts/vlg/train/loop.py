@@ -40,7 +40,8 @@ from vlg.models.device import (
     release,
     set_precision,
 )
-from vlg.models.family import name_of, open_family
+from vlg.models.families import file_of
+from vlg.models.family import open_family
 from vlg.models.ledger import Cost, Ledger, forgotten_on_error
 from vlg.train import checkpoints
 from vlg.train import method as methods
@@ -370,7 +371,7 @@ def check_previous(folder: Path | None, settings: Mapping[str, Any]) -> None:
 def made_of(run: Run, name: str, folders: Mapping[str, Path]) -> dict[str, Any]:
     """What a saved state must agree with to be continued: method, settings, inputs and code."""
     chosen = [plugins.file(plugins.METHODS, name)]
-    chosen.append(plugins.file(plugins.FAMILIES, name_of(folders["base"])))
+    chosen.append(file_of(folders["base"]))
     if run.method.watching:
         chosen.append(plugins.file("train", "watch"))
     return {

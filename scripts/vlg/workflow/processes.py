@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
+import sys
 from typing import Any
 
 
@@ -28,6 +30,14 @@ class Stop:
 def process() -> tuple[int, int]:
     """(rank, number of processes), as `accelerate launch` or torchrun set them."""
     return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+
+def memory_mb(children: bool = False) -> float:
+    """The most memory, in MB of 2**20 bytes, that this process has held so far; with `children`
+    that or the most of any process it started and waited for, whichever is larger."""
+    whose = [resource.RUSAGE_SELF, *[resource.RUSAGE_CHILDREN] * children]
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts in bytes, Linux in kB
+    return max(resource.getrusage(who).ru_maxrss for who in whose) / unit
 
 
 def end_with_parent() -> None:
