@@ -47,7 +47,7 @@ rule encode:
         batch=CONFIG["encode"]["batch_size"],
     params:
         settings=settings(plan.encode(CONFIG)),
-        code=code("encode"),
+        code=code("encode", FAMILY),
         data=subpath(input.data, parent=True),
         base=subpath(input.base, parent=True),
         out=subpath(output[0], parent=True),

@@ -1,4 +1,4 @@
-# In: base, latents/ or dataset/, for a CLIP term guide and embeddings/; prompts.tsv.
+# In: base; what the method of a variant needs: latents/ or dataset/, guide and embeddings/.
 # Out: development.tsv, models/<variant>-<step>/, training/<variant>-<step>/.
 
 
@@ -16,16 +16,15 @@ def finetune_settings(wildcards):
     """The variant's settings, and from which step to which."""
     step, seed = int(wildcards.step), int(wildcards.run.removeprefix("-s") or TRAIN_SEEDS[0])
     start = max((each for each in STEPS if each < step), default=0)
-    values = VARIANTS[wildcards.variant].handed_on(step, start, seed)
-    if SAMPLES:
-        values["samples"] = {**plan.sampling(CONFIG), "seeds": CONFIG["development"]["seeds"]}
-    return settings(values)
+    return settings(VARIANTS[wildcards.variant].handed_on(step, start, seed))
 
 
 def finetune_code(wildcards):
-    """The code of the variant's method and of the family; no other method's."""
-    method = (plugins.METHODS, VARIANTS[wildcards.variant].method)
-    return code("finetune", method, FAMILY)
+    """The code of the variant's method and of the family, and what watches the guide where that
+    is wanted; no other method's."""
+    variant = VARIANTS[wildcards.variant]
+    watch = [("train", "watch")] if variant.settings.watch_guide else []
+    return code("finetune", (plugins.METHODS, variant.method), FAMILY, *watch)
 
 
 def development_data():
@@ -66,7 +65,10 @@ def finetune_options(wildcards, input):
     given = {"data" if "pixels" in variant.needs else "cache": input.data}
     given |= {"previous": input.previous, **dict(zip(("guide", "embeddings"), input.guide))}
     chosen = {name: os.path.dirname(file) for name, file in given.items() if file}
-    chosen |= variant.folders | ({"development": input.development} if SAMPLES else {})
+    chosen |= variant.folders
+    if SAMPLES:
+        drawing = {**plan.sampling(CONFIG), "seeds": CONFIG["development"]["seeds"]}
+        chosen |= {"development": input.development, "drawing": settings(drawing)}
     return [word for name, path in chosen.items() for word in (f"--{name}", path)]
 
 
@@ -134,7 +136,7 @@ rule finetune:
         settings=finetune_settings,
         code=finetune_code,
         base=subpath(input.base, parent=True),
-        options=lambda wildcards, input: finetune_options(wildcards, input),
+        options=finetune_options,
         model=subpath(output.model, parent=True),
         training=subpath(output.training, parent=True),
     shell:

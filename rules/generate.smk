@@ -2,8 +2,6 @@
 
 from vlg.config import layout
 
-FAMILY = (plugins.FAMILIES, CONFIG["models"].get("family", "sd"))  # of whoever draws
-
 
 def shards(model, stage):
     """Numbers of the shards of a model's pictures at a stage (vlg.sample.listing).

@@ -38,7 +38,7 @@ def refine_skip(wildcards):
 
 def refine_options(wildcards, input):
     """What not every arm begins with, as words of a command line."""
-    guide = ["--guide", *folders(input.guide)] if input.guide else []
+    guide = ["--guide", layout.folder(input.guide)] if input.guide else []
     if input.start:
         start = ["--start", *folders(input.start), "--skip", str(refine_skip(wildcards))]
     else:

@@ -252,7 +252,7 @@ rule card:
     log:
         LAYOUT.log("card", "{variant}-{step}{run}"),
     conda:
-        "../envs/tables.yaml"
+        "../envs/models.yaml"
     threads: need("card", "threads")
     resources:
         mem_mb=memory("card"),

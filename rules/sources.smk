@@ -52,12 +52,14 @@ def fetch_settings(wildcards):
     """What to download and, of a data set, how much of it."""
     what = wildcards.what
     values = {"what": what, "source": hub_sources()[what]}
+    if what == "base":
+        values |= plan.family(CONFIG)
     if what == "dataset":
         values |= plan.dataset(CONFIG)
     if what == "prompts":
         values["sha256"] = CONFIG["prompts"]["sha256"]
     if what.startswith("judge_"):
-        values["kind"] = CONFIG["judges"][what.removeprefix("judge_")]["kind"]
+        values["form"] = judge_kind.find(JUDGES[what.removeprefix("judge_")].kind).form
     return settings(values)
 
 

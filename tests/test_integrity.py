@@ -228,7 +228,7 @@ def test_the_command_line_names_each_remedy(study):
 
 def test_verifying_needs_no_torch(study):
     program = (
-        "import sys; sys.path.insert(0, 'scripts'); from vlg import integrity; "
+        "import sys; sys.path.insert(0, 'scripts'); from vlg.record import integrity; "
         "assert not {'torch', 'pandas', 'diffusers'} & set(sys.modules)"
     )
     import subprocess

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from tests import tiny
-from vlg.models.ledger import Cost, Ledger, count_flops
+from vlg.models.ledger import Cost, Ledger, count_flops, forgotten_on_error
 
 
 def test_a_convolution_by_hand():
@@ -61,6 +61,39 @@ def test_samples_are_counted_forward_and_backward():
     assert cost.flops == flops and ledger.take() == Cost()
 
 
+def test_what_gradient_checkpointing_computes_again_is_part_of_the_backward_pass():
+    from diffusers import UNet2DConditionModel
+
+    folder = tiny.world()["base"]
+    unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet").train()
+    args = torch.zeros(1, 4, 8, 8), torch.tensor([1]), torch.zeros(1, 12, 16)
+    forward, backward = count_flops(unet, args, {})
+    unet.enable_gradient_checkpointing()
+    again = count_flops(unet, args, {})
+    assert again[0] == forward and backward + 0.5 * forward < again[1] < backward + forward
+
+
+def test_two_modules_may_be_one_part():
+    small, large, ledger = nn.Linear(3, 2), nn.Linear(3, 20), Ledger()
+    for module in (small, large):
+        ledger.watch("decoder", module)
+        module(torch.zeros(2, 3))
+    cost = ledger.take()
+    assert cost.of("decoder") == 4 and cost.flops == 2 * 2 * 3 * 2 + 2 * 2 * 3 * 20
+
+
+def test_an_attempt_that_fails_does_not_count():
+    module, ledger = nn.Linear(3, 2), Ledger()
+    ledger.watch("network", module)
+    module(torch.zeros(1, 3))
+    with pytest.raises(MemoryError), forgotten_on_error():
+        module(torch.zeros(8, 3))
+        raise MemoryError
+    with forgotten_on_error():
+        module(torch.zeros(4, 3))
+    assert ledger.take().of("network") == 5
+
+
 def test_what_is_computed_twice_counts_twice():
     from torch.utils.checkpoint import checkpoint
 
@@ -93,7 +126,7 @@ def test_the_models_of_a_study_are_counted_on_any_input():
     guide = load_guide(paths["guide"])
     for part, module in (
         ("network", pipe.unet), ("decoder", pipe.vae.decoder), ("encoder", pipe.vae.encoder),
-        ("text_encoder", pipe.text_encoder), ("guide", guide.model.visual),
+        ("text", pipe.text_encoder), ("guide", guide.model.visual),
     ):  # fmt: skip
         ledger.watch(part, module)
     with torch.no_grad():
@@ -108,7 +141,7 @@ def test_the_models_of_a_study_are_counted_on_any_input():
     counted = {name: (part["forward"], part["backward"]) for name, part in cost.parts.items()}
     # the VAE's weights are not frozen here; no gradient was asked for within no_grad
     assert counted == {
-        "encoder": (2, 0), "text_encoder": (3, 0), "network": (3, 3), "decoder": (3, 3),
+        "encoder": (2, 0), "text": (3, 0), "network": (3, 3), "decoder": (3, 3),
         "guide": (3, 3),
     }  # fmt: skip
     assert all(part["flops"] > 0 for part in cost.parts.values())

@@ -8,6 +8,7 @@ from tests import tiny
 from vlg.errors import UserError
 from vlg.files import write_manifest
 from vlg.models import noise
+from vlg.models.ledger import Ledger
 from vlg.sample.sampler import Sampler
 
 PROMPTS = ["a red circle", "the blue square", "a big green circle on white", "a small square"]
@@ -94,11 +95,14 @@ def test_sdedit_is_the_pipelines_own_with_noise_of_its_purpose(base, sampler):
 )
 def test_unet_calls_are_counted_a_picture(base, guidance, scheduler, full, half):
     values = {"steps": 10, "guidance_scale": guidance, "scheduler": scheduler}
-    sampler = Sampler(base, values, "cpu")
+    sampler, ledger = Sampler(base, values, "cpu"), Ledger()
+    sampler.watch(ledger)
     images = sampler.draw(PROMPTS[:3], [0, 0, 0])
-    assert sampler.unet_calls == full
+    cost = ledger.take().each(3)
+    assert (cost.of("network"), cost.of("decoder"), cost.of("encoder")) == (full, 1, 0)
     sampler.redraw(images, PROMPTS[:3], [0, 0, 0], 0.5, "refine-1")
-    assert sampler.unet_calls == half
+    cost = ledger.take().each(3)
+    assert (cost.of("network"), cost.of("decoder"), cost.of("encoder")) == (half, 1, 1)
 
 
 def test_a_strength_of_less_than_a_step_is_refused(sampler):
@@ -119,5 +123,5 @@ def test_a_model_that_changed_or_does_not_load_is_told_in_one_line(base, tmp_pat
         Sampler(broken, SETTINGS, "cpu")
     weights.unlink()
     write_manifest(broken)
-    with pytest.raises(UserError, match="broken: diffusers cannot load it"):
+    with pytest.raises(UserError, match="broken/unet: cannot be loaded .*; restore it"):
         Sampler(broken, SETTINGS, "cpu")

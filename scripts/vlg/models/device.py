@@ -114,6 +114,13 @@ def send(tensor: torch.Tensor, device: str | torch.device) -> torch.Tensor:
     return tensor.to(device)
 
 
+def at_least_float32(x: torch.Tensor) -> torch.Tensor:
+    """x in float32, or unchanged when it is more precise (gradient checks run in float64)."""
+    import torch
+
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 # --- when memory runs out -----------------------------------------------------------------------
 
 

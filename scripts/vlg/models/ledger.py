@@ -65,13 +65,15 @@ class Cost:
 class Ledger:
     """Counts what the models it watches compute.
 
-    The parts are called `network`, `decoder`, `encoder`, `text_encoder`, `guide` and `judge`.
+    The parts are called `network`, `decoder`, `encoder`, `guide` and `judge`; several modules may
+    be one part, as the decoders of two autoencoders are.
     """
 
     def __init__(self) -> None:
-        self._samples: Counter[tuple[str, str, Any]] = Counter()  # by part, forward or back, shape
-        self._examples: dict[tuple[str, Any], tuple[torch.nn.Module, Any, Any]] = {}
-        self._flops: dict[tuple[str, Any], tuple[int, int]] = {}
+        self._parts: list[str] = []  # of each module that is watched
+        self._samples: Counter[tuple[int, Any, str]] = Counter()  # by module, shape, direction
+        self._examples: dict[tuple[int, Any], tuple[torch.nn.Module, Any, Any]] = {}
+        self._flops: dict[tuple[int, Any], tuple[int, int]] = {}
         self._paused = False
         LEDGERS.add(self)
 
@@ -82,20 +84,23 @@ class Ledger:
         `decode` and `encode_image` are no calls of the whole module.
         """
 
+        number = len(self._parts)
+        self._parts.append(part)
+
         def before(module: Any, args: Any, kwargs: Any) -> None:
             if self._paused:
                 return
             tensors = _tensors((args, kwargs))
             n, shape = len(tensors[0]), _shape(tensors)
-            self._samples[part, "forward", shape] += n
-            if (part, shape) not in self._examples:
-                self._examples[part, shape] = module, *_one_sample((args, kwargs), n)
+            self._samples[number, shape, "forward"] += n
+            if (number, shape) not in self._examples:
+                self._examples[number, shape] = module, *_one_sample((args, kwargs), n)
 
         def after(module: Any, args: Any, kwargs: Any, output: Any) -> None:
             if self._paused:
                 return
             tensors = _tensors((args, kwargs))
-            key = part, "backward", _shape(tensors)
+            key = number, _shape(tensors), "backward"
             n = len(tensors[0])
             for tensor in _tensors(output):
                 if tensor.requires_grad:
@@ -117,13 +122,13 @@ class Ledger:
     def take(self) -> Cost:
         """What was counted since the last call, which is forgotten."""
         total: dict[str, dict[str, float]] = {}
-        for (part, kind, shape), samples in self._samples.items():
-            if (part, shape) not in self._flops:
+        for (number, shape, direction), samples in self._samples.items():
+            if (number, shape) not in self._flops:
                 with self.paused():
-                    self._flops[part, shape] = count_flops(*self._examples[part, shape])
-            row = total.setdefault(part, dict.fromkeys(KINDS, 0))
-            row[kind] += samples
-            row["flops"] += samples * self._flops[part, shape][kind == "backward"]
+                    self._flops[number, shape] = count_flops(*self._examples[number, shape])
+            row = total.setdefault(self._parts[number], dict.fromkeys(KINDS, 0))
+            row[direction] += samples
+            row["flops"] += samples * self._flops[number, shape][direction == "backward"]
         self._samples.clear()
         return Cost(total)
 
@@ -149,30 +154,30 @@ def count_flops(module: torch.nn.Module, args: Any, kwargs: Any) -> tuple[int, i
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    class Bare(torch.nn.Module):
-        """Without the module's hooks."""
+    class Count(torch.nn.Module):
+        """Counts one pass each way, while its weights are replaced, without the module's hooks."""
 
         def __init__(self) -> None:
             super().__init__()
             self.inner = module
 
-        def forward(self, *args: Any, **kwargs: Any) -> Any:
-            return self.inner.forward(*args, **kwargs)
+        def forward(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
+            with FlopCounterMode(display=False) as there:
+                output = self.inner.forward(*args, **kwargs)
+            ends = [tensor for tensor in _tensors(output) if tensor.requires_grad]
+            with FlopCounterMode(display=False) as back:
+                if ends:
+                    torch.autograd.backward(ends, [torch.empty_like(end) for end in ends])
+            return there.get_total_flops(), back.get_total_flops()
 
-    bare = Bare()
+    count = Count()
     state = {
         name: torch.empty_like(tensor, device="meta", requires_grad=tensor.requires_grad)
-        for name, tensor in (*bare.named_parameters(), *bare.named_buffers())
+        for name, tensor in (*count.named_parameters(), *count.named_buffers())
     }
     args, kwargs = _on_meta((args, kwargs))
     with torch.enable_grad(), torch.compiler.set_stance("force_eager"):
-        with FlopCounterMode(display=False) as forward:
-            output = torch.func.functional_call(bare, state, args, kwargs)
-        ends = [tensor for tensor in _tensors(output) if tensor.requires_grad]
-        with FlopCounterMode(display=False) as backward:
-            if ends:
-                torch.autograd.backward(ends, [torch.empty_like(end) for end in ends])
-    return forward.get_total_flops(), backward.get_total_flops()
+        return torch.func.functional_call(count, state, args, kwargs)
 
 
 def _tensors(tree: Any) -> list[torch.Tensor]:

@@ -1,14 +1,31 @@
-"""Embed fine-tuning: the denoising loss and the guide's term on the one-step estimate."""
+"""Embed fine-tuning: the denoising loss and the guide's term on the one-step estimate.
+
+L + guide_scale * w(t) * (1 - cos(E_img(A(D(z0_hat))), e)), on data latents: z0_hat is the estimate
+of the clean latents from one prediction, e the guide's embedding of what the picture should look
+like. Nearest relatives: ReFL (arXiv:2304.05977), ImageReFL (arXiv:2505.22569).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from vlg.config import sections
 from vlg.config.keys import INPUT, NEUTRAL, disagree, short
+from vlg.errors import UserError
+from vlg.train import losses
+from vlg.train.method import Method, Term
+from vlg.train.watch import Watch, open_guide
+
+if TYPE_CHECKING:
+    import torch
+
+    from vlg.models.ledger import Ledger
+    from vlg.train.batches import Batch
+    from vlg.train.method import Net
 
 NEEDS = ("latents", "guide")
 
@@ -86,3 +103,68 @@ class Settings(sections.Training):
             raise disagree(
                 "decoder", f"{self.decoder!r} has no *.safetensors", "save its weights so"
             )
+
+
+class Embed(Method):
+    """The guide's term is called `clip`, and has the cosine beside it."""
+
+    terms_and_logs = {"denoising": (), "clip": ("guide_cosine",)}
+    settings: Settings
+
+    def prepare(self, net: Net, folders: Mapping[str, Path], ledger: Ledger) -> None:
+        s, last = self.settings, self.family.timesteps - 1
+        if s.window[1] > last:
+            raise UserError(
+                f"finetune.window: {list(s.window)} must lie within the schedule, 0 .. {last}"
+            )
+        self.guide = open_guide(folders, ledger, self.family.device)
+        self.watching = Watch(self.guide)
+        if decoder := folders.get("decoder", s.decoder):
+            self.family.use_decoder(Path(decoder))
+
+    def terms(self, net: Net, batch: Batch) -> dict[str, Term]:
+        import torch
+
+        s, family = self.settings, self.family
+        seen = self.predict(net, batch)
+        denoising = self.denoising(seen)
+        # chosen on the CPU, where the timesteps were drawn: no wait for the device
+        captioned = torch.tensor([caption != 0 for caption in batch.captions])
+        rows = losses.inside(batch.timesteps, captioned, s.window).tolist()
+        if not rows:
+            none = denoising.values[:0]
+            return {
+                "denoising": denoising,
+                "clip": Term(none, s.guide_scale, {"guide_cosine": none.detach()}),
+            }
+        t = seen.t[rows]
+        cosine = losses.guide_cosine(
+            family, self.guide, seen.z_t[rows], seen.predicted[rows], t, self.wanted(batch, rows)
+        )
+        clip = losses.WEIGHTS[s.weighting](family.share(t)) * (1 - cosine)
+        return {
+            "denoising": denoising,
+            "clip": Term(clip, s.guide_scale, {"guide_cosine": cosine.detach()}),
+        }
+
+    def wanted(self, batch: Batch, rows: list[int]) -> torch.Tensor:
+        """What these rows should look like to the guide: unit vectors [m, d].
+
+        `mix` lies half-way between the caption and the picture.
+        """
+        from torch.nn.functional import normalize
+
+        target, device = self.settings.target, self.family.device
+        text = batch.data.guide_captions([batch.captions[i] for i in rows])
+        if target == "text":
+            return text.to(device)
+        image = batch.data.guide_pictures([batch.pictures[i] for i in rows])
+        return (image if target == "image" else normalize(text + image, dim=1)).to(device)
+
+    @property
+    def looks(self) -> list[str]:
+        return self.compared
+
+    def held_out(self, net: Net, batch: Batch) -> dict[str, torch.Tensor]:
+        """The term itself depends on window and weighting; the cosine does not."""
+        return self.comparable(net, batch)
