@@ -1,7 +1,7 @@
 """Write docs/results.md from the tables of finished studies: no number in it is typed.
 
-    python tools/results.py                    # results/shapes, and results/shapes-full, if it is there
-    python tools/results.py results/mine ...   # others
+python tools/results.py                    # results/shapes, and results/shapes-full, if it is there
+python tools/results.py results/mine ...   # others
 """
 
 from __future__ import annotations
