@@ -1,4 +1,4 @@
-"""CONTRIBUTING's additions, done as it says: a file each, and nothing that was finished runs again."""
+"""CONTRIBUTING's additions, done as it says: a file each, and nothing finished runs again."""
 
 import csv
 import json
