@@ -5,16 +5,21 @@ import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
-from pathlib import Path
 
 import pytest
 import synthetic
 from test_tables import make
 
+from tools import strength
+from vlg import plugins
 from vlg.errors import UserError
-from vlg.report import figures, plots
+from vlg.report import figure as figures
+from vlg.report import plots
+from vlg.workflow.codehash import code_hash
 
-SCRIPT = Path(figures.__file__).parents[1] / "figures.py"
+SCRIPT = plugins.PACKAGE.parent / "figure.py"
+# What every study has the tables for; further judges and diversity only some.
+NAMES = [n for n in plugins.names(plugins.FIGURES) if n not in ("judges", "diversity")]
 SETTINGS = {"confidence": 0.95}
 
 
@@ -28,8 +33,22 @@ def study(root, **changes):
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     root = study(tmp_path_factory.mktemp("study"))
-    figures.draw(root / "tables", logs(root), root / "figures", SETTINGS)
+    draw_all(root, logs(root))
     return root
+
+
+def draw_all(root, training):
+    return [
+        path
+        for name in NAMES
+        for path in figures.draw(name, root / "tables", training, root / "figures", SETTINGS)
+    ]
+
+
+def drawn_by(name, **needed):
+    """The figure itself, of tables or logs that were read."""
+    with figures.styled():
+        return plugins.load(plugins.FIGURES, name).draw(SETTINGS, **needed)
 
 
 def logs(root):
@@ -40,31 +59,65 @@ def test_every_figure_is_there_in_both_formats(results):
     from PIL import Image
 
     names = {path.name for path in (results / "figures").iterdir()}
-    assert names == {f"{name}.{kind}" for name in figures.NAMES for kind in ("svg", "png")}
-    for name in figures.NAMES:
+    files = {f"{name}.{kind}" for name in NAMES for kind in ("svg", "png")}
+    assert names == files | {f"{name}.sha256" for name in files}
+    for name in NAMES:
         ElementTree.parse(results / "figures" / f"{name}.svg")
         with Image.open(results / "figures" / f"{name}.png") as picture:
             assert len(picture.convert("RGB").getcolors(1 << 24)) > 20, name  # not blank
 
 
-def test_figures_are_the_same_each_time_and_the_script_draws_them(results):
-    settings = json.dumps(SETTINGS)
-    arguments = ["--settings", settings, "--tables", results / "tables", "--out", results / "again"]
-    arguments += ["--training", *logs(results)]
-    subprocess.run([sys.executable, SCRIPT, *arguments], check=True, capture_output=True)
-    for path in (results / "figures").iterdir():
-        assert (results / "again" / path.name).read_bytes() == path.read_bytes(), path.name
+@pytest.mark.parametrize("name", ["finetune", "training"])
+def test_a_figure_is_the_same_each_time_from_what_it_needs_alone(results, tmp_path, name):
+    needs = plugins.constant(plugins.FIGURES, name, "NEEDS")
+    (tmp_path / "tables").mkdir()
+    for need in needs:
+        if need != figures.LOGS:
+            shutil.copy(results / f"tables/{need}.csv", tmp_path / "tables")
+    words = [sys.executable, SCRIPT, name, "--settings", json.dumps(SETTINGS)]
+    words += ["--tables", tmp_path / "tables", "--out", tmp_path]
+    words += ["--training", *(logs(results) if figures.LOGS in needs else [])]
+    subprocess.run(words, check=True, capture_output=True)
+    for form in ("svg", "png"):
+        again = (tmp_path / f"{name}.{form}").read_bytes()
+        assert again == (results / f"figures/{name}.{form}").read_bytes()
+
+
+def test_what_a_figure_needs_are_tables_or_logs():
+    for name in plugins.names(plugins.FIGURES):
+        needs = plugins.constant(plugins.FIGURES, name, "NEEDS")
+        assert needs and set(needs) <= {*plugins.names(plugins.TABLES), figures.LOGS}, name
+
+
+def test_a_figure_reruns_for_its_own_code_alone(tmp_path):
+    """A copy in which one figure is edited and another added; the rule compares this hash."""
+    shutil.copytree(SCRIPT.parent, tmp_path / "scripts")
+    room = tmp_path / "scripts/vlg/report/figures"
+
+    def codes():
+        code_hash.cache_clear()
+        script = tmp_path / "scripts/figure.py"
+        found = (path for path in room.glob("*.py") if path.stem != "__init__")
+        return {path.stem: code_hash(script, path) for path in found}
+
+    before = codes()
+    assert set(before) == set(plugins.names(plugins.FIGURES))
+    (room / "mine.py").write_text('"""Mine."""\n\nNEEDS = ("finetune",)\n')
+    (room / "judges.py").write_text((room / "judges.py").read_text() + "\nMORE = 1\n")
+    table = tmp_path / "scripts/vlg/analysis/tables/finetune.py"
+    table.write_text(table.read_text() + "\nMORE = 1\n")
+    after = codes()
+    assert {name for name in before if after[name] != before[name]} == {"judges"}
 
 
 def test_a_study_with_less_to_show_is_drawn(tmp_path):
     root = study(tmp_path, truth=False, arms={}, hard=0, variants=("other", "another", "normal"))
-    written = figures.draw(root / "tables", [], root / "figures", SETTINGS)
-    assert len(written) == 2 * len(figures.NAMES)
+    assert len(draw_all(root, [])) == 2 * len(NAMES)
 
 
 def test_every_arm_of_every_model_is_in_the_legend(tmp_path):
     made = study(tmp_path, refined=("base", "embed-50"))
-    drawn = figures.refinement(figures.read(made / "tables", "refinement"), SETTINGS)
+    drawn = drawn_by("refinement", refinement=figures.read(made / "tables", "refinement"))
     legend = drawn.legends[0]
     told = {text.get_text() for text in legend.get_texts()}
     arms = {"refine", "best of n"}
@@ -102,12 +155,12 @@ def test_held_out_losses_stand_beside_the_steps(results, tmp_path):
     assert log["held_out_denoising"].dropna().to_dict() == {0: 0.3, 50: 0.2}
     assert log["held_out_guide_cosine"].dropna().to_dict() == {50: 0.7}
     assert list(log["denoising"].dropna().index) == list(range(21, 51))
-    drawn = figures.training({"embed": log.reset_index()})
+    drawn = drawn_by("training", logs={"embed": log.reset_index()})
     assert "held-out denoising loss" in [axis.get_title() for axis in drawn.axes]
 
 
 def test_the_control_of_refinement_is_a_band(results):
-    drawn = figures.refinement(figures.read(results / "tables", "refinement"), SETTINGS)
+    drawn = drawn_by("refinement", refinement=figures.read(results / "tables", "refinement"))
     labels = drawn.axes[0].get_legend_handles_labels()[1]
     assert sorted(labels) == ["best of n (control)", "refine"]
     for axis in drawn.axes:
@@ -124,7 +177,7 @@ def test_ladders_of_two_bases_stand_side_by_side(results, tmp_path):
     subprocess.run([sys.executable, tool, *arguments], check=True, capture_output=True)
     ElementTree.parse(tmp_path / "strength.svg")
     tables = {root.name: figures.read(root / "tables", "finetune") for root in (other, results)}
-    drawn = figures.strength(tables, SETTINGS)
+    drawn = strength.ladders(tables, SETTINGS)
     titles = [axis.get_title() for axis in drawn.axes]
     assert titles == [f"{n}: {m}" for m in ("ClipScore", "fidelity, %") for n in tables]
     for axis, table in zip(drawn.axes[:2], tables.values(), strict=True):

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import synthetic
 
+from vlg import plugins
 from vlg.analysis import scores
 from vlg.data import pictures
 from vlg.errors import UserError
 from vlg.report import gallery
 
-SCRIPT = Path(gallery.__file__).parents[1] / "gallery.py"
+SCRIPT = plugins.PACKAGE.parent / "gallery.py"
 
 
 def settings(study, **changes):

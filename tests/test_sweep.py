@@ -1,21 +1,31 @@
 """Sweeps are ranked by development prompts alone, the best first, with what each cost."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
 
-from vlg.analysis import scores, sweep, tables
+from vlg import plugins
+from vlg.analysis import study as studies
 from vlg.data import prompts
 from vlg.errors import UserError
+from vlg.judge import columns as scores
 
 SETTINGS = {"draws": 500, "confidence": 0.95, "seed": 0}
 GAINS = {"s_gs0_1-5": 0.0, "s_gs0_2-5": 3.0, "normal-5": 1.0}
 SUMMARY = {"train_seconds": 7.25, "peak_memory_gb": 1.5, "last_step": {"pictures_per_second": 20}}
 
 
+def rank(prompts, files, training, settings):
+    """The table of the sweep, read and built as scripts/table.py does it."""
+    settings = studies.Settings.parse(settings, "settings")
+    study = studies.read(settings, [prompts], files, training=training)
+    return plugins.load(plugins.TABLES, "sweep").build(study)
+
+
 def write(folder, truth=True, missing=0):
-    """Development prompts and a score file a model; returns the arguments of `rank`."""
+    """Development prompts, a score file and a summary a model; returns the arguments of `rank`."""
     rows = [
         dict.fromkeys(prompts.COLUMNS, "")
         | {"Prompt": f"prompt {i}", "id": f"d{i:04d}", "set": "development"}
@@ -39,11 +49,15 @@ def write(folder, truth=True, missing=0):
                     values |= {"clipscore": base + gain + rng.normal(0, 0.5)}
                     values |= {"fidelity": 0.5, "strict": 0} if truth else {}
                     table.writerow(values)
-    return folder / "development.tsv", files, dict.fromkeys(GAINS, SUMMARY), SETTINGS
+    training = [folder / f"training/{model}/summary.json" for model in GAINS]
+    for path in training:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(SUMMARY))
+    return folder / "development.tsv", files, training, SETTINGS
 
 
 def test_the_best_comes_first_and_the_others_are_compared_with_it(tmp_path):
-    table = sweep.rank(*write(tmp_path))
+    table = rank(*write(tmp_path))
     frame = table.frame
     assert list(frame["model"]) == ["s_gs0_2-5", "normal-5", "s_gs0_1-5"]
     assert list(frame["variant"]) == ["s_gs0_2", "normal", "s_gs0_1"] and set(frame["step"]) == {5}
@@ -56,22 +70,23 @@ def test_the_best_comes_first_and_the_others_are_compared_with_it(tmp_path):
     contract = "model prompts seeds clipscore clipscore_low clipscore_high delta delta_low "
     contract += "delta_high fidelity published"
     assert set(contract.split()) <= set(frame)
-    tables.write(table, tmp_path)
-    text = (tmp_path / "sweep.md").read_text().replace("\\", "")
+    texts = table.texts("sweep")
+    text = texts["md"].replace("\\", "")
     assert "none of them reported" in text and "Fidelity" in text and "s_gs0_2-5" in text
-    assert (tmp_path / "sweep.tex").is_file() and (tmp_path / "sweep.csv").is_file()
+    assert r"\label{tab:sweep}" in texts["tex"]
+    assert len(texts["csv"].splitlines()) == len(frame) + 1
 
 
 def test_without_ground_truth_its_columns_are_empty(tmp_path):
-    table = sweep.rank(*write(tmp_path, truth=False))
+    table = rank(*write(tmp_path, truth=False))
     assert table.frame["fidelity"].isna().all()
-    assert "Fidelity" not in [column.title for column in table.columns]
+    assert "Fidelity, %" not in [column.title for column in table.shown]
 
 
 def test_models_drawn_on_other_prompts_are_not_ranked(tmp_path):
     with pytest.raises(UserError, match="development prompts are missing"):
-        sweep.rank(*write(tmp_path, missing=1))
+        rank(*write(tmp_path, missing=1))
     arguments = write(tmp_path)
-    del arguments[2]["normal-5"]
+    arguments[2].pop()
     with pytest.raises(UserError, match="no summary of normal-5"):
-        sweep.rank(*arguments)
+        rank(*arguments)
