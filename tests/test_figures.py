@@ -47,8 +47,7 @@ def draw_all(root, training):
 
 def drawn_by(name, **needed):
     """The figure itself, of tables or logs that were read."""
-    with figures.styled():
-        return plugins.load(plugins.FIGURES, name).draw(SETTINGS, **needed)
+    return plugins.load(plugins.FIGURES, name).draw(SETTINGS, **needed)
 
 
 def logs(root):

@@ -10,7 +10,6 @@ from vlg.analysis.comparison import compare
 from vlg.data import prompts as table_of_prompts
 from vlg.errors import UserError
 from vlg.judge.columns import COLUMNS, NUMBERS
-from vlg.report import figure
 
 OPTIONS = {"draws": 200, "confidence": 0.95, "seed": 0}
 MODELS = ["base", "normal-2", "embed-2"]
@@ -58,7 +57,7 @@ def apart(scores, folder, **columns):
 def table(name, folder, seeds=(0,)):
     """A table, read and built as scripts/table.py does it from all that lies in `folder`."""
     settings = OPTIONS | {"models": MODELS, "train_seeds": list(seeds)}
-    runs = [*MODELS, *(f"{model}-s{seed}" for seed in seeds[1:] for model in MODELS[1:])]
+    runs = pd.read_csv(folder / "scores.csv")["model"].unique()
     judges = [path / f"{run}.csv" for path in sorted(folder.iterdir()) for run in runs]
     diversity = folder / "diversity.csv"
     study = studies.read(
@@ -165,8 +164,7 @@ def test_judges_and_diversity_are_drawn(tmp_path):
     apart(scores, tmp_path, spread=0.4, drift=0.2)
 
     def drawn(name, frame):
-        with figure.styled():
-            return plugins.load(plugins.FIGURES, name).draw(OPTIONS, **{name: frame})
+        return plugins.load(plugins.FIGURES, name).draw(OPTIONS, **{name: frame})
 
     both = drawn("judges", table("judges", tmp_path).frame)
     assert [axis.get_title() for axis in both.axes] == ["Δ ClipScore", "Δ other"]

@@ -84,7 +84,7 @@ def test_without_ground_truth_its_columns_are_empty(tmp_path):
 
 
 def test_models_drawn_on_other_prompts_are_not_ranked(tmp_path):
-    with pytest.raises(UserError, match="development prompts are missing"):
+    with pytest.raises(UserError, match="scores of normal-5: 2 of 40 pictures are missing"):
         rank(*write(tmp_path, missing=1))
     arguments = write(tmp_path)
     arguments[2].pop()
