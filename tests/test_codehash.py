@@ -163,10 +163,147 @@ def test_distinct_code_has_distinct_text():
     assert len(set(texts)) == len(sources)
 
 
-def test_ignored_modules_exist():
-    """A renamed module would silently start to count."""
+TEXT = """
+from vlg.errors import UserError
+from vlg.workflow import cli
+import logging, math
+log = logging.getLogger("vlg")
+
+def f(x, rows, path):
+    {}
+    return math.sqrt(x)
+"""
+
+
+def in_body(statement: str) -> str:
+    return TEXT.replace("{}", statement.replace("\n", "\n    "))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        # what is said
+        ("raise UserError('a: b; c')", "raise UserError('a: d; e')"),
+        ("raise UserError('a: b; c')", "raise UserError(f'{path}: {len(rows)} rows; c')"),
+        ("raise UserError(f'{path}: b' ' c')", "raise UserError(f'{path}: b '\n'd')"),
+        ("raise UserError(f'{find(x)}: b')", "raise UserError(f'{find(x)}: c')"),
+        ("raise ValueError('a')", "raise ValueError('b')"),
+        ("raise ValueError(f'a {x}')", "raise ValueError(f'{x:.2f} b')"),
+        (
+            "raise OSError(5, 'a', str(path)) from None",
+            "raise OSError(5, 'b', str(path)) from None",
+        ),
+        ("log.info('a %d', x)", "log.info('b %.3f of %d', 100 * x, len(rows))"),
+        ("log.warning('a')", "log.error('a %s', ', '.join(sorted(rows)))"),
+        ("cli.log.info('a')", "cli.log.info(f'{path} {rows[0].name} {x.mean().item()}')"),
+        # what is said or not
+        ("log.info('%d', x)", ""),
+        ("cli.log.exception('a')", ""),
+        ("if x > len(rows):\n    log.warning('a')", ""),
+        ("if x:\n    if rows:\n        log.warning('a')\n    log.info('b')", ""),
+        ("if x:\n    log.warning('a')\nelif rows:\n    log.info('b')", ""),
+        # how options and keys are told
+        ("a.add_argument('--x', help='b', type=int)", "a.add_argument('--x', type=int)"),
+        ("add('--x', help='b', metavar='X')", "add('--x', help='c', metavar='Y')"),
+        ("k = Field(1, ge=0, description='a')", "k = Field(1, ge=0, description='b' 'c')"),
+        ("p = argparse.ArgumentParser(description=__doc__)", "p = argparse.ArgumentParser()"),
+        ("for y in tqdm(rows, desc='a'): y()", "for y in tqdm(rows, desc=f'b {x}'): y()"),
+        # what is for type checkers alone
+        ("if TYPE_CHECKING:\n    from vlg import tables\n    Y = 1", ""),
+        ("if typing.TYPE_CHECKING:\n    import torch\nelse:\n    torch = x", "torch = x"),
+    ],
+)
+def test_words_do_not_count(hashes, before, after):
+    one, other = (hashes("s.py", edits={"s.py": in_body(each)}) for each in (before, after))
+    assert one == other
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        # whether, and by what, a step ends
+        ("if x: raise UserError('a')", "if not x: raise UserError('a')"),
+        ("raise UserError('a')", ""),
+        ("raise UserError('a')", "raise ValueError('a')"),
+        ("raise UserError('a')", "raise UserError(rows.pop())"),
+        ("raise UserError(f'a {find(x)}')", "raise UserError(f'a {find(path)}')"),
+        ("raise OSError(5, 'a')", "raise OSError(6, 'a')"),
+        ("raise NotMeasured('a')", "raise NotMeasured('b')"),  # its text stands in a table
+        ("raise found('a')", "raise found('b')"),
+        # a line of the log that does something
+        ("log.info('%s', rows.pop())", ""),
+        ("log.info('%s', draw(x))", "log.info('%s', draw(rows))"),
+        ("log.info('%s', next(rows))", ""),
+        ("log.info('%s', (x := 2))", ""),
+        ("x = log.info('a')", "x = log.info('b')"),
+        ("log.write('a')", "log.write('b')"),
+        ("other.info('a')", "other.info('b')"),
+        ("logs[rows.pop()].log.info('a')", ""),
+        ("if rows.pop():\n    log.info('a')", ""),
+        ("if x:\n    log.info('a')\nelse:\n    x = 1", "x = 1"),
+        ("if x:\n    log.info('a')\n    return 1", "log.info('a')"),
+        ("while x:\n    log.info('a')", ""),
+        # options and keys themselves
+        ("a.add_argument('--x', default=1)", "a.add_argument('--x', default=2)"),
+        ("a.add_argument('--x', help='b')", "a.add_argument('--y', help='b')"),
+        ("k = Field(1, description='a')", "k = Field(2, description='a')"),
+        ("k = Field(1, description='a')", "k = Field(1, description=draw(x))"),
+        ("plot(x, description='a')", "plot(x, description='b')"),  # may stand in a page
+        ("row(desc='a', help='b')", "row(desc='a', help='c')"),
+        # strings anywhere else
+        ("y = f'a {x}'", "y = f'b {x}'"),
+        ("if TYPE_CHECKING:\n    y = 1\nelse:\n    y = 2", "y = 3"),
+        ("if not TYPE_CHECKING:\n    y = 1", ""),
+        ("from vlg import losses", "from vlg import tables"),
+    ],
+)
+def test_what_does_something_counts(hashes, before, after):
+    one, other = (hashes("s.py", edits={"s.py": in_body(each)}) for each in (before, after))
+    assert one != other
+
+
+def test_modules_imported_for_type_checkers_do_not_count(hashes):
+    source = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from vlg import tables\n"
+    table = edited("vlg/tables.py", ".3f", ".4f")
+    before, after = (hashes("s.py", edits={"s.py": source, **each}) for each in ({}, table))
+    assert before == after
+
+
+def test_the_room_of_the_config_does_not_count(hashes):
+    source = {
+        "s.py": "from vlg.config import sections, keys\nfrom vlg.config.layout import Layout\n"
+    }
+    before, after = (
+        hashes(
+            "s.py",
+            edits={
+                **source,
+                "vlg/config/__init__.py": "",
+                "vlg/config/sections.py": f"from vlg import noise\nA = {value}\n",
+                "vlg/noise.py": f"B = {value}\n",
+            },
+        )
+        for value in (1, 2)
+    )
+    assert before == after
+
+
+def test_what_is_found_by_name_counts_with_what_it_imports(hashes, tmp_path):
+    room = {"vlg/room/__init__.py": "", "vlg/room/one.py": "from vlg.noise import draw\n"}
+    room |= {"vlg/room/two.py": "X = 1\n", "s.py": "from vlg import plugins\n"}
+    values = []
+    for number, edits in enumerate(({}, {"vlg/noise.py": "Y = 2\n"}, {"vlg/room/two.py": ""})):
+        hashes("s.py", edits={**room, **edits})
+        folder = tmp_path / str(number)
+        values.append(codehash.code_hash(folder / "s.py", folder / "vlg/room/one.py"))
+    assert values[0] != values[1] and values[0] == values[2]
+
+
+def test_ignored_modules_and_rooms_exist():
+    """A renamed one would silently start to count."""
     for name in codehash.IGNORED:
-        assert (ROOT / "scripts" / name.replace(".", "/")).with_suffix(".py").is_file(), name
+        place = ROOT / "scripts" / name.replace(".", "/")
+        assert place.with_suffix(".py").is_file() or (place / "__init__.py").is_file(), name
 
 
 @pytest.mark.parametrize("script", sorted((ROOT / "scripts").glob("*.py")), ids=lambda p: p.name)

@@ -13,7 +13,7 @@ import pytest
 from vlg.workflow import running
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
-HOLD = "import sys, time; from pathlib import Path; from vlg import running; running.hold(Path())"
+HOLD = "import sys, time; from pathlib import Path; from vlg.workflow import running; running.hold(Path())"
 WAIT = "; print('ready', flush=True); time.sleep(60)"
 linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="it has no /proc")
 
@@ -84,9 +84,9 @@ def test_a_reader_leaves_the_run_alone(locked):
 
 @linux
 def test_a_job_ends_after_its_run(tmp_path):
-    job = "import time; from vlg import running; running.watch(); time.sleep(60)"
+    job = "import time; from vlg.workflow import running; running.watch(); time.sleep(60)"
     run = python(
-        "import subprocess, sys, time; from vlg import running; running.announce(); "
+        "import subprocess, sys, time; from vlg.workflow import running; running.announce(); "
         f"job = subprocess.Popen([sys.executable, '-c', {job!r}]); print(job.pid, flush=True); "
         "time.sleep(60)",
         tmp_path,
@@ -106,7 +106,7 @@ def test_a_job_ends_after_its_run(tmp_path):
 @linux
 @pytest.mark.parametrize("run", ["", "elsewhere 1 5", f"{socket.gethostname()} 999999999 5"])
 def test_a_job_that_sees_no_run_goes_on(tmp_path, run):
-    program = "import time; from vlg import running; running.watch(); time.sleep(1.5)"
+    program = "import time; from vlg.workflow import running; running.watch(); time.sleep(1.5)"
     job = subprocess.run(
         [sys.executable, "-c", program],
         env={**os.environ, "PYTHONPATH": str(SCRIPTS), "VLG_RUN": run},

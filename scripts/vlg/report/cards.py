@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vlg.errors import UserError
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelCardData
 
 # Licences of models that are known by name; of others only their owner can speak.
 LICENCES = {
@@ -17,8 +19,48 @@ LICENCES = {
     "shapes-early": "apache-2.0",
     "stable-diffusion-v1-5/stable-diffusion-v1-5": "creativeml-openrail-m",
 }
-WHOLE = ("batch_size", "learning_rate", "guide_scale", "target", "window", "lora_rank", "precision")
-WHOLE += ("ema_decay", "caption_dropout", "min_snr_gamma", "seed")
+# Settings of a training that say nothing of how it was done, or stand elsewhere in the card.
+UNTOLD = {"start", "step", "samples", "evaluate_every", "cached"}
+TEMPLATE = """\
+---
+{{ card_data }}
+---
+
+# {{ model }}
+
+A Stable Diffusion model: `{{ base }}` fine-tuned {{ how }} (variant `{{ variant }}`, {{ step }} \
+steps). It was made by the study `{{ study }}`, which measures what vision-language guidance gains.
+
+## Use
+
+```python
+from diffusers import StableDiffusionPipeline
+
+pipeline = StableDiffusionPipeline.from_pretrained("path/to/this/folder")
+pipeline("a prompt").images[0]
+```
+
+## Training
+
+{% for name, value in training.items() -%}
+- {{ name.replace("_", " ") }}: {{ value }}
+{% endfor %}
+## What it scored
+
+{{ prompts }} prompts, {{ seeds }} seeds each; judge `{{ judge }}`. \
+{% if trainings > 1 %}The mean of {{ trainings }} trainings, of which this is one. {% endif %}\
+In brackets: {{ confidence }} % intervals.
+
+{% for name, value in scores.items() -%}
+- {{ name }}: {{ value }}
+{% endfor %}
+`manifest.json` holds the checksum of every file of this folder.
+
+## Limits
+
+It inherits what its base can and cannot do, and the base's licence and terms of use. A higher \
+ClipScore is what a CLIP model prefers, not proof of a better picture.
+"""
 
 
 def card(model: str, table: Path, summary: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
@@ -28,89 +70,73 @@ def card(model: str, table: Path, summary: Mapping[str, Any], settings: Mapping[
     dataset and judge, as the Hub or the config names them; confidence of the intervals. A further
     training, `<model>-s<seed>`, has the row of all trainings. UserError when the model has no row.
     """
+    from huggingface_hub import ModelCard
+
     with open(table, newline="", encoding="utf-8") as file:
         rows = {row["model"]: row for row in csv.DictReader(file)}
     trained = re.sub(r"-s[0-9]+$", "", model)
     if trained not in rows:
         raise UserError(f"{table}: has no row of {trained}; delete it and rerun")
-    row, base = rows[trained], settings["base"]
-    trainings = int(row["trainings"])
-    variant, step = row["variant"], int(row["step"])
-    guided = float(summary["settings"].get("guide_scale", 0)) > 0
+    row, given = rows[trained], summary["settings"]
+    guided = float(given.get("guide_scale", 0)) > 0
     how = "with a CLIP term in its loss" if guided else "with the denoising loss alone"
-    sections = [
-        _front(model, row, settings),
-        f"# {model}\n",
-        f"A Stable Diffusion model: `{base}` fine-tuned {how} (variant `{variant}`, {step:,} "
-        f"steps). It was made by the study `{settings['study']}`, which measures what "
-        "vision-language guidance gains.\n",
-        "## Use\n",
-        "```python\nfrom diffusers import StableDiffusionPipeline\n\n"
-        'pipeline = StableDiffusionPipeline.from_pretrained("path/to/this/folder")\n'
-        'pipeline("a prompt").images[0]\n```\n',
-        "## Training\n",
-        _list(
-            {
-                "pictures": f"`{settings['dataset']}`",
-                "steps": f"{step:,}",
-                "time": f"{float(summary['train_seconds']):,.0f} s on {summary['device']}",
-                "trained parameters": f"{summary['parameters']:,}",
-                **{k: v for k in WHOLE if (v := summary["settings"].get(k)) is not None},
-            }
-        ),
-        "## What it scored\n",
-        f"{row['prompts']} prompts, {row['seeds']} seeds each; judge `{settings['judge']}`. "
-        + (f"The mean of {trainings} trainings, of which this is one. " if trainings > 1 else "")
-        + f"In brackets: {100 * settings['confidence']:g} % intervals.\n",
-        _list(
-            {
-                "ClipScore": _interval(row, "clipscore"),
-                "against the base, paired": _interval(row, "delta"),
-                "fidelity, share of true statements": row.get("fidelity") or "not known",
-            }
-        ),
-        "`manifest.json` holds the checksum of every file of this folder.\n",
-        "## Limits\n",
-        "It inherits what its base can and cannot do, and the base's licence and terms of use. A "
-        "higher ClipScore is what a CLIP model prefers, not proof of a better picture.\n",
-    ]
-    return "\n".join(sections)
+    if given.get("method", "normal") not in ("normal", "embed"):
+        how = f"by the method `{given['method']}`"
+    written = ModelCard.from_template(
+        _facts(model, row, settings),
+        template_str=TEMPLATE,
+        **{**settings, "confidence": f"{100 * settings['confidence']:g}"},
+        **{name: row[name] for name in ("variant", "prompts", "seeds")},
+        model=model,
+        how=how,
+        step=f"{int(row['step']):,}",
+        trainings=int(row["trainings"]),
+        training={
+            "pictures": f"`{settings['dataset']}`",
+            "steps": f"{int(row['step']):,}",
+            "time": f"{float(summary['train_seconds']):,.0f} s on {summary['device']}",
+            "trained parameters": f"{summary['parameters']:,}",
+            **{
+                k: given[k]
+                for k in sorted(given.keys() - UNTOLD)
+                if not (given[k] is None or given[k] is False)
+            },
+        },
+        scores={
+            "ClipScore": _interval(row, "clipscore"),
+            "against the base, paired": _interval(row, "delta"),
+            "fidelity, share of true statements": row.get("fidelity") or "not known",
+        },
+    )
+    return f"{written.content.rstrip()}\n"
 
 
-def _front(model: str, row: Mapping[str, str], settings: Mapping[str, Any]) -> str:
-    """The YAML front matter. JSON is YAML, too, and takes whatever a path holds."""
-    base, data = settings["base"], settings["dataset"]
-    facts: dict[str, Any] = {
-        "base_model": base,
-        "library_name": "diffusers",
-        "pipeline_tag": "text-to-image",
-        "license": LICENCES.get(base, "other"),
-        "datasets": [data],
-        "metrics": ["clip_score"],
-        "tags": ["stable-diffusion", "text-to-image", "clip-guidance"],
-        "model-index": [
-            {
-                "name": model,
-                "results": [
-                    {
-                        "task": {"type": "text-to-image"},
-                        "dataset": {"name": f"{row['prompts']} prompts", "type": "prompts"},
-                        "metrics": [
-                            {
-                                "type": "clip_score",
-                                "name": f"ClipScore by {settings['judge']}",
-                                "value": round(float(row["clipscore"]), 2),
-                            }
-                        ],
-                    }
-                ],
-            }
+def _facts(model: str, row: Mapping[str, str], settings: Mapping[str, Any]) -> ModelCardData:
+    """What the Hub's search and pages read of a model."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    licence = LICENCES.get(settings["base"], "other")
+    return ModelCardData(
+        base_model=settings["base"],
+        library_name="diffusers",
+        pipeline_tag="text-to-image",
+        license=licence,
+        license_name="that of the base model" if licence == "other" else None,
+        datasets=[settings["dataset"]],
+        metrics=["clip_score"],
+        tags=["stable-diffusion", "text-to-image", "clip-guidance"],
+        model_name=model,
+        eval_results=[
+            EvalResult(
+                task_type="text-to-image",
+                dataset_type="prompts",
+                dataset_name=f"{row['prompts']} prompts",
+                metric_type="clip_score",
+                metric_name=f"ClipScore by {settings['judge']}",
+                metric_value=round(float(row["clipscore"]), 2),
+            )
         ],
-    }
-    if facts["license"] == "other":
-        facts["license_name"] = "that of the base model"
-    lines = [f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in facts.items()]
-    return "\n".join(["---", *lines, "---", ""])
+    )
 
 
 def _interval(row: Mapping[str, str], column: str) -> str:
@@ -118,7 +144,3 @@ def _interval(row: Mapping[str, str], column: str) -> str:
     low, high = row.get(f"{column}_low"), row.get(f"{column}_high")
     value = f"{float(row[column]):.2f}"
     return f"{value} [{float(low):.2f}, {float(high):.2f}]" if low and high else value
-
-
-def _list(facts: Mapping[str, Any]) -> str:
-    return "".join(f"- {name.replace('_', ' ')}: {value}\n" for name, value in facts.items())

@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import re
-import resource
 import signal
 import sys
 import time
@@ -16,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vlg.errors import UserError
-from vlg.workflow import running
+from vlg.workflow import processes, running
 
 log = logging.getLogger("vlg")
 FORMAT = "%(asctime)s %(message)s"
@@ -53,8 +52,8 @@ def run(function: Callable[[argparse.Namespace], None], arguments: argparse.Argu
     logging.basicConfig(level=logging.INFO, format=FORMAT)
     began = time.monotonic()
     try:
-        # Of several processes one writes (`processes`, which needs torch, has it as `process`).
-        if args.log and int(os.environ.get("RANK", 0)) == 0:
+        # Of several processes one writes.
+        if args.log and processes.process()[0] == 0:
             args.log.parent.mkdir(parents=True, exist_ok=True)
             file = logging.FileHandler(args.log, mode="w", encoding="utf-8")
             file.setFormatter(logging.Formatter(FORMAT))
@@ -83,8 +82,8 @@ def run(function: Callable[[argparse.Namespace], None], arguments: argparse.Argu
 
 
 def peak_memory() -> str:
-    """The most memory this process has held so far, and the most of a GPU."""
-    gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    """The most memory this process has held so far, and the most of a GPU, in words."""
+    gigabytes = processes.memory_mb() / 2**10
     torch = sys.modules.get("torch")
     if torch and torch.cuda.is_initialized():
         return f"{gigabytes:.1f} GB, of the GPU {torch.cuda.max_memory_allocated() / 2**30:.1f} GB"
@@ -94,12 +93,11 @@ def peak_memory() -> str:
 def cost(seconds: float) -> dict[str, float]:
     """Seconds on the clock and of processor time, and the largest memory, of this process and
     those it started; the record of the study reads it from the log."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # of a megabyte
+    times = os.times()
     return {
         "seconds": round(seconds, 1),
-        "processor_seconds": round(sum(u.ru_utime + u.ru_stime for u in used), 1),
-        "memory_mb": round(max(u.ru_maxrss for u in used) / unit),
+        "processor_seconds": round(sum(times[:4]), 1),
+        "memory_mb": round(processes.memory_mb(children=True)),
     }
 
 

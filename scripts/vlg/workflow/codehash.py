@@ -1,14 +1,25 @@
 """A hash of the code that makes a result, so that a step reruns when that code changes.
 
 Rules pass `code_hash(script)` as a param. It covers the script and every module of this package
-that it imports, directly or not, as syntax trees without docstrings: a comment, a docstring or a
-new line changes nothing, a changed expression does. Imports are read from the source, wherever in
-a function they stand; only `importlib` calls go unseen.
+that it imports, directly or not, as syntax trees without what cannot change a result:
+
+- comments, docstrings, line numbers;
+- imports and code under `if TYPE_CHECKING:`;
+- what a message says: the strings in the `raise` of a UserError or of one of Python's own
+  exceptions, and a UserError's arguments altogether where they only read values;
+- statements that log (`log.info(...)`) where their arguments only read values, and an `if` that
+  does nothing else;
+- help texts: `description=` of a settings key's Field, `help=` of an option, `desc=` of a bar.
+
+A changed expression anywhere else changes the hash. Imports are read from the source, wherever in
+a function they stand; only `importlib` calls go unseen, so what is found by name (`vlg.plugins`)
+is named by the rule.
 """
 
 from __future__ import annotations
 
 import ast
+import builtins
 import functools
 import hashlib
 from collections.abc import Iterator
@@ -16,25 +27,44 @@ from pathlib import Path
 
 PACKAGE = "vlg"
 
-# Modules that cannot change a result: how a command line looks, fails and ends, how files are
-# written and compared, and how the config is read (its values reach a step as settings, which are
-# compared themselves).
+# Modules, and rooms with all they hold, that cannot change a result: how a command line looks,
+# fails and ends, how files are written and compared, how what is found by name is found, and how
+# the config is read (its values reach a step as settings, which are compared themselves).
 IGNORED = frozenset(
     {
-        "vlg.workflow.cli",
-        "vlg.workflow.codehash",
-        "vlg.config.checks",
-        "vlg.config.schema",
+        "vlg.config",
         "vlg.errors",
         "vlg.files",
-        "vlg.record.integrity",
-        "vlg.config.plan",
-        "vlg.config.keys",
-        "vlg.config.layout",
         "vlg.plugins",
+        "vlg.record.integrity",
+        "vlg.workflow.cli",
+        "vlg.workflow.codehash",
         "vlg.workflow.running",
+        "vlg.workflow.slots",
     }
 )
+
+# Exceptions that end a step, or whose text at most is told: never a result.
+TOLD = {"UserError"} | {
+    name
+    for name, value in vars(builtins).items()
+    if isinstance(value, type) and issubclass(value, BaseException)
+}
+LEVELS = {"debug", "info", "warning", "error", "exception"}
+# Functions and methods that read their arguments and change nothing.
+FUNCTIONS = {"abs", "bool", "dict", "float", "int", "len", "list", "max", "min", "repr", "round"}
+FUNCTIONS |= {"set", "sorted", "str", "sum", "tuple", "type"}
+METHODS = {"as_posix", "format", "item", "items", "join", "keys", "lower", "mean", "removeprefix"}
+METHODS |= {"removesuffix", "rpartition", "split", "strip", "tolist", "upper", "values"}
+METHODS |= {"with_name", "with_suffix"}
+# Keywords that hold words for people, by the function that takes them.
+WORDS = {
+    "Field": {"description", "title", "examples"},
+    "ArgumentParser": {"description", "epilog"},
+    "add_argument": {"help", "metavar"},
+    "add": {"help", "metavar"},  # add = parser.add_argument
+    "tqdm": {"desc", "unit", "mininterval"},
+}
 
 
 @functools.cache
@@ -56,7 +86,7 @@ def code_hash(script: Path, *chosen: Path) -> str:
     todo = set(names)
     for file in chosen:
         parts = file.resolve().relative_to(root).with_suffix("").parts
-        todo |= {name for name in _with_parents(".".join(parts)) if name not in IGNORED}
+        todo |= {name for name in _with_parents(".".join(parts)) if not _ignored(name)}
     while todo:
         name = todo.pop()
         modules[name], names = _module(_file(root, name), root, name)
@@ -69,17 +99,102 @@ def code_hash(script: Path, *chosen: Path) -> str:
 @functools.cache
 def _module(file: Path, root: Path, name: str) -> tuple[str, frozenset[str]]:
     """(its tree as text, the modules of the package it imports) of one source file."""
-    tree = ast.parse(file.read_bytes(), filename=str(file))
+    tree = _Counting().visit(ast.parse(file.read_bytes(), filename=str(file)))
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
     modules = {
         module
         for target in _imports(tree, package)
         for module in _with_parents(target)
-        if module not in IGNORED and _file(root, module)
+        if not _ignored(module) and _file(root, module)
     }
     parts: list[str] = []
     _dump(tree, parts)
     return "".join(parts), frozenset(modules)
+
+
+def _ignored(name: str) -> bool:
+    return not IGNORED.isdisjoint(_with_parents(name))
+
+
+class _Counting(ast.NodeTransformer):
+    """A tree without what cannot change a result."""
+
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt] | None:
+        if _name(node.test) == "TYPE_CHECKING":
+            return [each for old in node.orelse for each in _as_list(self.visit(old))]
+        self.generic_visit(node)
+        if not node.body and not node.orelse and _reads(node.test):
+            return None
+        return node
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            return None  # a docstring, or a string that stands alone and does nothing either
+        call = node.value
+        if (
+            isinstance(call, ast.Call)
+            and isinstance(call.func, ast.Attribute)
+            and call.func.attr in LEVELS
+            and _name(call.func.value) == "log"
+            and _reads(call.func.value)
+            and _arguments_read(call)
+        ):
+            return None
+        return self.generic_visit(node)
+
+    def visit_Raise(self, node: ast.Raise) -> ast.AST:
+        self.generic_visit(node)
+        name = _name(node.exc.func if isinstance(node.exc, ast.Call) else node.exc)
+        if name in TOLD and isinstance(node.exc, ast.Call):
+            if name == "UserError" and _arguments_read(node.exc):
+                node.exc = node.exc.func
+            else:
+                node.exc = _Wordless().visit(node.exc)
+        return node
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        words = WORDS.get(_name(node.func), ())
+        node.keywords = [k for k in node.keywords if k.arg not in words or not _reads(k.value)]
+        return node
+
+
+class _Wordless(ast.NodeTransformer):
+    """A tree whose strings say nothing: of one with values in it, the values stay."""
+
+    def visit_Constant(self, node: ast.Constant) -> ast.AST:
+        return ast.Constant("") if isinstance(node.value, str) else node
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
+        values = [self.visit(each.value) for each in node.values if hasattr(each, "conversion")]
+        return ast.Tuple(values, ast.Load()) if values else ast.Constant("")
+
+
+def _name(node: ast.AST | None) -> str:
+    """The last name of `a` or `a.b`; empty for anything else."""
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _as_list(nodes: ast.AST | list[ast.AST] | None) -> list[ast.AST]:
+    return nodes if isinstance(nodes, list) else [nodes] if nodes else []
+
+
+def _arguments_read(call: ast.Call) -> bool:
+    return all(map(_reads, [*call.args, *(keyword.value for keyword in call.keywords)]))
+
+
+def _reads(node: ast.AST) -> bool:
+    """Whether an expression only reads: it calls nothing but what changes nothing."""
+    for each in ast.walk(node):
+        if isinstance(each, ast.NamedExpr | ast.Await | ast.Yield | ast.YieldFrom):
+            return False
+        if isinstance(each, ast.Call):
+            known = METHODS if isinstance(each.func, ast.Attribute) else FUNCTIONS
+            if _name(each.func) not in known:
+                return False
+    return True
 
 
 def _imports(tree: ast.AST, package: str) -> Iterator[str]:
@@ -112,7 +227,7 @@ def _file(root: Path, name: str) -> Path | None:
 
 
 def _dump(node: object, parts: list[str]) -> None:
-    """Append the text of a syntax tree: no positions, no empty fields, no bare strings.
+    """Append the text of a syntax tree: no positions, no empty fields.
 
     Like ast.dump, whose form differs between Python versions, as do the empty fields of nodes.
     """
@@ -131,18 +246,8 @@ def _dump(node: object, parts: list[str]) -> None:
     elif isinstance(node, list):
         parts.append("[")
         for item in node:
-            if not _is_bare_string(item):
-                _dump(item, parts)
-                parts.append(",")
+            _dump(item, parts)
+            parts.append(",")
         parts.append("]")
     else:
         parts.append(ascii(node))  # repr would depend on the Unicode version of Python
-
-
-def _is_bare_string(node: object) -> bool:
-    """A docstring, or a string that stands alone elsewhere and does nothing either."""
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
+import sys
 from typing import Any
 
 
@@ -30,6 +32,14 @@ def process() -> tuple[int, int]:
     return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
 
+def memory_mb(children: bool = False) -> float:
+    """The most memory, in MB of 2**20 bytes, that this process has held so far; with `children`
+    that or the most of any process it started and waited for, whichever is larger."""
+    whose = [resource.RUSAGE_SELF, *[resource.RUSAGE_CHILDREN] * children]
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts in bytes, Linux in kB
+    return max(resource.getrusage(who).ru_maxrss for who in whose) / unit
+
+
 def end_with_parent() -> None:
     """Be told to stop, as by SIGTERM, when the launcher of several processes dies (Linux only)."""
     import ctypes
@@ -49,6 +59,17 @@ def agreed(flag: Stop | bool) -> bool:
     number = torch.tensor(float(bool(flag)), device="cuda" if nccl else "cpu")
     distributed.all_reduce(number)
     return number.item() > 0
+
+
+def gathered(value: Any) -> list[Any]:
+    """The values of all processes, by rank, in each of them."""
+    from torch import distributed
+
+    if process()[1] == 1:
+        return [value]
+    values: list[Any] = [None] * process()[1]
+    distributed.all_gather_object(values, value)
+    return values
 
 
 def wait_for_all() -> None:

@@ -13,45 +13,48 @@ import signal
 import socket
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
-from typing import IO
 
 RUN = "VLG_RUN"  # environment variable: host, process id and start time of the run
 SECONDS = 0.5  # between two looks at whether the run is alive
-_held: list[IO[str]] = []  # kept open: the system lets go when the process ends, however it ends
+WAIT = 2.0  # for another run that is just looking whether it is alone
+_held: list[object] = []  # kept: the system lets go when the process ends, however it ends
 
 
 def hold(folder: Path) -> None:
     """Mark this process as a run in the working folder, and remove a lock left by a dead one.
 
-    Every run holds a shared lock of the operating system while it lives. One that gets the
-    exclusive one is alone, so Snakemake's lock files are those of a dead run. They are left alone
-    if that was on another host, whose processes cannot be seen, or if nothing says where it was:
-    Snakemake then tells how to unlock by hand.
+    Every run holds a shared lock while it lives. One that gets the exclusive one is alone, so
+    Snakemake's lock files are those of a dead run. They are left alone if that was on another
+    host, whose processes cannot be seen, or if nothing says where it was: Snakemake then tells how
+    to unlock by hand.
     """
-    try:
-        import fcntl
+    import sqlite3
 
-        place = folder / ".snakemake"
+    try:
+        from filelock import ReadWriteLock, Timeout
+    except ImportError:  # a plain Snakemake, whose jobs have environments of their own
+        return
+    place = folder / ".snakemake"
+    try:
         place.mkdir(exist_ok=True)
-        file = open(place / "run", "a+", encoding="utf-8")  # noqa: SIM115
-        _held.append(file)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return
-        locks, host = place / "locks", socket.gethostname()
-        file.seek(0)
-        if file.read() == host:
-            shutil.rmtree(locks, ignore_errors=True)
-        elif not any(locks.glob("*.lock")):
-            file.truncate(0)
-            file.write(host)
-            file.flush()
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except (ImportError, OSError):
+        lock = ReadWriteLock(place / "run.lock", is_singleton=False)
+        _held.append(lock)
+        with suppress(Timeout), lock.write_lock(blocking=False):
+            _remove_stale(place)
+        lock.acquire_read(timeout=WAIT)
+    except (OSError, ValueError, sqlite3.Error, Timeout):
         pass  # a read-only folder, or a file system without locks: as without this module
+
+
+def _remove_stale(place: Path) -> None:
+    """Remove Snakemake's lock files, if the run that was here last was on this host."""
+    locks, last, host = place / "locks", place / "run", socket.gethostname()
+    if last.is_file() and last.read_text(encoding="utf-8") == host:
+        shutil.rmtree(locks, ignore_errors=True)
+    elif not any(locks.glob("*.lock")):
+        last.write_text(host, encoding="utf-8")
 
 
 def announce() -> None:

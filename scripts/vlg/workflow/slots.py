@@ -17,13 +17,16 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from filelock import UnixFileLock
 
 log = logging.getLogger("vlg")
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 DRIVER = Path("/proc/driver/nvidia/gpus")  # a folder in it for each GPU
-_held: list[IO[str]] = []  # kept open: closing gives the GPU back
+_held: list[UnixFileLock] = []  # kept: a lock that is gone gives the GPU back
 
 
 def here(environment: Mapping[str, str] = os.environ, driver: Path = DRIVER) -> list[str]:
@@ -51,17 +54,15 @@ def take(count: int = 1, seconds: float = 1.0) -> list[str]:
         return seen
     told = False
     while True:
-        files = {name: file for name in seen if (file := _lock(name))}
-        chosen = list(files)[:count]
-        for name in list(files)[count:]:
-            files[name].close()
-        if len(chosen) == count:
-            _held.extend(files[name] for name in chosen)
+        free = {name: lock for name in seen if (lock := _lock(name))}
+        chosen = list(free)[:count] if len(free) >= count else []
+        for name in free.keys() - chosen:
+            free[name].release()
+        if chosen:
+            _held.extend(free[name] for name in chosen)
             os.environ[VISIBLE] = ",".join(chosen)
             log.info("GPU %s of %s", os.environ[VISIBLE], ", ".join(seen))
             return chosen
-        for name in chosen:
-            files[name].close()
         if not told:
             log.warning("waiting for %d of the GPUs %s to become free", count, ", ".join(seen))
             told = True
@@ -74,16 +75,16 @@ def folder() -> Path:
     return Path(os.environ.get("VLG_SLOTS", Path(tempfile.gettempdir()) / f"vlg-gpus-{safe}"))
 
 
-def _lock(name: str) -> IO[str] | None:
-    """The open, locked file of a GPU, or None while another process has it."""
-    import fcntl
+def _lock(name: str) -> UnixFileLock | None:
+    """The lock of a GPU, held; None while another process has it."""
+    from filelock import Timeout, UnixFileLock
 
     place = folder()
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
-    file = open(place / re.sub(r"[^\w-]", "_", name), "a", encoding="utf-8")  # noqa: SIM115
+    # Of a lock that is a mere file (where the system has no others) nobody frees a killed job's.
+    lock = UnixFileLock(place / re.sub(r"[^\w-]", "_", name), fallback_to_soft=False)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
+        lock.acquire(blocking=False)
+    except Timeout:
         return None
-    return file
+    return lock
