@@ -26,7 +26,7 @@ include: "rules/generate.smk"
 include: "rules/refine.smk"
 include: "rules/score.smk"
 include: "rules/tables.smk"
-include: "rules/judges.smk"
+include: "rules/judge.smk"
 include: "rules/report.smk"
 include: "rules/shapes.smk"
 
@@ -43,12 +43,10 @@ rule all:
     default_target: True
     input:
         all_pictures(),
-        rules.tables.output,
-        rules.sweep.output if SWEPT else [],
-        rules.judges.output if JUDGED else [],
-        rules.figures.output,
+        rules.tables.input,
+        rules.figures.input,
         rules.gallery.output,
         rules.sheets.output,
-        rules.pages.output,
+        rules.findings.output,
         rules.provenance.output,
         cards(),

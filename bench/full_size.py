@@ -53,9 +53,8 @@ def stages(folder: Path, args: argparse.Namespace) -> dict[str, tuple[str, list[
 
     models, images = folder / "models", folder / "images"
     base, guide, judge = (models / name for name in ("base", "guide", "judge"))
-    drawing = {**SAMPLING, "precision": args.precision}
-    selection = {"model": "base", "stage": "selection", "selection": [0], "fresh": []}
-    rounds = {"arm": "refine", "rounds": 1, "strength": 0.5, "accept": "best"}
+    drawing = {"sampling": {**SAMPLING, "precision": args.precision}}
+    selection = {"stage": "selection", "selection": [0]}
     files = folder / "data", folder / "cache", folder / "embeddings"
     scoring = {"truth": False, "precision": args.precision}
     return {
@@ -78,7 +77,7 @@ def stages(folder: Path, args: argparse.Namespace) -> dict[str, tuple[str, list[
         ),
         "refine": (
             f"one round of refinement, {STEPS // 2} steps with guidance",
-            script("refine", {**drawing, **rounds, **SHARD}, "--model", base, "--guide", guide,
+            script("refine", {**drawing, **SHARD}, "--model", base, "--guide", guide,
                    "--start", images, "--out", folder / "refined"),
         ),
         "score": (

@@ -292,11 +292,10 @@ def scoring(bench: Bench, work: dict[str, float], threads: int) -> None:
     import numpy as np
 
     from vlg.data import pictures
-    from vlg.models.clip import Judge
-    from vlg.models.guide import load_guide
-    from vlg.sample.refinement import guide_scores
+    from vlg.models.clip import Clip
+    from vlg.models.guide import guide_scores, load_guide
 
-    judge = Judge(bench.folder / "models" / "judge", bench.device, bench.precision)
+    judge = Clip(bench.folder / "models" / "judge", bench.device, bench.precision)
     guide = load_guide(bench.guide, bench.device)
     side, folder = sd15.SIZES[bench.size]["vae"]["sample_size"], bench.folder / "pictures"
     number = 256 if bench.size == "full" else 8

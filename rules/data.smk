@@ -5,11 +5,11 @@
 rule dataset:
     """Draw or gather the captioned pictures of fine-tuning."""
     input:
-        source=dataset_source(),
+        source=source_of("dataset"),
     output:
-        f"{OUT}/dataset/manifest.json",
+        LAYOUT.dataset,
     log:
-        f"{OUT}/logs/dataset.log",
+        LAYOUT.log("dataset"),
     conda:
         "../envs/models.yaml"
     threads: need("dataset", "threads")
@@ -18,7 +18,7 @@ rule dataset:
         runtime=need("dataset", "runtime"),
         gpu=0,
     params:
-        settings=settings(dataset_settings()),
+        settings=settings(plan.dataset(CONFIG)),
         code=code("dataset"),
         source=lambda wildcards, input: as_source(input.source),
         out=subpath(output[0], parent=True),
@@ -31,11 +31,11 @@ rule encode:
     """Encode pictures and captions once for all fine-tuning."""
     input:
         data=rules.dataset.output[0],
-        base=f"{OUT}/models/base/manifest.json",
+        base=LAYOUT.model("base"),
     output:
-        f"{OUT}/latents/manifest.json",
+        LAYOUT.latents,
     log:
-        f"{OUT}/logs/encode.log",
+        LAYOUT.log("encode"),
     conda:
         "../envs/models.yaml"
     threads: need("encode", "threads")
@@ -46,8 +46,8 @@ rule encode:
         device=DEVICE,
         batch=CONFIG["encode"]["batch_size"],
     params:
-        settings=encode_settings(),
-        code=code("encode"),
+        settings=settings(plan.encode(CONFIG)),
+        code=code("encode", FAMILY),
         data=subpath(input.data, parent=True),
         base=subpath(input.base, parent=True),
         out=subpath(output[0], parent=True),
@@ -61,11 +61,11 @@ rule encode_guide:
     """Embed pictures and captions by the guide: another guide encodes no picture again."""
     input:
         data=rules.dataset.output[0],
-        guide=f"{OUT}/models/guide/manifest.json",
+        guide=LAYOUT.model("guide"),
     output:
-        f"{OUT}/embeddings/manifest.json",
+        LAYOUT.embeddings,
     log:
-        f"{OUT}/logs/encode_guide.log",
+        LAYOUT.log("encode_guide"),
     conda:
         "../envs/models.yaml"
     threads: need("encode_guide", "threads")

@@ -9,11 +9,9 @@ localrules:
 rule fetch:
     """Download a model, the data set or the prompts; what the Hub's cache has is not fetched."""
     output:
-        f"{OUT}/downloads/{{what}}/manifest.json",
+        LAYOUT.download("{what}"),
     log:
-        f"{OUT}/logs/fetch/{{what}}.log",
-    wildcard_constraints:
-        what="base|guide|judge|dataset|prompts|judge_[a-z][a-z0-9_]*",
+        LAYOUT.log("fetch", "{what}"),
     conda:
         "../envs/models.yaml"
     threads: need("fetch", "threads")

@@ -2,15 +2,24 @@
 # Out: models/.
 
 
+def guide_to_differ_from(wildcards):
+    """The guide, for a judge that can be compared with it only after a download.
+
+    Two local folders are compared before the study starts (vlg.config.checks).
+    """
+    fetched = {"guide", "judge"} & set(hub_sources())
+    return LAYOUT.model("guide") if wildcards.kind == "judge" and fetched else []
+
+
 rule model:
     """Put base, guide and judge where the study looks for them."""
     input:
         model_source,
         guide=guide_to_differ_from,
     output:
-        f"{OUT}/models/{{kind}}/manifest.json",
+        LAYOUT.model("{kind}"),
     log:
-        f"{OUT}/logs/model/{{kind}}.log",
+        LAYOUT.log("model", "{kind}"),
     conda:
         "../envs/models.yaml"
     threads: need("model", "threads")

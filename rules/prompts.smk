@@ -4,11 +4,11 @@
 rule prompts:
     """Select the study's prompts."""
     input:
-        source=prompt_source(),
+        source=source_of("prompts"),
     output:
-        f"{OUT}/prompts.tsv",
+        LAYOUT.prompts,
     log:
-        f"{OUT}/logs/prompts.log",
+        LAYOUT.log("prompts"),
     conda:
         "../envs/tables.yaml"
     threads: need("prompts", "threads")
@@ -29,11 +29,11 @@ rule hard_prompts:
     """Choose the prompts the base model does worst."""
     input:
         prompts=rules.prompts.output[0],
-        scores=f"{OUT}/scores/images/base/selection.csv",
+        scores=LAYOUT.image_scores("base", "selection"),
     output:
-        f"{OUT}/hard_prompts.tsv",
+        LAYOUT.hard_prompts,
     log:
-        f"{OUT}/logs/hard_prompts.log",
+        LAYOUT.log("hard_prompts"),
     conda:
         "../envs/tables.yaml"
     threads: need("hard_prompts", "threads")

@@ -1,14 +1,39 @@
-# In: tables, pictures, training logs. Out: figures/, gallery/, sheets/, report/, provenance.json.
+# In: tables, pictures, training logs. Out: figures/, gallery/, sheets/, report/findings.html,
+# provenance.json, models/<model>/README.md. A figure is a file of scripts/vlg/report/figures/.
 # What `snakemake --report` shows is flagged here, each with a caption from report/.
 
+
+def known_as(source):
+    """What the Hub calls a source: owner/name, without our prefix and the revision."""
+    found = hub.parse(source)
+    return found.id if found else source
+
+
+def sheet_labels(model, arm, number):
+    """What the report calls a contact sheet. It sorts labels as text: blanks keep 20 before 100."""
+    name = layout.parse_model(model)
+    labels = {"model": name.variant, "step": str(name.step).rjust(7)}
+    return labels | ({"arm": in_words(arm), "round": str(number).rjust(3)} if arm else {})
+
+
+def cards():
+    """The card of every fine-tuned model."""
+    return [LAYOUT.card(model) for model in RUNS[1:]]
+
+
+def figure_needs(figure):
+    """The tables that a figure draws, and `logs` where it draws those of training."""
+    return plugins.constant(plugins.FIGURES, figure, "NEEDS", ())
+
+
+def figure_tables(figure):
+    """The tables that a figure draws."""
+    return [need for need in figure_needs(figure) if need != "logs"]
+
+
+# Every figure of whose tables the study has all.
 FIGURES = [
-    "finetune",
-    "refinement",
-    "hard_prompts",
-    "by_category",
-    "guide_judge_fidelity",
-    "training",
-    *JUDGED,
+    figure for figure in plugins.names(plugins.FIGURES) if set(figure_tables(figure)) <= set(TABLES)
 ]
 
 # Name of a sheet: its model, arm and round.
@@ -16,23 +41,16 @@ SHEETS = {model: (model, "", 0) for model in MODELS} | {
     f"{model}-{arm}-{number}": (model, arm, number)
     for model in (CONFIG["refine"]["models"] if ARMS else [])
     for arm in ARMS
-    for number in range(1, ROUNDS + 1)
+    for number in rounds(arm)
 }
-
-# Tables that get a page.
-PAGED = [*TABLES, *(["sweep"] if SWEPT else []), *JUDGED]
 
 
 rule figures:
-    """Draw the figures from the tables and training logs."""
+    """Every figure."""
     input:
-        tables=rules.tables.output,
-        judged=rules.judges.output if JUDGED else [],
-        training=expand(f"{OUT}/training/{{model}}/log.csv", model=MODELS[1:]),
-    output:
         [
             report(
-                f"{OUT}/figures/{figure}.{form}",
+                LAYOUT.figure(figure, form),
                 caption=caption("figures", figure),
                 category="Figures",
                 labels={"figure": in_words(figure), "format": form.upper()},
@@ -40,55 +58,65 @@ rule figures:
             for figure in FIGURES
             for form in ("svg", "png")
         ],
+
+
+rule figure:
+    """Draw one figure from the tables, or the training logs, that it shows."""
+    input:
+        tables=lambda wildcards: [
+            LAYOUT.table(table, "csv") for table in figure_tables(wildcards.figure)
+        ],
+        training=lambda wildcards: [
+            LAYOUT.training(model, "log.csv")
+            for model in MODELS[1:]
+            if "logs" in figure_needs(wildcards.figure)
+        ],
+    output:
+        [LAYOUT.figure("{figure}", form) for form in ("svg", "png")],
     log:
-        f"{OUT}/logs/figures.log",
+        LAYOUT.log("figure", "{figure}"),
+    wildcard_constraints:
+        figure="|".join(FIGURES),
     conda:
         "../envs/tables.yaml"
-    threads: need("figures", "threads")
+    threads: need("figure", "threads")
     resources:
-        mem_mb=memory("figures"),
-        runtime=need("figures", "runtime"),
+        mem_mb=memory("figure"),
+        runtime=need("figure", "runtime"),
         gpu=0,
     params:
-        settings=settings(
-            {"confidence": CONFIG["statistics"]["confidence"]}
-            | ({"further": JUDGED} if JUDGED else {})
-        ),
-        code=code("figures"),
-        tables=lambda wildcards, input: os.path.dirname(input.tables[0]),
+        settings=settings({"confidence": CONFIG["statistics"]["confidence"]}),
+        code=lambda wildcards: code("figure", (plugins.FIGURES, wildcards.figure)),
+        tables=layout.folder(LAYOUT.table("finetune", "csv")),
         out=subpath(output[0], parent=True),
     shell:
-        python("figures") + " --settings {params.settings:q} --tables {params.tables:q}"
-        " --training {input.training:q} --out {params.out:q} --log {log:q}"
+        python("figure") + " {wildcards.figure} --settings {params.settings:q}"
+        " --tables {params.tables:q} --training {input.training:q} --out {params.out:q} --log {log:q}"
 
 
 rule gallery:
     """Show the same prompts across models and rounds on one page."""
     input:
-        prompts=rules.prompts.output[0],
-        hard=rules.hard_prompts.output[0],
+        prompts=LAYOUT.prompts,
+        hard=LAYOUT.hard_prompts,
         scores=score_files(),
-        judges=JUDGE_SCORES,
-        samples=(
-            expand(f"{OUT}/training/{{model}}/samples/metadata.jsonl", model=MODELS[1:])
-            if SAMPLES
-            else []
-        ),
+        judges=TABLE_INPUTS["judges"]["judges"],
+        samples=[LAYOUT.samples(model) for model in MODELS[1:]] if SAMPLES else [],
         templates=[
             os.path.relpath(SCRIPTS / "vlg/report/templates" / f"gallery.{kind}")
             for kind in ("html", "css", "js")
         ],
     output:
-        page=f"{OUT}/gallery/index.html",
+        page=LAYOUT.gallery,
         parts=report(
-            directory(f"{OUT}/gallery/pages"),
+            directory(f"{layout.folder(LAYOUT.gallery)}/pages"),
             patterns=["{prompts}.html"],
             caption="../report/gallery.rst",
             category="Gallery",
             labels={"prompts": "{prompts}"},
         ),
     log:
-        f"{OUT}/logs/gallery.log",
+        LAYOUT.log("gallery"),
     conda:
         "../envs/tables.yaml"
     threads: need("gallery", "threads")
@@ -102,11 +130,12 @@ rule gallery:
                 "study": CONFIG["study"],
                 "prompts": CONFIG["gallery"]["prompts"],
                 "models": MODELS,
-                "rounds": ROUNDS,
             }
         ),
         code=code("gallery"),
-        judges=lambda wildcards, input: judged_options(input),
+        judges=lambda wildcards, input: (
+            ["--judges", *dict.fromkeys(folders(input.judges))] if input.judges else []
+        ),
         root=lambda wildcards: OUT,
         out=subpath(output[0], parent=True),
     shell:
@@ -118,12 +147,12 @@ rule gallery:
 rule sheets:
     """Show what each model and each round makes of the same few prompts, one sheet each."""
     input:
-        prompts=rules.prompts.output[0],
+        prompts=LAYOUT.prompts,
         scores=score_files(),
     output:
         [
             report(
-                f"{OUT}/sheets/{name}.jpg",
+                LAYOUT.sheet(name),
                 caption="../report/sheet.rst",
                 category="Pictures",
                 subcategory="Refinement" if row[1] else "Models",
@@ -132,7 +161,7 @@ rule sheets:
             for name, row in SHEETS.items()
         ],
     log:
-        f"{OUT}/logs/sheets.log",
+        LAYOUT.log("sheets"),
     conda:
         "../envs/tables.yaml"
     threads: need("sheets", "threads")
@@ -150,72 +179,50 @@ rule sheets:
         " --scores {input.scores:q} --root {params.root:q} --out {params.out:q} --log {log:q}"
 
 
-rule pages:
-    """Make each table a page to sort, search and copy, and say what the claims came to."""
+rule findings:
+    """Say what the claims came to, for the first page of the report."""
     input:
-        tables=[
-            report(
-                f"{OUT}/tables/{table}.{form}",
-                caption=caption("tables", table),
-                category="Tables to paste",
-                labels={"table": in_words(table), "format": title},
-            )
-            for table in PAGED
-            for form, title in (("csv", "CSV"), ("md", "Markdown"), ("tex", "LaTeX"))
-        ],
-        template=os.path.relpath(SCRIPTS / "vlg/report/templates/table.html"),
+        claims=LAYOUT.table("claims", "csv"),
+        template=os.path.relpath(SCRIPTS / "vlg/report/templates/findings.html"),
     output:
-        [
-            report(
-                f"{OUT}/report/{table}.html",
-                caption=caption("tables", table),
-                category="Tables",
-                labels={"table": in_words(table)},
-            )
-            for table in PAGED
-        ],
-        f"{OUT}/report/findings.html",
+        LAYOUT.page("findings"),
     log:
-        f"{OUT}/logs/pages.log",
+        LAYOUT.log("findings"),
     conda:
         "../envs/tables.yaml"
-    threads: need("pages", "threads")
+    threads: need("findings", "threads")
     resources:
-        mem_mb=memory("pages"),
-        runtime=need("pages", "runtime"),
+        mem_mb=memory("findings"),
+        runtime=need("findings", "runtime"),
         gpu=0,
     params:
-        settings=settings({"names": PAGED}),
-        code=code("pages"),
-        tables=lambda wildcards, input: os.path.dirname(input.tables[0]),
-        out=subpath(output[0], parent=True),
+        code=code("findings"),
     shell:
-        python("pages") + " --settings {params.settings:q} --tables {params.tables:q}"
-        " --out {params.out:q} --log {log:q}"
+        python("findings") + " --claims {input.claims:q} --out {output:q} --log {log:q}"
 
 
 rule provenance:
     """Record versions, commit, config, checksums, hardware and cost."""
     input:
-        models=expand(f"{OUT}/models/{{model}}/manifest.json", model=[*RUNS, "guide", "judge"]),
-        downloads=[download(what) for what in hub_sources()],
-        training=expand(f"{OUT}/training/{{model}}/summary.json", model=RUNS[1:]),
+        models=[LAYOUT.model(model) for model in (*RUNS, "guide", "judge")],
+        downloads=[LAYOUT.download(what) for what in hub_sources()],
+        training=[LAYOUT.training(model, "summary.json") for model in RUNS[1:]],
         inputs=[
-            rules.prompts.output[0],
-            rules.hard_prompts.output[0],
-            f"{OUT}/dataset/manifest.json",
+            LAYOUT.prompts,
+            LAYOUT.hard_prompts,
+            LAYOUT.dataset,
         ],
         scores=score_files(),
-        tables=rules.tables.output,
+        tables=[LAYOUT.table(table, form) for table in TABLES for form in ("csv", "md", "tex")],
     output:
         report(
-            f"{OUT}/provenance.json",
+            LAYOUT.provenance,
             caption="../report/provenance.rst",
             category="Provenance",
             labels={"file": "provenance.json"},
         ),
     log:
-        f"{OUT}/logs/provenance.log",
+        LAYOUT.log("provenance"),
     conda:
         "../envs/tables.yaml"
     threads: need("provenance", "threads")
@@ -226,7 +233,7 @@ rule provenance:
     params:
         settings=settings(CONFIG),
         code=code("provenance"),
-        logs=lambda wildcards: f"{OUT}/logs",
+        logs=layout.folder(LAYOUT.log("any")),
     shell:
         python("provenance") + " --settings {params.settings:q} --models {input.models:q}"
         " --downloads {input.downloads:q} --inputs {input.inputs:q} --logs {params.logs:q}"
@@ -237,13 +244,13 @@ rule provenance:
 rule card:
     """Describe a fine-tuned model in the form of the Hugging Face Hub."""
     input:
-        model=f"{OUT}/models/{{variant}}-{{step}}{{run}}/manifest.json",
-        training=f"{OUT}/training/{{variant}}-{{step}}{{run}}/summary.json",
-        table=f"{OUT}/tables/finetune.csv",
+        model=LAYOUT.model("{variant}-{step}{run}"),
+        training=LAYOUT.training("{variant}-{step}{run}", "summary.json"),
+        table=LAYOUT.table("finetune", "csv"),
     output:
-        f"{OUT}/models/{{variant}}-{{step}}{{run}}/README.md",
+        LAYOUT.card("{variant}-{step}{run}"),
     log:
-        f"{OUT}/logs/card/{{variant}}-{{step}}{{run}}.log",
+        LAYOUT.log("card", "{variant}-{step}{run}"),
     conda:
         "../envs/models.yaml"
     threads: need("card", "threads")

@@ -1,25 +1,37 @@
 # In: pictures, judge, guide. Out: scores/images/<model>/<stage>.csv, scores/refined/<model>/<arm>.csv,
 # scores/samples/<model>.csv.
 
+from vlg.judge import kind as judge_kind
+
+
+def plain_score_files():
+    """The score files of plain pictures."""
+    return [LAYOUT.image_scores(model, stage) for model in RUNS for stage in stages(model)]
+
+
+def score_files():
+    """All score files of the study."""
+    refined = [LAYOUT.refined_scores(model, arm) for model in REFINED for arm in ARMS]
+    return [*plain_score_files(), *refined]
+
+
 SCORE = (
     python("score") + " --settings {params.settings:q} --pictures {params.pictures:q}"
     " --judge {params.judge:q} --guide {params.guide:q} --root {params.root:q} --out {output:q}"
     " --batch-size {resources.batch} --device {resources.device} --threads {threads} --log {log:q}"
 )
-# The verifier reads pictures of the shapes world; no other world has a ground truth.
-TRUTH = CONFIG["models"]["base"] in EMBEDDED
 
 
 rule score:
     """Score a model's pictures, a row each."""
     input:
         pictures=lambda wildcards: images(wildcards.model, wildcards.stage),
-        judge=f"{OUT}/models/judge/manifest.json",
-        guide=f"{OUT}/models/guide/manifest.json",
+        judge=LAYOUT.model("judge"),
+        guide=LAYOUT.model("guide"),
     output:
-        f"{OUT}/scores/images/{{model}}/{{stage}}.csv",
+        LAYOUT.image_scores("{model}", "{stage}"),
     log:
-        f"{OUT}/logs/score/images/{{model}}-{{stage}}.log",
+        LAYOUT.log("score", "images", "{model}-{stage}"),
     conda:
         "../envs/models.yaml"
     threads: need("score", "threads")
@@ -30,8 +42,10 @@ rule score:
         device=DEVICE,
         batch=CONFIG["score"]["batch_size"],
     params:
-        settings=settings({"truth": TRUTH, "precision": CONFIG["score"]["precision"]}),
-        code=code("score"),
+        settings=settings(
+            {"truth": plan.has_truth(CONFIG), "precision": CONFIG["score"]["precision"]}
+        ),
+        code=code("score", (plugins.KINDS, judge_kind.OWN)),
         pictures=lambda wildcards, input: folders(input.pictures),
         judge=subpath(input.judge, parent=True),
         guide=subpath(input.guide, parent=True),
@@ -43,20 +57,20 @@ rule score:
 use rule score as score_refined with:
     input:
         pictures=lambda wildcards: refined(wildcards.model, wildcards.arm),
-        judge=f"{OUT}/models/judge/manifest.json",
-        guide=f"{OUT}/models/guide/manifest.json",
+        judge=LAYOUT.model("judge"),
+        guide=LAYOUT.model("guide"),
     output:
-        f"{OUT}/scores/refined/{{model}}/{{arm}}.csv",
+        LAYOUT.refined_scores("{model}", "{arm}"),
     log:
-        f"{OUT}/logs/score/refined/{{model}}-{{arm}}.log",
+        LAYOUT.log("score", "refined", "{model}-{arm}"),
 
 
 use rule score as score_samples with:
     input:
-        pictures=[f"{OUT}/training/{{model}}/samples/metadata.jsonl"],
-        judge=f"{OUT}/models/judge/manifest.json",
-        guide=f"{OUT}/models/guide/manifest.json",
+        pictures=[LAYOUT.samples("{model}")],
+        judge=LAYOUT.model("judge"),
+        guide=LAYOUT.model("guide"),
     output:
-        f"{OUT}/scores/samples/{{model}}.csv",
+        LAYOUT.sample_scores("{model}"),
     log:
-        f"{OUT}/logs/score/samples/{{model}}.log",
+        LAYOUT.log("score", "samples", "{model}"),

@@ -11,9 +11,9 @@ PRETRAIN = (
 rule pretrain_part:
     """Train the VAE, the guide or the judge."""
     output:
-        f"{OUT}/pretrained/{{part}}/manifest.json",
+        LAYOUT.pretrained("{part}"),
     log:
-        f"{OUT}/logs/pretrain/{{part}}.log",
+        LAYOUT.log("pretrain", "{part}"),
     wildcard_constraints:
         part="vae|guide|judge",
     conda:
@@ -36,13 +36,13 @@ rule pretrain_part:
 rule pretrain_base:
     """Train the base, and keep an early checkpoint of the same training."""
     input:
-        vae=f"{OUT}/pretrained/vae/manifest.json",
+        vae=LAYOUT.pretrained("vae"),
     output:
-        f"{OUT}/pretrained/base/manifest.json",
-        f"{OUT}/pretrained/base/base/manifest.json",
-        f"{OUT}/pretrained/base/base-early/manifest.json",
+        LAYOUT.pretrained("base"),
+        LAYOUT.pretrained("base/base"),
+        LAYOUT.pretrained("base/base-early"),
     log:
-        f"{OUT}/logs/pretrain/base.log",
+        LAYOUT.log("pretrain", "base"),
     conda:
         "../envs/models.yaml"
     threads: need("pretrain_base", "threads")
@@ -63,11 +63,11 @@ rule pretrain_base:
 rule pretrain:
     """Train all, measure them in full and in half precision, and replace resources/shapes."""
     input:
-        expand(f"{OUT}/pretrained/{{part}}/manifest.json", part=["vae", "base", "guide", "judge"]),
+        [LAYOUT.pretrained(part) for part in ("vae", "base", "guide", "judge")],
     output:
-        f"{OUT}/pretrained/quality.json",
+        LAYOUT.pretrained_quality,
     log:
-        f"{OUT}/logs/pretrain/ship.log",
+        LAYOUT.log("pretrain", "ship"),
     conda:
         "../envs/models.yaml"
     threads: need("pretrain", "threads")
@@ -76,7 +76,7 @@ rule pretrain:
         runtime=need("pretrain", "runtime"),
         gpu=0,
     params:
-        settings=settings(sampling_settings()),
+        settings=settings(plan.sampling(CONFIG)),
         code=code("ship"),
         pretrained=subpath(output[0], parent=True),
         out=ROOT / "resources/shapes",

@@ -8,45 +8,19 @@ other seeds (empty with one seed), and drift, its distance to base's of the same
 from pathlib import Path
 
 from vlg.files import write_rows
+from vlg.judge.columns import DIVERSITY
 from vlg.workflow import cli
-
-COLUMNS = ("model", "id", "seed", "sha256", "spread", "drift")
 
 
 def main(args):
-    import torch
-    from tqdm import tqdm
-
-    from vlg.data import pictures
-    from vlg.data.encoded import chunks
-    from vlg.models.clip import Judge
+    from vlg.config.sections import Score
+    from vlg.judge import diversity
+    from vlg.models.clip import Clip
     from vlg.models.device import set_up
 
-    judge = Judge(args.judge, set_up(args.device, args.threads), args.settings["precision"])
-    found: dict[str, dict[tuple[str, int], tuple[str, torch.Tensor]]] = {}
-    for folder in tqdm(args.pictures, "diversity", mininterval=5):
-        rows = [row for row in pictures.read_metadata(folder) if row["set"] == "study"]
-        for batch in chunks(rows, args.batch_size):
-            images = [pictures.load_checked(folder, row) for row in batch]
-            for row, unit in zip(batch, judge.encode_image(images).cpu(), strict=True):
-                own = found.setdefault(row["model"], {})
-                own[row["id"], row["seed"]] = (row["sha256"], unit)
-    base = found["base"]
-    rows = []
-    for model, own in found.items():
-        seeds = {seed for _, seed in own}
-        for (name, seed), (checksum, unit) in own.items():
-            others = [own[name, each][1] for each in seeds if each != seed and (name, each) in own]
-            spread = (1 - torch.stack(others) @ unit).mean().item() if others else None
-            drift = (1 - base[name, seed][1] @ unit).item()
-            rows.append(
-                {
-                    **{"model": model, "id": name, "seed": seed, "sha256": checksum},
-                    "spread": "" if spread is None else f"{spread:.6f}",
-                    "drift": f"{drift:.6f}",
-                }
-            )
-    write_rows(args.out, COLUMNS, rows)
+    settings = Score.parse(args.settings, "score")
+    clip = Clip(args.judge, set_up(args.device, args.threads), settings.precision)
+    write_rows(args.out, DIVERSITY, diversity.measure(args.pictures, clip, args.batch_size))
 
 
 if __name__ == "__main__":

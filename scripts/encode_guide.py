@@ -1,7 +1,7 @@
 """Embed a data set once for all fine-tuning that follows the guide.
 
 Reads an image folder with metadata.jsonl and an open_clip guide; writes a folder of embeddings of
-pictures and captions (formats: scripts/vlg/data/encoded.py).
+pictures and captions (formats: scripts/vlg/data/embedded.py).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from vlg.workflow import cli
 
 
 def main(args: Namespace) -> None:
-    from vlg.data.encoded import encode_guide
+    from vlg.data.embedded import encode_guide
     from vlg.models.device import set_up
     from vlg.models.guide import load_guide
 

@@ -27,7 +27,7 @@ def main(args):
     section, _, judge = what.partition("_")
     if judge:  # a further one
         key = f"judges.{judge}.source"
-        form = "guide" if settings["kind"] == "open_clip" else "judge"
+        form = settings["form"]
     elif section in ("base", "guide", "judge"):
         key, form = f"models.{what}", what
     else:
@@ -37,7 +37,7 @@ def main(args):
     repository = hub.Repository(source, kind, key, notes)
     with atomic_folder(args.out) as out:
         if form:
-            downloads.model(repository, form, out)
+            downloads.model(repository, form, out, settings.get("family"))
         elif what == "dataset":
             downloads.pictures(repository, settings, out)
         else:

@@ -1,19 +1,31 @@
-"""Fine-tune a base model to one checkpoint, normally or with the CLIP term (guide_scale > 0).
+"""Fine-tune a base model to one checkpoint, by one of the methods in scripts/vlg/train/methods.
 
-Reads a diffusers model, the folder that encode.py wrote (or, with `cached: false`, the pictures),
-for a CLIP term an open_clip guide and the folder that encode_guide.py wrote, and for all but the
-first checkpoint of a variant the training folder of the one before. Writes a diffusers model and a
-training folder: log.csv, held_out.csv, tensorboard/, summary.json, in samples/ the pictures of the
-development prompts, and in state/ all that the next checkpoint continues from. Run it again after
-it was killed: it goes on from its last saved state.
+The settings name the method and give its keys: {"method": "embed", "step": 500, ...}. Reads a
+diffusers model, the folder that encode.py wrote (or, with `cached: false`, the pictures), for a
+method that follows a guide an open_clip model and the folder that encode_guide.py wrote, and for
+all but the first checkpoint of a variant the training folder of the one before. Writes a diffusers
+model and a training folder: log.csv, held_out.csv, tensorboard/, summary.json, in samples/ the
+pictures of the development prompts, and in state/ all that the next checkpoint continues from. Run
+it again after it was killed: it goes on from its last saved state.
 """
 
 from __future__ import annotations
 
+import json
 from argparse import Namespace
 from pathlib import Path
 
+from vlg.errors import UserError
 from vlg.workflow import cli
+
+FOLDERS = {
+    "base": "diffusers folder to start from",
+    "cache": "folder that encode.py wrote; needed unless cached is false",
+    "data": "image folder; needed if cached is false",
+    "guide": "open_clip folder, where the method follows it or watch_guide is true",
+    "embeddings": "folder that encode_guide.py wrote; needed with --guide",
+    "decoder": "AutoencoderTiny folder for the guide's gradient only",
+}
 
 
 def main(args: Namespace) -> None:
@@ -29,22 +41,22 @@ def main(args: Namespace) -> None:
     end_with_parent()
     local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # processes that share this node's threads
     device = set_up(args.device, max(1, args.threads // local))
-    sampling = args.settings.pop("samples", None)
     draw_samples = None
     if args.development:
         rows = prompts.read_table(args.development)
-        draw_samples = functools.partial(development.draw, rows, sampling, args.batch_size, device)
+        chosen = development.Drawing.parse(args.drawing, "development")
+        draw_samples = functools.partial(development.draw, rows, chosen, args.batch_size, device)
+    values = dict(args.settings)
+    if "method" not in values:
+        raise UserError("finetune.method: missing; give it in --settings")
+    given = {name: getattr(args, name) for name in FOLDERS}
     finetune(
-        base=args.base,
-        guide=args.guide,
-        embeddings=args.embeddings,
-        cache=args.cache,
-        data=args.data,
+        method=values.pop("method"),
+        values=values,
+        folders={name: folder for name, folder in given.items() if folder},
         previous=args.previous,
         out_model=args.out_model,
         out_training=args.out_training,
-        values=args.settings,
-        decoder=args.decoder,
         device=device,
         save_every=args.save_every,
         save_minutes=args.save_minutes,
@@ -56,14 +68,11 @@ def main(args: Namespace) -> None:
 if __name__ == "__main__":
     arguments = cli.parser(__doc__)
     add = arguments.add_argument
-    add("--base", type=Path, required=True, help="diffusers folder to start from")
-    add("--guide", type=Path, help="open_clip folder; needed unless guide_scale is 0")
-    add("--embeddings", type=Path, help="folder that encode_guide.py wrote; needed with --guide")
-    add("--cache", type=Path, help="folder that encode.py wrote; needed unless cached is false")
-    add("--data", type=Path, help="image folder; needed if cached is false")
-    add("--decoder", type=Path, help="AutoencoderTiny folder for the CLIP gradient only")
+    for name, what in FOLDERS.items():
+        add(f"--{name}", type=Path, required=name == "base", help=what)
     add("--previous", type=Path, help="training folder of the checkpoint before")
     add("--development", type=Path, help="development.tsv, whose prompts to draw at the end")
+    add("--drawing", type=json.loads, default={}, metavar="JSON", help="how they are drawn")
     add("--batch-size", type=int, default=40, help="development prompts drawn at once")
     add("--out-model", type=Path, required=True, help="diffusers folder to write")
     add("--out-training", type=Path, required=True, help="training folder to write")

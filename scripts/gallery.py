@@ -1,8 +1,7 @@
 """Make the gallery of a study: the same prompts across models and rounds, with their scores.
 
 Writes --out/index.html and --out/pictures/; the page opens from disk, without server or network.
-Settings: study (title), prompts (at most so many, hard ones first), models (in order, base first),
-rounds (the last of refinement).
+Settings: study (title), prompts (at most so many, hard ones first), models (in order, base first).
 """
 
 from argparse import Namespace

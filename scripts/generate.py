@@ -11,22 +11,18 @@ from vlg.workflow import cli
 
 
 def main(args):
-    from vlg.data import pictures
     from vlg.models.device import set_up
-    from vlg.sample import sampler
+    from vlg.sample import drawing, listing
+    from vlg.sample.sampler import Sampler
 
-    settings = args.settings
+    settings = listing.Stage.parse(args.settings, "generate")
     hard = prompts.read_table(args.hard) if args.hard else []
-    wanted = sampler.listing(prompts.read_table(args.prompts), hard, settings)
-    names = ("steps", "guidance_scale", "scheduler", "precision", "vae_tiling")
-    sample = {name: settings[name] for name in names}
-    sampler.generate(
-        sampler.shard(wanted, settings["shard"], settings["shard_size"]),
-        lambda: sampler.Sampler(args.model, sample, set_up(args.device, args.threads)),
+    wanted = listing.listing(prompts.read_table(args.prompts), hard, settings)
+    drawing.plain(
+        listing.shard(wanted, settings.shard, settings.shard_size),
+        lambda: Sampler(args.model, settings.sampling, set_up(args.device, args.threads)),
         args.out,
-        settings["model"],
-        pictures.model_hash(args.model),
-        sample,
+        drawing.made_by(args.model, settings.model, settings.sampling),
         args.batch_size,
     )
 

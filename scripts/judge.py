@@ -1,44 +1,24 @@
 """Score a model's study pictures by one further judge, a row each.
 
-Reads picture folders (metadata.jsonl and PNG, checksums compared); writes one CSV. Settings: kind,
-source and pair of the judge (config: judges). A plug-in's module is imported from the working
-folder.
+Reads picture folders (metadata.jsonl and PNG, checksums compared); writes one CSV. Settings: the
+judge's entry of the config (section judges): kind, source and the kind's own keys. A plug-in's
+module is imported from the working folder.
 """
 
 from pathlib import Path
 
 from vlg.files import write_rows
+from vlg.judge.columns import FURTHER
 from vlg.workflow import cli
-
-COLUMNS = ("model", "id", "seed", "picture", "sha256", "judge", "score")
 
 
 def main(args):
-    from tqdm import tqdm
-
-    from vlg.data import pictures
-    from vlg.data.encoded import chunks
-    from vlg.judge import further
+    from vlg.judge import kind, scoring
     from vlg.models.device import set_up
 
-    kind, source = args.settings["kind"], args.settings["source"]
-    score = further.load(**args.settings, device=set_up(args.device, args.threads))
-    known = further.fingerprint(kind, source)
-    wanted = [
-        (folder, row)
-        for folder in args.pictures
-        for row in pictures.read_metadata(folder)
-        if row["set"] == "study"
-    ]
-    rows = []
-    for batch in tqdm(list(chunks(wanted, args.batch_size)), f"judge {kind}", mininterval=5):
-        images = [pictures.load_checked(folder, row) for folder, row in batch]
-        numbers = score(images, [row["prompt"] for _, row in batch])
-        for (folder, row), number in zip(batch, numbers, strict=True):
-            same = {name: row[name] for name in ("model", "id", "seed", "sha256")}
-            picture = (folder / row["file_name"]).relative_to(args.root).as_posix()
-            rows.append({**same, "picture": picture, "judge": known, "score": f"{number:.6g}"})
-    write_rows(args.out, COLUMNS, rows)
+    judge = kind.load(args.settings, set_up(args.device, args.threads))
+    rows = scoring.further(args.pictures, judge, args.root, args.batch_size, args.threads)
+    write_rows(args.out, FURTHER, rows)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ def main(args):
         elif args.source.is_file():
             folders.unfold(args.source, out)
         else:
-            folders.take(args.source, args.settings["kind"], out)
+            family = args.settings.get("family", folders.FAMILY)
+            folders.take(args.source, args.settings["kind"], out, family)
         if args.guide:
             folders.check_differs(out, args.guide.parent)
         write_manifest(out, source=args.settings["source"])

@@ -1,55 +1,62 @@
-"""Refine one shard of a model's study pictures through all rounds of one arm.
+"""Draw one shard of a model's study pictures through all rounds of one arm.
 
-Reads a diffusers folder, an open_clip guide and the folders of round 0; writes, for each round, a
-folder of PNG files with metadata.jsonl (which picture was kept, its guide score and its cost).
+Reads a diffusers folder and what the arm needs: an open_clip guide, the picture folders of round 0,
+or prompts.tsv where it draws from noise alone. Writes, for each round, a folder of PNG files with
+metadata.jsonl (which picture was kept, its guide score and its cost).
 """
 
 from pathlib import Path
 
+from vlg.data import prompts
+from vlg.errors import UserError
 from vlg.workflow import cli
 
 
 def main(args):
-    from vlg.data import pictures
     from vlg.models.device import set_up
     from vlg.models.guide import load_guide
-    from vlg.sample import refinement
+    from vlg.sample import arm as arms
+    from vlg.sample import drawing, listing
     from vlg.sample.sampler import Sampler
 
-    settings = args.settings
-    start = [
-        (folder, row)
-        for folder in args.start
-        for row in pictures.read_metadata(folder)
-        if row["set"] == "study"
-    ]
-    recipe = {k: v for k, v in settings.items() if k not in ("arm", "shard", "shard_size")}
+    settings = arms.Job.parse(args.settings, "refine")
+    arm = arms.load(settings.kind, settings.keys)
+    guided = "guide" in arm.needs
+    given = {"guide": args.guide, "pictures": args.start}
+    if missing := [name for name in sorted(arm.needs) if not given[name]]:
+        raise UserError(f"refine: an arm of kind {settings.kind} needs {missing[0]}; see --help")
+    if "pictures" in arm.needs:
+        start = drawing.from_folders(args.start)[args.skip : args.skip + settings.shard_size]
+    else:
+        study = listing.study(prompts.read_table(args.prompts), settings.seeds)
+        start = drawing.from_nothing(listing.shard(study, settings.shard, settings.shard_size))
 
     def models():
         device = set_up(args.device, args.threads)
-        return Sampler(args.model, recipe, device), load_guide(args.guide, device)
+        guide = load_guide(args.guide, device) if guided else None
+        return drawing.Models(Sampler(args.model, settings.sampling, device), guide)
 
-    refinement.refine(
-        start[args.skip : args.skip + settings["shard_size"]],
-        models,
-        lambda number: (
-            args.out / f"round-{number}" / settings["arm"] / f"shard-{settings['shard']}"
-        ),
-        settings["arm"],
-        [pictures.model_hash(args.model), pictures.model_hash(args.guide)],
-        recipe,
-        args.batch_size,
+    made = drawing.made_by(
+        args.model,
+        settings.model,
+        settings.sampling,
+        settings.arm,
+        settings.kind,
+        arm.settings.handed_on(),
+        args.guide if guided else None,
     )
+    drawing.draw(arm, start, models, dict(enumerate(args.out, start=1)), made, args.batch_size)
 
 
 if __name__ == "__main__":
     arguments = cli.parser(__doc__)
     add = arguments.add_argument
     add("--model", type=Path, required=True, help="diffusers folder")
-    add("--guide", type=Path, required=True, help="open_clip folder; it chooses what is kept")
-    add("--start", type=Path, nargs="+", required=True, help="picture folders of round 0")
+    add("--guide", type=Path, help="open_clip folder, for an arm that is guided")
+    add("--start", type=Path, nargs="+", help="picture folders of round 0, for an arm that redraws")
     add("--skip", type=int, default=0, help="study pictures in these that another shard refines")
-    add("--out", type=Path, required=True, help="refined/<model>, to which rounds are written")
+    add("--prompts", type=Path, help="prompts.tsv, for an arm that draws from noise alone")
+    add("--out", type=Path, nargs="+", required=True, help="folders to write, one for each round")
     add("--batch-size", type=int, default=40, help="pictures drawn at once")
     add("--device", default="auto", help="auto, cpu or cuda, and options: auto,channels_last")
     add("--threads", type=int, default=1, help="CPU threads")

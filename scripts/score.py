@@ -7,62 +7,30 @@ open_clip folder; writes one CSV.
 
 from pathlib import Path
 
-from vlg.analysis import scores
-from vlg.files import write_rows
+from vlg.files import identity, write_rows
+from vlg.judge.columns import COLUMNS
 from vlg.workflow import cli
 
 
 def main(args):
-    import numpy as np
-    from tqdm import tqdm
-
-    from vlg.data import pictures
-    from vlg.models.clip import Judge
+    from vlg.judge import kind, scoring
     from vlg.models.device import set_up
     from vlg.models.guide import load_guide
-    from vlg.sample.refinement import guide_scores
 
+    settings = scoring.Settings.parse(args.settings, "score")
     device = set_up(args.device, args.threads)
-    judge = Judge(args.judge, device, args.settings["precision"])
-    guide = load_guide(args.guide, device)
-    if args.settings["truth"]:
-        from vlg.shapes.captions import parse
-        from vlg.shapes.verify import check
-    wanted = [(folder, row) for folder in args.pictures for row in pictures.read_metadata(folder)]
-    root = args.root
-    scored_by = {
-        "judge_weights": pictures.model_hash(args.judge),
-        "guide_weights": pictures.model_hash(args.guide),
-    }
-    rows = []
-
-    def read(batch):
-        images = [pictures.load_checked(folder, row) for folder, row in batch]
-        return images, judge.prepare(images)
-
-    size = args.batch_size
-    batches = [wanted[begin : begin + size] for begin in range(0, len(wanted), size)]
-    ready = pictures.ahead(read, batches, args.threads)
-    for batch, (images, pixels) in tqdm(ready, "score", len(batches), mininterval=5):
-        texts = [row["prompt"] for _, row in batch]
-        by_judge = judge.scores(pixels, texts)
-        by_guide = guide_scores(guide, np.stack(images), texts)
-        for (folder, row), image, clipscore, guided in zip(
-            batch, images, by_judge, by_guide, strict=True
-        ):
-            said = parse(row["prompt"]) if args.settings["truth"] else None
-            truth = check(image, said) if said else {}
-            rows.append(
-                {
-                    **{name: row.get(name) for name in scores.COLUMNS},
-                    **scored_by,
-                    "clipscore": f"{clipscore:.4f}",
-                    "guide": f"{guided:.4f}",
-                    **{name: round(v, 4) for name, v in truth.items() if v is not None},
-                    "picture": (folder / row["file_name"]).relative_to(root).as_posix(),
-                }
-            )
-    write_rows(args.out, scores.COLUMNS, rows)
+    entry = {"kind": kind.OWN, "source": str(args.judge)}
+    rows = scoring.study(
+        args.pictures,
+        kind.load(entry, device, precision=settings.precision),
+        load_guide(args.guide, device),
+        {"judge_weights": identity(args.judge), "guide_weights": identity(args.guide)},
+        settings.truth,
+        args.root,
+        args.batch_size,
+        args.threads,
+    )
+    write_rows(args.out, COLUMNS, rows)
 
 
 if __name__ == "__main__":

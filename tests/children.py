@@ -11,8 +11,9 @@ from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel  # noqa
 
 from tests import tiny
 from vlg import files
-from vlg.models import checkpoints
-from vlg.train import loop
+from vlg.models import components
+from vlg.train import checkpoints, loop
+from vlg.train.methods.embed import Embed
 
 
 def kill(out: Path, world: dict[str, Path], kill_at: int, options: dict) -> None:
@@ -36,7 +37,7 @@ def kill(out: Path, world: dict[str, Path], kill_at: int, options: dict) -> None
 
         return wrapped
 
-    save = checkpoints.save_tensors
+    save = components.save_tensors
 
     def save_in_halves(path, tensors):
         half = dict(list(tensors.items())[: len(tensors) // 2])
@@ -46,8 +47,9 @@ def kill(out: Path, world: dict[str, Path], kill_at: int, options: dict) -> None
         event()
 
     loop.train_step = before(loop.train_step)
-    checkpoints.save_tensors = save_in_halves
-    checkpoints.write_manifest = loop.write_manifest = before(files.write_manifest)
+    components.save_tensors = checkpoints.save_tensors = save_in_halves
+    for module in (components, checkpoints, loop):
+        module.write_manifest = before(files.write_manifest)
     files.os.replace = before(os.replace)
     tiny.finetune(out, **options)
 
@@ -58,15 +60,15 @@ def share(out: Path, world: dict[str, Path], rank: int, options: dict) -> None:
     With the option `most` the second runs out of memory on more than so many samples at once.
     """
     torch.set_num_threads(1)
-    most, call = options.pop("most", None), loop.Losses.__call__
+    most, terms = options.pop("most", None), Embed.terms
     if most and rank == 1:
 
-        def limited(self, unet, batch):
-            if len(batch.pictures) > most:
+        def limited(self, net, batch):
+            if len(batch) > most:
                 raise torch.OutOfMemoryError("CUDA out of memory")
-            return call(self, unet, batch)
+            return terms(self, net, batch)
 
-        loop.Losses.__call__ = limited
+        Embed.terms = limited
     tiny.world = lambda prediction="epsilon": world
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2"}
     meeting = f"file://{out}/meeting"

@@ -6,10 +6,14 @@ import pytest
 import torch
 
 from tests import tiny
-from vlg.data import encoded as module
-from vlg.data.encoded import Cache, LiveCache, encode, encode_guide, read_captions
+from vlg.data import captioned, shards
+from vlg.data.captioned import read_captions
+from vlg.data.embedded import encode_guide
+from vlg.data.encoded import encode
+from vlg.data.source import Cache, LiveCache
 from vlg.errors import UserError
 from vlg.files import check_manifest
+from vlg.models.family import open_family
 from vlg.models.guide import load_guide
 
 
@@ -23,7 +27,7 @@ def test_what_is_stored_is_what_the_pipeline_computes(paths):
 
     cache = Cache(paths["cache"], paths["embeddings"])
     pipe = StableDiffusionPipeline.from_pretrained(paths["base"])
-    picture = module.read_picture(paths["data"] / "003.png", 32)
+    picture = captioned.read_picture(paths["data"] / "003.png", 32)
     with torch.no_grad():
         posterior = pipe.vae.encode(picture[None] * 2 - 1).latent_dist
         scale = pipe.vae.config.scaling_factor
@@ -35,8 +39,8 @@ def test_what_is_stored_is_what_the_pipeline_computes(paths):
     row = cache.listing.captions.index
     rows = [row("a red circle"), 0]
     _, empty = pipe.encode_prompt(["a red circle"], "cpu", 1, True, negative_prompt=[""])
-    assert torch.allclose(cache.states(rows)[1], empty[0], atol=1e-5)
-    assert torch.allclose(cache.states([row(texts[0])])[0], states[0], atol=1e-5)
+    assert torch.allclose(cache.condition(rows)["states"][1], empty[0], atol=1e-5)
+    assert torch.allclose(cache.condition([row(texts[0])])["states"][0], states[0], atol=1e-5)
     norms = torch.cat([cache.guide_captions(rows), cache.guide_pictures([0, 5])]).norm(dim=1)
     assert torch.allclose(norms, torch.ones(4), atol=1e-5)
 
@@ -52,7 +56,7 @@ def test_captions_are_stored_once_and_the_last_pictures_are_held_out(paths):
 
 
 def test_shards_and_precision_change_no_answer_but_by_rounding(paths, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "SHARD", 7)
+    monkeypatch.setattr(shards, "SHARD", 7)
     settings = {"dtype": "float16", "flip": True}
     encode(paths["data"], paths["base"], tmp_path / "small", settings, "cpu", 3)
     encode_guide(paths["data"], load_guide(paths["guide"]), tmp_path / "embedded", "cpu", 3)
@@ -61,20 +65,24 @@ def test_shards_and_precision_change_no_answer_but_by_rounding(paths, tmp_path, 
     rows, captions = [0, 6, 7, 23], [0, 3, 5]
     with torch.autocast("cpu", torch.bfloat16):  # as a training step does
         answers = (
-            small.latents(rows, [False] * 4), small.states(captions), small.guide_pictures(rows)
+            small.latents(rows, [False] * 4), small.condition(captions)["states"],
+            small.guide_pictures(rows),
         )  # fmt: skip
     monkeypatch.undo()
     large = Cache(paths["cache"], paths["embeddings"])
-    expected = large.latents(rows, [False] * 4), large.states(captions), large.guide_pictures(rows)
+    expected = (
+        large.latents(rows, [False] * 4), large.condition(captions)["states"],
+        large.guide_pictures(rows),
+    )  # fmt: skip
     for ours, theirs in zip(
         (*answers[0], *answers[1:]), (*expected[0], *expected[1:]), strict=True
     ):
         assert ours.dtype == torch.float32
         assert torch.allclose(ours, theirs, rtol=2e-3, atol=2e-3)  # float16 has 11 bits
-    monkeypatch.setattr(module, "SHARD", 7)
+    monkeypatch.setattr(shards, "SHARD", 7)
     flipped, _ = small.latents([4, 5], [True, False])
-    picture = module.read_picture(paths["data"] / "004.png", 32)
-    mirrored, _ = module.Encoder(paths["base"], "cpu").latents(picture.flip(-1)[None])
+    picture = captioned.read_picture(paths["data"] / "004.png", 32)
+    mirrored, _ = open_family(paths["base"]).encode(picture.flip(-1)[None])
     assert torch.allclose(flipped[0], mirrored[0], atol=2e-3)
 
 
@@ -94,19 +102,19 @@ def test_training_from_the_cache_equals_encoding_at_every_step(paths, tmp_path):
 
 def test_augmentations_are_functions_of_seed_and_step(paths):
     """Another step, another crop; the same step, the same; and what isn't trained on is whole."""
-    from vlg.train import loop
     from vlg.train.batches import held_out_batches
 
-    def live(**options):
-        return LiveCache(paths["data"], paths["base"], "cpu", **options)
+    run = tiny.begin("normal", batch_size=22)
 
-    settings = loop.Settings.parse({**tiny.SETTINGS, "step": 9, "batch_size": 22})
+    def live(**options):
+        return LiveCache(paths["data"], run.family, **options)
+
     plain, augmented = live(), live(crop=0.5, jitter=0.4)
     answers = {}
     again = live(crop=0.5, jitter=0.4)
     for name, source in (("plain", plain), ("augmented", augmented), ("again", again)):
         for step in (0, 1):
-            batch = loop.draw(source, settings, step, 1000)
+            batch = run.method.batch(source, step)
             mean, _ = source.latents(batch.pictures, batch.flipped, batch.augment)
             answers[name, step] = mean[[batch.pictures.index(i) for i in range(22)]]
         batch = held_out_batches(source, 2, 1000)[0]
@@ -122,13 +130,11 @@ def test_augmentations_are_functions_of_seed_and_step(paths):
 
 
 def test_flips_are_functions_of_seed_and_step(paths):
-    from vlg.train import loop
-
-    source = LiveCache(paths["data"], paths["base"], "cpu", flip=True)
+    source = LiveCache(paths["data"], open_family(paths["base"]), flip=True)
 
     def flips(seed):
-        settings = loop.Settings.parse({**tiny.SETTINGS, "step": 99, "seed": seed})
-        return [flip for s in range(50) for flip in loop.draw(source, settings, s, 9).flipped]
+        method = tiny.begin("normal", step=99, seed=seed).method
+        return [flip for s in range(50) for flip in method.batch(source, s).flipped]
 
     assert flips(1) == flips(1) != flips(2)
     assert 70 < sum(flips(1)) < 130  # half of 200, standard error 7
@@ -140,14 +146,14 @@ def test_a_crop_keeps_its_share_and_jitter_its_bounds(paths, tmp_path):
     picture = Image.new("RGB", (80, 40), "red")
     picture.paste("blue", (0, 0, 20, 20))
     picture.save(tmp_path / "wide.png")
-    corner = module.read_picture(tmp_path / "wide.png", 10, (0.5, 0.0, 0.0))
+    corner = captioned.read_picture(tmp_path / "wide.png", 10, (0.5, 0.0, 0.0))
     blue = torch.tensor([0.0, 0, 1])[:, None, None].expand(3, 9, 9)
     assert torch.equal(corner[:, :-1, :-1], blue)  # the kernel sees a little red at the edges
-    far = module.read_picture(tmp_path / "wide.png", 10, (0.5, 1.0, 1.0))
+    far = captioned.read_picture(tmp_path / "wide.png", 10, (0.5, 1.0, 1.0))
     assert torch.equal(far, torch.tensor([1.0, 0, 0])[:, None, None].expand(3, 10, 10))
     grey = torch.full((3, 4, 4), 0.5)
-    assert torch.allclose(module.jittered(grey, [1.2, 0.5, 2.0]), grey * 1.2)
-    assert torch.allclose(module.jittered(far, [1.0, 1.0, 0.0]), torch.full((3, 10, 10), 0.299))
+    assert torch.allclose(captioned.jittered(grey, [1.2, 0.5, 2.0]), grey * 1.2)
+    assert torch.allclose(captioned.jittered(far, [1.0, 1.0, 0.0]), torch.full((3, 10, 10), 0.299))
 
 
 def test_embeddings_of_another_data_set_are_refused(paths, tmp_path):
@@ -193,7 +199,7 @@ def test_pictures_of_other_sizes_are_fitted(tmp_path):
     picture = Image.new("RGB", (90, 50), "red")
     picture.paste("blue", (20, 0, 70, 50))  # the middle square
     picture.save(tmp_path / "wide.png")
-    pixels = module.read_picture(tmp_path / "wide.png", 10)
+    pixels = captioned.read_picture(tmp_path / "wide.png", 10)
     assert pixels.shape == (3, 10, 10)
     blue = torch.tensor([0.0, 0, 1])[:, None, None].expand(3, 10, 8)
     assert torch.equal(pixels[:, :, 1:-1], blue)  # the kernel sees a little red at the edges

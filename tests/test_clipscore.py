@@ -10,7 +10,7 @@ import torch
 
 from vlg.errors import UserError
 from vlg.files import write_manifest
-from vlg.models.clip import Judge
+from vlg.models.clip import Clip
 from vlg.shapes import models
 
 PROMPTS = ["a red circle", "two small blue squares on a gray background", "", "bond, é “42”",
@@ -32,7 +32,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def judge(folder):
-    return Judge(folder, "cpu")
+    return Clip(folder, "cpu")
 
 
 def pictures(number, side=32):
@@ -83,7 +83,7 @@ def test_scores_below_zero_stay_below_zero(folder, judge):
     images = pictures(len(PROMPTS))
     found = judge.scores(images, PROMPTS)
     assert min(found) > 0
-    turned = Judge(folder, "cpu")
+    turned = Clip(folder, "cpu")
     turned.model.text_projection.weight.data.neg_()
     assert turned.scores(images, PROMPTS) == pytest.approx([-score for score in found], abs=1e-3)
 
@@ -104,13 +104,13 @@ def test_company_changes_no_score(judge):
     images = pictures(len(PROMPTS))
     together = judge.scores(images, PROMPTS)
     alone = [judge.scores([i], [t])[0] for i, t in zip(images, PROMPTS, strict=True)]
-    fresh = Judge.scores(judge, images[::-1], PROMPTS[::-1])[::-1]
+    fresh = Clip.scores(judge, images[::-1], PROMPTS[::-1])[::-1]
     assert together == pytest.approx(alone, abs=1e-3)
     assert together == pytest.approx(fresh, abs=1e-3)
 
 
 def test_each_prompt_is_encoded_once(folder, monkeypatch):
-    judge = Judge(folder, "cpu")
+    judge = Clip(folder, "cpu")
     seen = []
     tokenizer = judge.processor.tokenizer
 
@@ -133,13 +133,13 @@ def test_a_broken_judge_is_told_in_one_line(folder, tmp_path):
     write_manifest(broken)
     weights.write_bytes(data[:-4])
     with pytest.raises(UserError, match="model.safetensors: checksum differs"):
-        Judge(broken, "cpu")
+        Clip(broken, "cpu")
     (broken / "manifest.json").unlink()
     with pytest.raises(UserError, match="broken: transformers cannot load a CLIP"):
-        Judge(broken, "cpu")
+        Clip(broken, "cpu")
     weights.unlink()
     with pytest.raises(UserError, match="broken: transformers cannot load a CLIP"):
-        Judge(broken, "cpu")
+        Clip(broken, "cpu")
 
 
 def test_weights_that_lack_a_part_do_not_measure(folder, tmp_path):
@@ -151,4 +151,4 @@ def test_weights_that_lack_a_part_do_not_measure(folder, tmp_path):
     save_file(tensors, half / "model.safetensors", metadata={"format": "pt"})
     assert json.loads((half / "config.json").read_text())["model_type"] == "clip"
     with pytest.raises(UserError, match="half: its weights lack text_projection.weight"):
-        Judge(half, "cpu")
+        Clip(half, "cpu")

@@ -13,7 +13,7 @@ from vlg.shapes import captions
 from vlg.train import loop
 
 WANTED = {"count": 8, "prompts": None, "seed": 0}
-SAMPLING = {"steps": 2, "guidance_scale": 1.0, "scheduler": "ddim", "seeds": [0, 7]}
+SAMPLING = development.Drawing(steps=2, guidance_scale=1.0, scheduler="ddim", seeds=[0, 7])
 
 
 def rows(texts):
@@ -65,9 +65,7 @@ def test_samples_are_an_image_folder_and_others_cost_no_step(tmp_path, monkeypat
         return draw
 
     done, step = [], loop.train_step
-    monkeypatch.setattr(
-        loop, "train_step", lambda state, terms: done.append(state.step) or step(state, terms)
-    )
+    monkeypatch.setattr(loop, "train_step", lambda run: done.append(run.state.step) or step(run))
     tiny.finetune(tmp_path, step=2, draw_samples=sampled(["a red circle", "a big square"]))
     training_folder = tmp_path / "training/embed-2"
     first = pictures.read_metadata(training_folder / "samples")

@@ -7,16 +7,20 @@ import pytest
 import torch
 
 from tests import tiny
-from vlg.data import encoded, pictures
+from vlg.data import embedded, encoded, pictures
+from vlg.data.shards import load_shards
+from vlg.data.source import Cache
 from vlg.errors import UserError
 from vlg.files import read_json, write_manifest
 from vlg.models import device
-from vlg.models.clip import Judge
+from vlg.models.clip import Clip
 from vlg.models.device import Parts
-from vlg.models.guide import load_guide
-from vlg.sample import refinement
+from vlg.models.families.sd import StableDiffusion
+from vlg.models.guide import guide_scores, load_guide
+from vlg.models.ledger import Ledger
 from vlg.sample.sampler import Sampler
-from vlg.train import loop
+from vlg.train import checkpoints
+from vlg.train.methods.embed import Embed
 
 PROMPTS = ["a red circle", "the blue square", "a big green circle on white", "a small square"]
 SEEDS = [7, 7, 8, 8]
@@ -112,7 +116,7 @@ def test_pictures_of_16_bits_are_nearly_those_of_32(base, precision, grey):
     exact = Sampler(base, SETTINGS, "cpu").draw(PROMPTS, SEEDS).astype(int)
     sampler = Sampler(base, {**SETTINGS, "precision": precision}, "cpu")
     drawn = sampler.draw(PROMPTS, SEEDS).astype(int)
-    assert (sampler.pipeline.unet.dtype == torch.float32) == (precision == "tf32")
+    assert (sampler.family.net.dtype == torch.float32) == (precision == "tf32")
     assert np.abs(drawn - exact).max() <= grey < exact.std()
     again = sampler.redraw(drawn.astype(np.uint8), PROMPTS, SEEDS, 0.5, "refine-1")
     assert again.shape == drawn.shape and np.abs(again - drawn).max() > 5
@@ -124,11 +128,10 @@ def test_layout_slicing_and_compilation_change_at_most_a_grey_level(base, monkey
     monkeypatch.setattr(torch, "compile", lambda f: compiled.append(f) or f)
     monkeypatch.setattr(device, "OPTIONS", device.Options(True, True, True))
     sampler = Sampler(base, SETTINGS, "cpu")
-    unet, vae = sampler.pipeline.unet, sampler.pipeline.vae
+    unet, vae = sampler.family.net, sampler.family.vae
     assert unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
     assert vae.use_slicing and compiled == [unet.forward]
     assert np.abs(sampler.draw(PROMPTS, SEEDS).astype(int) - exact).max() <= 1
-    assert sampler.unet_calls == 4
 
 
 def test_tiles_make_slightly_other_pictures(base):
@@ -192,24 +195,26 @@ def test_pictures_drawn_in_parts_are_the_same(base, monkeypatch, error):
     sampler = Sampler(base, SETTINGS, "cpu")
     exact = sampler.draw(PROMPTS, SEEDS)
     redrawn = sampler.redraw(exact, PROMPTS, SEEDS, 0.5, "refine-1")
-    asked = limit(monkeypatch, sampler.pipeline.unet, "forward", 4, error)  # 2 with guidance
+    sampler.watch(ledger := Ledger())
+    asked = limit(monkeypatch, sampler.family.net, "forward", 4, error)  # 2 with guidance
     assert np.abs(sampler.draw(PROMPTS, SEEDS).astype(int) - exact).max() <= 1
-    assert asked == [8, *[4] * 4] and sampler.unet_calls == 4
+    assert asked == [8, *[4] * 4] and ledger.take().each(4).of("network") == 4
     again = sampler.redraw(exact, PROMPTS, SEEDS, 0.5, "refine-1")
-    assert np.abs(again.astype(int) - redrawn).max() <= 1 and sampler.unet_calls == 2
+    assert np.abs(again.astype(int) - redrawn).max() <= 1
+    assert ledger.take().each(4).of("network") == 2
 
 
 def test_scores_in_parts_are_the_same(judge, monkeypatch, tmp_path):
-    model, guide = Judge(judge, "cpu"), load_guide(tiny.save_guide(tmp_path / "guide"))
+    model, guide = Clip(judge, "cpu"), load_guide(tiny.save_guide(tmp_path / "guide"))
     scores = model.scores(images(), PROMPTS)
-    guided = refinement.guide_scores(guide, np.stack(images()), PROMPTS)
+    guided = guide_scores(guide, np.stack(images()), PROMPTS)
     asked = limit(monkeypatch, model.model, "get_image_features", 2)
     assert model.scores(images(), PROMPTS) == pytest.approx(scores, abs=1e-3)
     assert asked == [4, 2, 2]
     asked = limit(monkeypatch, guide, "encode_image", 1)
-    found = refinement.guide_scores(guide, np.stack(images()), PROMPTS)
+    found = guide_scores(guide, np.stack(images()), PROMPTS)
     assert found == pytest.approx(guided, abs=1e-3) and asked == [4, 2, 1, 1, 1, 1]
-    half = Judge(judge, "cpu", "fp16")
+    half = Clip(judge, "cpu", "fp16")
     assert half.model.dtype == torch.float16
     assert half.scores(images(), PROMPTS) == pytest.approx(scores, abs=0.2)
     assert half.scores(images(), PROMPTS) != scores
@@ -217,12 +222,12 @@ def test_scores_in_parts_are_the_same(judge, monkeypatch, tmp_path):
 
 def test_a_data_set_encoded_in_parts_is_the_same(tmp_path, monkeypatch):
     paths = tiny.world()
-    whole = encoded.Cache(paths["cache"], paths["embeddings"])
+    whole = Cache(paths["cache"], paths["embeddings"])
     guide = load_guide(paths["guide"])
     asked = limit(monkeypatch, guide, "encode_image", 3)
-    encoded.encode_guide(paths["data"], guide, tmp_path / "embeddings", "cpu", 8)
+    embedded.encode_guide(paths["data"], guide, tmp_path / "embeddings", "cpu", 8)
     assert asked[:3] == [8, 4, 2] and set(asked[3:]) == {2}
-    encode = encoded.Encoder.latents
+    encode = StableDiffusion.encode
     sizes = []
 
     def latents(self, pixels):
@@ -231,17 +236,15 @@ def test_a_data_set_encoded_in_parts_is_the_same(tmp_path, monkeypatch):
             raise CPU
         return encode(self, pixels)
 
-    monkeypatch.setattr(encoded.Encoder, "latents", latents)
+    monkeypatch.setattr(StableDiffusion, "encode", latents)
     encoded.encode(paths["data"], paths["base"], tmp_path / "cache", {}, "cpu", 8)
     assert sizes[:3] == [8, 4, 2] and set(sizes[3:]) == {2}
-    parts = encoded.Cache(tmp_path / "cache", tmp_path / "embeddings")
+    parts = Cache(tmp_path / "cache", tmp_path / "embeddings")
     assert parts.rows == whole.rows
     files = ["latents", "captions"], ["guide-pictures", "guide-captions"]
     for folder, names in zip(("cache", "embeddings"), files, strict=True):
         for name in names:
-            one, other = (
-                encoded.load_shards(path, name)[0] for path in (paths[folder], tmp_path / folder)
-            )
+            one, other = (load_shards(path, name)[0] for path in (paths[folder], tmp_path / folder))
             assert one.keys() == other.keys()
             for key, tensor in one.items():
                 torch.testing.assert_close(other[key], tensor)
@@ -249,16 +252,16 @@ def test_a_data_set_encoded_in_parts_is_the_same(tmp_path, monkeypatch):
 
 def losses_limited(monkeypatch, most, error=GPU, only=None):
     """Let the losses run out of memory on more than `most` samples (in the `only`-th call)."""
-    calls, call = [], loop.Losses.__call__
+    calls, terms = [], Embed.terms
 
-    def limited(self, unet, batch):
-        result = call(self, unet, batch)
-        calls.append(len(batch.pictures))
-        if len(batch.pictures) > most and only in (None, len(calls) - 1):
+    def limited(self, net, batch):
+        result = terms(self, net, batch)
+        calls.append(len(batch))
+        if len(batch) > most and only in (None, len(calls) - 1):
             raise error
         return result
 
-    monkeypatch.setattr(loop.Losses, "__call__", limited)
+    monkeypatch.setattr(Embed, "terms", limited)
     return calls
 
 
@@ -274,7 +277,7 @@ def test_a_training_step_that_does_not_fit_is_repeated_in_parts(
     assert calls[:3] == [4, 2, 1] and set(calls[3:]) == {1}
     assert "out of memory in training on 4 pictures at a time; going on with 2" in caplog.text
     one, two = (
-        loop.checkpoints.read_state(tmp_path / run / "training" / "embed-3" / "state")
+        checkpoints.read_state(tmp_path / run / "training" / "embed-3" / "state")
         for run in ("whole", "parts")
     )
     assert one[1]["step"] == two[1]["step"] == 3
@@ -284,6 +287,11 @@ def test_a_training_step_that_does_not_fit_is_repeated_in_parts(
     grad = read_json(tmp_path / "whole/training/embed-3/summary.json")["last_step"]["grad_norm"]
     parts = read_json(tmp_path / "parts/training/embed-3/summary.json")["last_step"]["grad_norm"]
     assert float(parts) == pytest.approx(float(grad), rel=1e-3)
+    costs = [
+        read_json(tmp_path / run / "training/embed-3/summary.json")["cost"]
+        for run in ("whole", "parts")
+    ]
+    assert costs[0] == costs[1]  # what did not fit counts nowhere
 
 
 def test_a_gradient_half_computed_when_memory_ran_out_counts_once(tmp_path, monkeypatch):

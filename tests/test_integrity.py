@@ -29,7 +29,7 @@ def whole(tmp_path_factory):
     files.write_manifest(root / "training/embed-4")
     rows = [{"Prompt": text, "id": f"p{i:04}", "set": "study"} for i, text in enumerate(["a", "b"])]
     prompts.write(root / "prompts.tsv", rows)
-    identity = {n: pictures.model_hash(root / "models" / n) for n in ("base", "guide", "judge")}
+    identity = {n: files.identity(root / "models" / n) for n in ("base", "guide", "judge")}
     folder = root / "images/base/selection/shard-0"
     drawn = [
         {"file_name": f"0-{row['id']}.png", "id": row["id"], "prompt": row["Prompt"], "seed": 0}

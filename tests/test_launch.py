@@ -21,7 +21,7 @@ UNET = "unet/diffusion_pytorch_model.safetensors"
 def command(out, step, *launch, save_every=100, threads=2, **settings):
     """The words of a fine-tuning of the tiny world below `out`."""
     paths = tiny.world()
-    values = {**tiny.SETTINGS, "step": step, **settings}
+    values = {"method": "embed", **tiny.values(step=step, **settings)}
     options = {"base": paths["base"], "guide": paths["guide"], "cache": paths["cache"]}
     options |= {"embeddings": paths["embeddings"], "log": out / "log", "device": "cpu"}
     options |= {"out-model": out / "models/m", "out-training": out / "training/m"}

@@ -6,7 +6,7 @@ from PIL import Image
 
 from vlg.data import pictures
 from vlg.errors import UserError
-from vlg.files import sha256, write_manifest
+from vlg.files import identity, sha256, write_manifest
 
 PROMPTS = [
     "a red circle",
@@ -67,10 +67,10 @@ def test_the_weights_and_nothing_else_identify_a_model(tmp_path):
     keys = []
     for facts in ({"seconds": 3}, {"seconds": 4}):
         write_manifest(tmp_path, **facts)
-        keys.append(pictures.model_hash(tmp_path))
+        keys.append(identity(tmp_path))
     (tmp_path / "w").write_bytes(b"weightz")
     write_manifest(tmp_path, seconds=4)
-    keys.append(pictures.model_hash(tmp_path))
+    keys.append(identity(tmp_path))
     assert keys[0] == keys[1] != keys[2]
 
 

@@ -300,19 +300,20 @@ def test_the_gallery_shows_pictures_that_are_there(results):
 
 def test_pictures_do_not_depend_on_how_the_work_is_cut(results, tmp_path):
     """Other shards and batches than the study's: at most one grey level apart."""
-    from vlg.data import pictures, prompts
+    from vlg.config.sections import Sampling
+    from vlg.data import prompts
     from vlg.models.device import set_up
-    from vlg.sample import sampler
+    from vlg.sample import drawing, listing
+    from vlg.sample.sampler import Sampler
 
-    how = {"steps": 2, "guidance_scale": 5.0, "scheduler": "dpm++"}
-    which = {"stage": "selection", "model": "base", "selection": SELECTION, "fresh": []}
-    wanted = sampler.listing(prompts.read_table(results / "prompts.tsv"), [], which)
-    model = results / "models/base"
-    sampler = sampler.Sampler(model, how, set_up("cpu", 1))
-    key = pictures.model_hash(model)
+    how = Sampling(steps=2)
+    which = listing.Stage(stage="selection", model="base", selection=SELECTION)
+    wanted = listing.listing(prompts.read_table(results / "prompts.tsv"), [], which)
+    sampler = Sampler(results / "models/base", how, set_up("cpu", 1))
+    made = drawing.made_by(results / "models/base", "base", how)
     for index in range(2):
-        part = sampler.shard(wanted, index, 13)
-        sampler.generate(part, lambda: sampler, tmp_path / str(index), "base", key, how, 5)
+        part = listing.shard(wanted, index, 13)
+        drawing.plain(part, lambda: sampler, tmp_path / str(index), made, 5)
     study = {path.name: path for path in (results / "images/base/selection").rglob("*.png")}
     again = {path.name: path for path in tmp_path.rglob("*.png")}
     assert again.keys() == study.keys()
@@ -679,9 +680,8 @@ def small_disk(study, folder, *what, **options):
 
 def test_a_full_disk_loses_no_finished_picture(study, results, tmp_path):
     settings = {
-        **{"steps": 2, "guidance_scale": 5.0, "scheduler": "dpm++", "shard": 0, "shard_size": 12},
-        **{"stage": "selection", "model": "base", "selection": SELECTION, "fresh": []},
-        **{"precision": "fp32", "vae_tiling": False},
+        **{"sampling": {"steps": 2}, "shard": 0, "shard_size": 12},
+        **{"stage": "selection", "model": "base", "selection": SELECTION},
     }
     inputs = {"model": RESULTS / "models/base", "prompts": RESULTS / "prompts.tsv"}
     # A page of the disk for each picture, of which there are 12, and one for the log.

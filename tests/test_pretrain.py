@@ -181,10 +181,10 @@ def test_base_and_its_early_checkpoint_draw_different_pictures(trained):
 def test_guide_and_judge_load_with_their_libraries_and_differ(trained, tokenizer):
     from transformers import CLIPTokenizer
 
-    from vlg.models.clip import Judge
+    from vlg.models.clip import Clip
     from vlg.models.guide import load_guide
 
-    guide, judge = load_guide(trained / "guide"), Judge(trained / "judge", "cpu")
+    guide, judge = load_guide(trained / "guide"), Clip(trained / "judge", "cpu")
     images = np.stack([world.render(scene) for scene in scenes(3)])
     texts = ["a red circle", "three crosses on pink", "é 日本"]
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2) / 255

@@ -1,5 +1,8 @@
 """Rounds keep the best by the guide, cost what they cost, and are never drawn twice."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -7,14 +10,15 @@ from tests import tiny
 from vlg.data import pictures
 from vlg.errors import UserError
 from vlg.files import write_manifest
-from vlg.models.guide import load_guide
-from vlg.sample import refinement
-from vlg.sample.refinement import refine
+from vlg.models.guide import guide_scores, load_guide
+from vlg.sample import arm, drawing
+from vlg.sample.drawing import Models
+from vlg.sample.listing import Picture
 from vlg.sample.sampler import Sampler
 
 PROMPTS = ["a red circle", "the blue square", "a big green circle", "a small square", "a picture"]
-SETTINGS = {"steps": 10, "guidance_scale": 4.0, "scheduler": "ddim", "strength": 0.5,
-            "accept": "best", "rounds": 4}  # fmt: skip
+SETTINGS = {"steps": 10, "guidance_scale": 4.0, "scheduler": "ddim"}
+KEYS = {"strength": 0.5, "accept": "best"}
 
 
 class FakeGuide:
@@ -22,8 +26,16 @@ class FakeGuide:
 
     device = "cpu"
 
+    def __init__(self):
+        import torch
+
+        self.tower = torch.nn.Identity()
+
+    def watch(self, ledger):
+        ledger.watch("guide", self.tower)
+
     def encode_image(self, pixels):
-        return pixels.mean((1, 2, 3))[:, None]
+        return self.tower(pixels).mean((1, 2, 3))[:, None]
 
     def encode_text(self, texts):
         import torch
@@ -39,21 +51,31 @@ class FakeSampler:
     """Draws noise of a random brightness that (purpose, text, seed) determine; counts its calls."""
 
     def __init__(self):
+        import torch
+
         self.calls = []
-        self.unet_calls = 0
+        self.network = torch.nn.Identity()
+
+    def watch(self, ledger):
+        ledger.watch("network", self.network)
+
+    def use_network(self, texts, times):
+        import torch
+
+        for _ in range(times):
+            self.network(torch.zeros(len(texts), 1))
 
     def image(self, text, seed, purpose):
         rng = np.random.default_rng([*text.encode(), seed, *purpose.encode()])
         return rng.integers(0, rng.integers(20, 255), (8, 8, 3), np.uint8)
 
-    def draw(self, texts, seeds, purpose="latents"):
+    def draw(self, texts, seeds, purpose="latents", times=20):
         self.calls.append(purpose)
-        self.unet_calls = 20
+        self.use_network(texts, times)
         return np.stack([self.image(t, s, purpose) for t, s in zip(texts, seeds, strict=True)])
 
     def redraw(self, images, texts, seeds, strength, purpose):
-        fresh = self.draw(texts, seeds, purpose)
-        self.unet_calls = 10
+        fresh = self.draw(texts, seeds, purpose, times=10)
         return (images * (1 - strength) + fresh * strength).astype(np.uint8)
 
 
@@ -68,7 +90,8 @@ def start(tmp_path):
         row = {
             "file_name": f"{seed}-p{index:04}.png", "id": f"p{index:04}", "prompt": prompt,
             "seed": seed, "set": "study", "model": "base", "arm": "", "round": 0,
-            "unet_calls": 20, "key": f"key {index}",
+            "unet_calls": 20, "cost": {"network": {"forward": 20, "backward": 0, "flops": 7}},
+            "key": f"key {index}",
         }  # fmt: skip
         image = FakeSampler().image(prompt, seed, "latents")
         pictures.save(folder / row["file_name"], image, row)
@@ -77,11 +100,25 @@ def start(tmp_path):
     return [(folder, row) for row in pictures.read_metadata(folder)]
 
 
-def run(start, out, keys=("model", "guide"), **settings):
+def refine(start, models, out, weights=("model", "guide"), rounds=4, size=2, kind="refine",
+           settings=SETTINGS, code="", **keys):  # fmt: skip
+    """Take pictures through the rounds of an arm, into out/1 and so on."""
+    made = drawing.Made(
+        "base", dict(zip(("weights", "chosen_by"), weights, strict=True)),
+        {**settings, "kind": kind, "arm": KEYS | keys}, "arm", code,
+    )  # fmt: skip
+    folders = {number: out / f"{number}" for number in range(1, rounds + 1)}
+    begin = [
+        drawing.Start(Picture(*(row[k] for k in ("id", "prompt", "seed", "set"))), row, folder)
+        for folder, row in start
+    ]
+    drawing.draw(arm.load(kind, KEYS | keys), begin, models, folders, made, size)
+
+
+def run(start, out, **options):
     """Refine with fakes; returns the purposes of what was drawn, a batch each."""
     fake = FakeSampler()
-    values = {**SETTINGS, **settings}
-    refine(start, lambda: (fake, FakeGuide()), lambda n: out / f"{n}", "arm", keys, values, 2)
+    refine(start, lambda: Models(fake, FakeGuide()), out, **options)
     return fake.calls
 
 
@@ -157,7 +194,7 @@ def test_a_second_run_draws_nothing(start, tmp_path):
     def never():
         raise AssertionError("a model was loaded")
 
-    refine(start, never, lambda n: tmp_path / f"out/{n}", "arm", ("model", "guide"), SETTINGS, 2)
+    refine(start, never, tmp_path / "out")
     assert bytes_of(tmp_path / "out") == before
     assert [row["accepted"] for row in rounds(tmp_path / "out")[3]]
 
@@ -185,8 +222,8 @@ def test_a_lost_or_damaged_picture_is_made_again_with_its_batch(start, tmp_path)
 
 @pytest.mark.parametrize(
     "change",
-    [{"strength": 0.6}, {"accept": "always"}, {"keys": ("other", "guide")}, {"steps": 9},
-     {"keys": ("model", "other")}],
+    [{"strength": 0.6}, {"accept": "always"}, {"weights": ("other", "guide")},
+     {"settings": {**SETTINGS, "steps": 9}}, {"weights": ("model", "other")}, {"code": "other"}],
 )  # fmt: skip
 def test_other_settings_or_weights_start_again(start, tmp_path, change):
     run(start, tmp_path / "out")
@@ -213,6 +250,109 @@ def test_an_empty_shard_has_all_its_rounds(tmp_path):
     assert rounds(tmp_path / "out") == [[], [], [], []]
 
 
+def test_a_picture_has_its_own_cost(start, tmp_path):
+    """A draw and a look of the guide each round, and a look at what it began with."""
+    run(start, tmp_path / "out")
+    for number, done in enumerate(rounds(tmp_path / "out"), start=1):
+        for row in done:
+            counted = {part: facts["forward"] for part, facts in row["cost"].items()}
+            assert counted == {"network": 20 + 10 * number, "guide": 1 + number}
+            assert row["flops"] == 7  # of round 0: an identity multiplies nothing
+            assert row["unet_calls"] == row["cost"]["network"]["forward"]
+
+
+def test_best_of_n_is_refinement_from_noise_alone(start, tmp_path):
+    run(start, tmp_path / "one", kind="refine", strength=1.0)
+    run(start, tmp_path / "two", kind="best_of_n", strength=1.0)
+    for one, two in zip(rounds(tmp_path / "one"), rounds(tmp_path / "two"), strict=True):
+        for a, b in zip(one, two, strict=True):
+            assert np.array_equal(a["image"], b["image"])
+            assert (a["guide"], a["accepted"]) == (b["guide"], b["accepted"])
+
+
+@pytest.mark.parametrize("keys", [{"strength": 0.5}, {"accept": "always"}, {"scale": 1}])
+def test_best_of_n_is_nothing_else(keys):
+    with pytest.raises(UserError, match=f"refine.arms.{next(iter(keys))}"):
+        arm.load("best_of_n", keys)
+
+
+class Fan(arm.Arm):
+    """Three samples of each picture from noise alone, the brightest of which stays; no guide."""
+
+    needs = frozenset()
+    samples = 3
+
+    def draw(self, sampler, guide, before):
+        assert guide is None and before.scores is None
+        assert (before.images is None) == (before.number == 1)
+        many = np.stack(
+            [sampler.draw(before.texts, before.seeds, f"{before.purpose}-{i}") for i in range(3)]
+        )
+        best = many.astype(int).mean((2, 3, 4)).argmax(0)
+        return arm.Drawn(np.stack([many[k, i] for i, k in enumerate(best)]))
+
+
+def test_an_arm_may_need_neither_guide_nor_pictures(tmp_path):
+    wanted = [Picture(f"p{i:04}", prompt, 0, "study") for i, prompt in enumerate(PROMPTS)]
+    made = drawing.Made("base", {"weights": "w"}, SETTINGS, "fan")
+
+    def fan(rounds, batch_size):
+        fake = FakeSampler()
+        folders = {number: tmp_path / f"{number}" for number in range(1, rounds + 1)}
+        begin = drawing.from_nothing(wanted)
+        drawing.draw(Fan(None), begin, lambda: Models(fake), folders, made, batch_size)
+        return fake.calls
+
+    assert len(fan(1, batch_size=6)) == 3 * 3  # batches of two pictures, six samples
+    assert len(fan(2, batch_size=6)) == 3 * 3, "round 1 stands"
+    for number, done in enumerate(rounds(tmp_path, 2), start=1):
+        for row in done:
+            assert (row["arm"], row["round"], row["weights"]) == ("fan", number, "w")
+            assert not {"guide", "accepted", "chosen_by"} & row.keys()
+            assert row["unet_calls"] == 60 * number, "what was not begun with costs nothing"
+            drawn = [
+                FakeSampler().image(row["prompt"], 0, f"refine-{number}-{i}") for i in range(3)
+            ]
+            assert np.array_equal(row["image"], max(drawn, key=np.mean))
+
+
+class Follow(arm.Arm):
+    """Looks at the guide while it draws, and chooses nothing."""
+
+    needs = frozenset(("guide",))
+
+    def draw(self, sampler, guide, before):
+        assert guide is not None and before.scores is None
+        return arm.Drawn(sampler.draw(before.texts, before.seeds, before.purpose))
+
+
+def test_an_arm_may_follow_the_guide_and_choose_nothing(tmp_path):
+    begin = drawing.from_nothing([Picture("p0000", "a red circle", 0, "study")])
+    made = drawing.Made("base", {"weights": "w", "chosen_by": "g"}, SETTINGS, "follow")
+    for last in (1, 3):  # what stands after a round that was kept is read from its file
+        folders = {number: tmp_path / f"{number}" for number in range(1, last + 1)}
+        models = Models(FakeSampler(), FakeGuide())
+        drawing.draw(Follow(None), begin, lambda models=models: models, folders, made, 2)
+    found = [row for (row,) in rounds(tmp_path, 3)]
+    assert not [row for row in found if {"guide", "accepted"} & row.keys()]
+    assert [row["unet_calls"] for row in found] == [20, 40, 60]
+
+
+def test_an_arm_without_what_it_needs_is_refused_in_one_line(tmp_path):
+    words = ["--model", tmp_path, "--out", tmp_path / "1", "--settings", '{"kind": "best_of_n"}']
+    done = subprocess.run(
+        [sys.executable, "scripts/refine.py", *words], capture_output=True, text=True
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "an arm of kind best_of_n needs guide" in done.stderr
+
+
+def test_starts_are_the_study_pictures_of_folders(start):
+    found = drawing.from_folders([start[0][0]])
+    assert [each.picture.file_name for each in found] == [row["file_name"] for _, row in start]
+    assert [each.folder for each in found] == [folder for folder, _ in start]
+
+
 # ---------------------------------------------------------------------------- with genuine models
 
 
@@ -222,7 +362,7 @@ def models(tmp_path_factory):
     write_manifest(tiny.save_base(folder / "base"))
     tiny.save_guide(folder / "guide")
     settings = {**SETTINGS, "steps": 4}
-    return Sampler(folder / "base", settings, "cpu"), load_guide(folder / "guide")
+    return Models(Sampler(folder / "base", settings, "cpu"), load_guide(folder / "guide"))
 
 
 @pytest.fixture
@@ -230,10 +370,11 @@ def drawn(models, tmp_path):
     """Round 0 by the tiny model."""
     folder = tmp_path / "drawn"
     rows = []
-    for index, image in enumerate(models[0].draw(PROMPTS[:3], [0, 0, 0])):
+    for index, image in enumerate(models.sampler.draw(PROMPTS[:3], [0, 0, 0])):
         row = {
             "file_name": f"0-p{index:04}.png", "id": f"p{index:04}", "prompt": PROMPTS[index],
-            "seed": 0, "set": "study", "model": "base", "unet_calls": 8, "key": f"{index}",
+            "seed": 0, "set": "study", "model": "base", "unet_calls": 8,
+            "cost": {"network": {"forward": 8, "backward": 0, "flops": 7}}, "key": f"{index}",
         }  # fmt: skip
         pictures.save(folder / row["file_name"], image, row)
         rows.append(row)
@@ -242,10 +383,9 @@ def drawn(models, tmp_path):
 
 
 def test_strength_one_is_a_fresh_independent_sample(models, drawn, tmp_path):
-    settings = {**SETTINGS, "steps": 4, "strength": 1, "accept": "always", "rounds": 2}
     out = tmp_path / "out"
-    refine(drawn, lambda: models, lambda n: out / f"{n}", "arm", ("m", "g"), settings, 3)
-    sampler, guide = models
+    refine(drawn, lambda: models, out, rounds=2, size=3, strength=1, accept="always")
+    sampler, guide = models.sampler, models.guide
     for number, done in enumerate(rounds(out, 2), start=1):
         fresh = sampler.draw(PROMPTS[:3], [0, 0, 0], f"refine-{number}")
         for image, row in zip(fresh, done, strict=True):
@@ -253,24 +393,17 @@ def test_strength_one_is_a_fresh_independent_sample(models, drawn, tmp_path):
             before = pictures.load(drawn[0][0] / row["file_name"])
             assert np.abs(before.astype(int) - image).max() > 10
             assert row["unet_calls"] == 8 + 8 * number
-        scores = refinement.guide_scores(guide, fresh, PROMPTS[:3])
+        scores = guide_scores(guide, fresh, PROMPTS[:3])
+        assert row["cost"]["decoder"]["forward"] == row["cost"]["guide"]["forward"] - 1
+        assert row["flops"] > row["cost"]["network"]["flops"] > 0
         assert [row["guide"] for row in done] == scores
     first, second = ([row["image"] for row in done] for done in rounds(out, 2))
     assert np.abs(np.stack(first).astype(int) - np.stack(second)).max() > 10
 
 
 def test_a_resumed_refinement_has_the_same_bytes(models, drawn, tmp_path):
-    settings = {**SETTINGS, "steps": 4, "rounds": 3}
     for out, number in (("straight", 3), ("resumed", 1), ("resumed", 3)):
-        refine(
-            drawn,
-            lambda: models,
-            lambda n, out=out: tmp_path / out / f"{n}",
-            "arm",
-            ("m", "g"),
-            {**settings, "rounds": number},
-            2,
-        )
+        refine(drawn, lambda: models, tmp_path / out, rounds=number)
     assert bytes_of(tmp_path / "resumed") == bytes_of(tmp_path / "straight")
     done = rounds(tmp_path / "straight", 3)
     assert done[2][0]["unet_calls"] == 8 + 3 * 4  # half of four steps, guided
@@ -280,9 +413,9 @@ def test_a_resumed_refinement_has_the_same_bytes(models, drawn, tmp_path):
 def test_guide_scores_are_a_hundred_cosines(models):
     import torch
 
-    guide = models[1]
+    guide = models.guide
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
-    found = refinement.guide_scores(guide, images, PROMPTS[:3])
+    found = guide_scores(guide, images, PROMPTS[:3])
     for image, text, value in zip(images, PROMPTS, found, strict=False):
         pixels = torch.from_numpy(image).permute(2, 0, 1)[None] / 255
         with torch.no_grad():

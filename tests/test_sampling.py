@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from tests import tiny
-from vlg.data import pictures
 from vlg.errors import UserError
 from vlg.files import write_manifest
 from vlg.models import noise
-from vlg.sample.sampler import Picture, Sampler, generate, listing, shard
+from vlg.models.ledger import Ledger
+from vlg.sample.sampler import Sampler
 
 PROMPTS = ["a red circle", "the blue square", "a big green circle on white", "a small square"]
 SETTINGS = {"steps": 3, "guidance_scale": 4.0, "scheduler": "ddim"}
@@ -95,11 +95,14 @@ def test_sdedit_is_the_pipelines_own_with_noise_of_its_purpose(base, sampler):
 )
 def test_unet_calls_are_counted_a_picture(base, guidance, scheduler, full, half):
     values = {"steps": 10, "guidance_scale": guidance, "scheduler": scheduler}
-    sampler = Sampler(base, values, "cpu")
+    sampler, ledger = Sampler(base, values, "cpu"), Ledger()
+    sampler.watch(ledger)
     images = sampler.draw(PROMPTS[:3], [0, 0, 0])
-    assert sampler.unet_calls == full
+    cost = ledger.take().each(3)
+    assert (cost.of("network"), cost.of("decoder"), cost.of("encoder")) == (full, 1, 0)
     sampler.redraw(images, PROMPTS[:3], [0, 0, 0], 0.5, "refine-1")
-    assert sampler.unet_calls == half
+    cost = ledger.take().each(3)
+    assert (cost.of("network"), cost.of("decoder"), cost.of("encoder")) == (half, 1, 1)
 
 
 def test_a_strength_of_less_than_a_step_is_refused(sampler):
@@ -120,167 +123,5 @@ def test_a_model_that_changed_or_does_not_load_is_told_in_one_line(base, tmp_pat
         Sampler(broken, SETTINGS, "cpu")
     weights.unlink()
     write_manifest(broken)
-    with pytest.raises(UserError, match="broken: diffusers cannot load it"):
+    with pytest.raises(UserError, match="broken/unet: cannot be loaded .*; restore it"):
         Sampler(broken, SETTINGS, "cpu")
-
-
-# ------------------------------------------------------------------- which pictures, which shard
-
-
-def row(number, group="study"):
-    return {"id": f"p{number:04}", "Prompt": f"prompt {number}", "set": group}
-
-
-STUDY, REST = [row(0), row(1), row(2)], [row(3, "rest"), row(4, "rest")]
-HARD = [REST[1], STUDY[0]]
-SEEDS = {"selection": [0, 1], "fresh": [2]}
-
-
-def listed(stage, model):
-    found = listing(STUDY + REST, HARD, {**SEEDS, "stage": stage, "model": model})
-    return [(each.seed, each.id, each.set) for each in found]
-
-
-def test_the_base_draws_every_prompt_on_the_selection_seeds():
-    assert listed("selection", "base") == [
-        (seed, f"p{i:04}", "study" if i < 3 else "rest") for seed in (0, 1) for i in range(5)
-    ]
-
-
-def test_hard_prompts_are_drawn_again_on_fresh_seeds():
-    assert listed("final", "base") == [(2, "p0004", "hard"), (2, "p0000", "hard")]
-
-
-def test_other_models_draw_what_is_reported_once():
-    found = listed("final", "embed-200")
-    study = [(seed, f"p{i:04}", "study") for seed in (0, 1) for i in range(3)]
-    # p0000 is hard too, but on the selection seeds its study pictures are there already.
-    also = [(seed, "p0004", "hard") for seed in (0, 1)]
-    assert found == study + also + [(2, "p0004", "hard"), (2, "p0000", "hard")]
-    assert len({(seed, name) for seed, name, _ in found}) == len(found)
-
-
-@pytest.mark.parametrize("size", [1, 3, 7, 10, 50])
-def test_shards_cover_everything_once(size):
-    wanted = [Picture(f"p{i}", "", 0, "study") for i in range(10)]
-    parts = [shard(wanted, index, size) for index in range(-(-10 // size))]
-    assert sum(parts, []) == wanted and all(len(part) == size for part in parts[:-1])
-    assert shard(wanted, len(parts), size) == []
-
-
-# --------------------------------------------------------------------- generation keeps and redraws
-
-
-class Fake:
-    """Draws a picture that its text and seed determine, and remembers what it drew."""
-
-    unet_calls = 20
-
-    def __init__(self):
-        self.drawn = []
-
-    def draw(self, texts, seeds):
-        self.drawn += texts
-        return np.stack(
-            [
-                np.random.default_rng([*text.encode(), seed]).integers(0, 255, (8, 8, 3), np.uint8)
-                for text, seed in zip(texts, seeds, strict=True)
-            ]
-        )
-
-
-WANTED = [Picture(f"p{i:04}", text, 3, "study") for i, text in enumerate([*PROMPTS, "a/b\n“é”"])]
-
-
-def drawn(out, wanted=WANTED, settings=SETTINGS, model_key="weights"):
-    """What a run of generation into `out` draws."""
-    fake = Fake()
-    generate(wanted, lambda: fake, out, "base", model_key, settings, 2)
-    return fake.drawn
-
-
-def bytes_of(out):
-    return {path.name: path.read_bytes() for path in out.glob("*.png")}
-
-
-def test_a_picture_set_is_drawn_and_described(tmp_path):
-    assert drawn(tmp_path) == [each.prompt for each in WANTED]
-    rows = pictures.read_metadata(tmp_path)
-    assert [r["file_name"] for r in rows] == [f"3-p000{i}.png" for i in range(5)]
-    assert rows[4]["prompt"] == "a/b\n“é”"
-    for each in rows:
-        assert (each["model"], each["arm"], each["round"], each["unet_calls"]) == (
-            "base",
-            "",
-            0,
-            20,
-        )
-        assert each["set"] == "study" and each["seconds"] >= 0
-        picture = pictures.load_checked(tmp_path, each)
-        assert np.array_equal(picture, Fake().draw([each["prompt"]], [3])[0])
-
-
-def test_a_second_run_loads_no_model_and_changes_nothing(tmp_path):
-    drawn(tmp_path)
-    before = bytes_of(tmp_path)
-
-    def never():
-        raise AssertionError("a model was loaded")
-
-    generate(WANTED, never, tmp_path, "base", "weights", SETTINGS, 2)
-    assert bytes_of(tmp_path) == before
-    assert [r["prompt"] for r in pictures.read_metadata(tmp_path)] == [w.prompt for w in WANTED]
-
-
-def test_only_the_batch_of_a_damaged_picture_is_drawn_again(tmp_path):
-    drawn(tmp_path)
-    before = bytes_of(tmp_path)
-    damaged = tmp_path / "3-p0002.png"
-    damaged.write_bytes(damaged.read_bytes()[:-9])
-    assert drawn(tmp_path) == PROMPTS[2:4]
-    assert bytes_of(tmp_path) == before
-    (tmp_path / "3-p0004.png").unlink()
-    assert drawn(tmp_path) == ["a/b\n“é”"]
-    assert bytes_of(tmp_path) == before
-
-
-def test_other_settings_or_weights_draw_all_again(tmp_path):
-    drawn(tmp_path)
-    assert len(drawn(tmp_path, settings={**SETTINGS, "guidance_scale": 4.5})) == 5
-    assert len(drawn(tmp_path, model_key="others")) == 5
-    # The same settings in another order are the same.
-    turned = dict(reversed(SETTINGS.items()))
-    assert drawn(tmp_path, settings=turned, model_key="others") == []
-
-
-def test_a_changed_prompt_or_set_is_drawn_again_and_what_is_not_wanted_goes(tmp_path):
-    drawn(tmp_path)
-    other = [WANTED[0], Picture("p0001", "a new prompt", 3, "study"), *WANTED[2:4]]
-    assert drawn(tmp_path, other) == [PROMPTS[0], "a new prompt"]
-    assert sorted(bytes_of(tmp_path)) == [f"3-p000{i}.png" for i in range(4)]
-    hard = [*other[:2], *(Picture(w.id, w.prompt, w.seed, "hard") for w in other[2:])]
-    drawn(tmp_path, hard)
-    assert [r["set"] for r in pictures.read_metadata(tmp_path)] == ["study"] * 2 + ["hard"] * 2
-
-
-def test_an_interrupted_run_keeps_what_it_had(tmp_path):
-    class Dying(Fake):
-        def draw(self, texts, seeds):
-            if self.drawn:
-                raise KeyboardInterrupt
-            return super().draw(texts, seeds)
-
-    with pytest.raises(KeyboardInterrupt):
-        generate(WANTED, Dying, tmp_path, "base", "weights", SETTINGS, 2)
-    assert len(bytes_of(tmp_path)) == 2 and not (tmp_path / "metadata.jsonl").exists()
-    assert drawn(tmp_path) == [each.prompt for each in WANTED[2:]]
-    assert bytes_of(tmp_path).keys() == {each.file_name for each in WANTED}
-
-
-def test_an_empty_shard_is_a_finished_folder(tmp_path):
-    generate([], Fake, tmp_path / "empty", "base", "weights", SETTINGS, 2)
-    assert pictures.read_metadata(tmp_path / "empty") == []
-
-
-def test_the_file_name_is_never_made_from_the_prompt():
-    assert sampler.Picture("p0001", "../../x/é“\n", 12, "study").file_name == "12-p0001.png"

@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import json
 import math
 import multiprocessing
 import random
@@ -13,10 +12,11 @@ import pytest
 import torch
 
 from tests import children, tiny
+from vlg import plugins
 from vlg.errors import UserError
 from vlg.files import check_manifest, read_json
-from vlg.models import checkpoints
-from vlg.train import log, loop
+from vlg.models.family import Family
+from vlg.train import checkpoints, log, loop
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 
@@ -68,7 +68,7 @@ def test_chained_checkpoints_equal_one_straight_run(straight, tmp_path):
 
 
 def test_without_ema_and_guide_too(tmp_path):
-    options = {"guide_scale": 0, "ema_decay": 0, "min_snr_gamma": 5.0}
+    options = {"ema_decay": 0, "min_snr_gamma": 5.0}
     for out in ("one", "two"):
         if out == "two":
             tiny.finetune(tmp_path / out, "normal", step=1, **options)
@@ -129,10 +129,10 @@ def interrupted(out, monkeypatch, after=5, **options):
     """Stop a run of six steps by a signal; returns its resume folder."""
     stop, step = loop.Stop(), loop.train_step
 
-    def wrapped(state, terms):
-        if state.step == after - 1:
+    def wrapped(run):
+        if run.state.step == after - 1:
             stop.note(signal.SIGTERM, None)
-        return step(state, terms)
+        return step(run)
 
     with monkeypatch.context() as patch:
         patch.setattr(loop, "train_step", wrapped)
@@ -143,9 +143,7 @@ def interrupted(out, monkeypatch, after=5, **options):
 
 def count_steps(monkeypatch):
     done, step = [], loop.train_step
-    monkeypatch.setattr(
-        loop, "train_step", lambda state, terms: done.append(state.step) or step(state, terms)
-    )
+    monkeypatch.setattr(loop, "train_step", lambda run: done.append(run.state.step) or step(run))
     return done
 
 
@@ -226,7 +224,7 @@ def test_the_checkpoint_before_must_be_the_right_one_and_whole(straight, tmp_pat
 
 
 def test_nan_stops_the_run_with_term_and_step(tmp_path, monkeypatch):
-    denoising = loop.losses.denoising
+    denoising = Family.denoising
     calls = []
 
     def poisoned(*args):
@@ -234,27 +232,27 @@ def test_nan_stops_the_run_with_term_and_step(tmp_path, monkeypatch):
         loss = denoising(*args)
         return loss * math.nan if len(calls) == 4 else loss
 
-    monkeypatch.setattr(loop.losses, "denoising", poisoned)
-    options = {"guide_scale": 0, "evaluate_every": 100, "save_every": 1}
+    monkeypatch.setattr(Family, "denoising", poisoned)
     with pytest.raises(UserError, match="denoising is nan at step 3"):
-        tiny.finetune(tmp_path, "normal", step=6, guide=None, **options)
+        tiny.finetune(tmp_path, "normal", step=6, guide=None, evaluate_every=100, save_every=1)
     states = (tmp_path / "training" / ".resume-normal-6").glob("step-*")
     assert sorted(p.name for p in states) == ["step-00000001", "step-00000002"]
-    for numbers, told in (
-        ((1.0, math.inf, 1.0), "clip is inf at step 9"),
-        ((1000.0, 0.0, 1.0), "denoising is 1000 at step 9"),
-        ((1.0, 0.0, math.nan), "grad_norm is nan at step 9"),
+    for terms, norm, told in (
+        ({"denoising": 1.0, "clip": math.inf}, 1.0, "clip is inf at step 9"),
+        ({"denoising": 1000.0}, 1.0, "denoising is 1000 at step 9"),
+        ({"reward": -1e4}, math.nan, "grad_norm is nan at step 9"),
     ):
         with pytest.raises(UserError, match=told):
-            log.check(9, *numbers)
+            log.check(9, terms, norm)
 
 
 def test_the_guide_is_watched_where_it_is_wanted(tmp_path):
     for watched in (False, True):
         out = tmp_path / str(watched)
-        tiny.finetune(out, "normal", step=1, guide_scale=0, watch_guide=watched)
-        cosines = [row["guide_cosine"] for row in rows(out, "held_out.csv", "normal-1")]
-        assert len(cosines) == 2 and all(bool(cosine) == watched for cosine in cosines)
+        tiny.finetune(out, "normal", step=1, watch_guide=watched)
+        looks = rows(out, "held_out.csv", "normal-1")
+        assert len(looks) == 2
+        assert all(bool(row.get("guide_cosine")) == watched for row in looks)
     unets = [tmp_path / str(watched) / "models/normal-1" / UNET for watched in (False, True)]
     assert unets[0].read_bytes() == unets[1].read_bytes()
 
@@ -294,6 +292,20 @@ def test_the_training_folder_says_what_happened(straight):
     assert summary["train_seconds"] == pytest.approx(float(log[-1]["seconds"]), rel=1e-3)
     assert summary["held_out"]["denoising"] == float(held_out[-1]["denoising"])
     assert -1 <= summary["held_out"]["guide_cosine"] <= 1
+    columns = list(log[0]), list(held_out[0])
+    assert columns == (
+        ["step", "loss", "denoising", "clip", "guide_cosine", "grad_norm", "learning_rate",
+         "pictures_per_second", "memory_gb", "seconds"],
+        ["step", "denoising", "guide_cosine", "grad_denoising", "grad_clip"],
+    )  # fmt: skip
+
+
+def test_columns_are_the_terms_of_a_method(tmp_path):
+    tiny.finetune(tmp_path, "normal", step=1)
+    (row,) = rows(tmp_path, model="normal-1")
+    assert list(row) == ["step", "loss", "denoising", "grad_norm", "learning_rate"]
+    assert row["loss"] == row["denoising"]
+    assert list(rows(tmp_path, "held_out.csv", "normal-1")[0]) == ["step", "denoising"]
 
 
 def test_tensorboard_shows_every_step(straight):
@@ -308,56 +320,43 @@ def test_tensorboard_shows_every_step(straight):
     assert [event.step for event in events.Scalars("held_out/denoising")] == [0, 3, 6]
 
 
-def test_data_order_walks_every_picture_once_an_epoch():
-    from vlg.data.encoded import Cache
+def drawn(step, **own):
+    run = tiny.begin("normal", **own)
+    return run.method.batch(run.data, step)
 
-    cache = Cache(tiny.world()["cache"])
-    settings = loop.Settings.parse({**tiny.SETTINGS, "step": 50})
-    walk = [i for s in range(22) for i in loop.draw(cache, settings, s, 1000).pictures]
+
+def test_data_order_walks_every_picture_once_an_epoch():
+    run = tiny.begin("normal", step=50)
+    walk = [i for s in range(22) for i in run.method.batch(run.data, s).pictures]
     epochs = [walk[i : i + 22] for i in range(0, 88, 22)]  # 22 steps of 4 are 4 epochs of 22
     assert all(sorted(epoch) == list(range(22)) for epoch in epochs)
     assert epochs[0] != epochs[1]
-    assert not set(walk) & set(cache.held_out)
+    assert not set(walk) & set(run.data.held_out)
 
 
 def test_one_draw_does_not_disturb_another():
-    from vlg.data.encoded import Cache
-
-    cache = Cache(tiny.world()["cache"])
-    plain, dropped = (
-        loop.draw(
-            cache,
-            loop.Settings.parse({**tiny.SETTINGS, "step": 50, "caption_dropout": rate}),
-            7,
-            1000,
-        )
-        for rate in (0.0, 0.9)
-    )
+    plain, dropped = (drawn(7, caption_dropout=rate) for rate in (0.0, 0.9))
     assert 0 not in plain.captions and 0 in dropped.captions
     assert torch.equal(plain.noise, dropped.noise)
     assert torch.equal(plain.timesteps, dropped.timesteps)
-    batches = [loop.draw(cache, loop.Settings.parse({**tiny.SETTINGS, "step": 50}), s, 1000)
-               for s in range(50)]  # fmt: skip
+    run = tiny.begin("normal", step=50)
+    batches = [run.method.batch(run.data, s) for s in range(50)]
     share = sum(b.captions.count(0) for b in batches) / 200
     assert 0.1 < share < 0.3  # caption_dropout 0.2, standard error 0.03
-    second = [b.captions[i] != cache.rows[p][0]
+    captions = run.data.rows
+    second = [b.captions[i] != captions[p][0]
               for b in batches for i, p in enumerate(b.pictures)
-              if len(cache.rows[p]) == 2 and b.captions[i]]  # fmt: skip
+              if len(captions[p]) == 2 and b.captions[i]]  # fmt: skip
     assert 0.3 < sum(second) / len(second) < 0.7  # either caption of two
 
 
 @pytest.mark.parametrize("saving", [{"accumulate": 3}, {"gradient_checkpointing": True}])
 def test_saving_memory_gives_the_same_gradient(saving):
-    paths = tiny.world()
     gradients = []
     for options in ({}, saving):
-        settings = loop.Settings.parse({**tiny.SETTINGS, "step": 9, "batch_size": 8, **options})
-        cache = loop.Cache(paths["cache"], paths["embeddings"])
-        terms = loop.Losses(settings, cache, paths["base"], paths["guide"], "cpu")
-        state = loop.State(checkpoints.load_unet(paths["base"]), settings)
-        batch = loop.draw(cache, settings, 0, 1000)
-        sums = loop.backward(state, terms, batch, 1.0, 0.3)
-        gradients.append((sums, *(p.grad for p in state.weights.values())))
+        run = tiny.begin(batch_size=8, **options)
+        _, sums = loop.backward(run, run.method.batch(run.data, 0))
+        gradients.append((sums, *(p.grad for p in run.state.weights.values())))
     for whole, parts in zip(*gradients, strict=True):
         assert torch.allclose(whole, parts, rtol=1e-3, atol=1e-6)
 
@@ -412,15 +411,7 @@ def test_lora_trains_few_weights_and_writes_a_whole_model(tmp_path):
 
 
 def test_a_tiny_decoder_serves_the_gradient_only(straight, tmp_path):
-    from diffusers import AutoencoderTiny
-
-    torch.manual_seed(0)
-    decoder = AutoencoderTiny(
-        encoder_block_out_channels=(4, 4, 4), decoder_block_out_channels=(4, 4, 4),
-        num_encoder_blocks=(1, 1, 1), num_decoder_blocks=(1, 1, 1),
-    )  # fmt: skip
-    decoder.save_pretrained(tmp_path / "decoder")
-    tiny.finetune(tmp_path, step=6, decoder=tmp_path / "decoder")
+    tiny.finetune(tmp_path, step=6, decoder=tiny.save_decoder(tmp_path / "decoder"))
     ours, theirs = (rows(out, "held_out.csv")[0] for out in (tmp_path, straight))
     assert ours["guide_cosine"] == theirs["guide_cosine"]  # of the base, through the VAE
     assert ours["grad_clip"] != theirs["grad_clip"]
@@ -450,18 +441,162 @@ def test_bfloat16_computes_over_float32_weights(tmp_path):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"guide_scal": 1}, "guide_scal: unknown"),
-        ({"batch_size": 0}, "batch_size: 0"),
-        ({"step": 0}, "step: 0"),
-        ({"target": "txt"}, "target: txt"),
-        ({"window": [800, 700]}, "window"),
-        ({"window": [0, 1000]}, "window"),
+        ({"guide_scal": 1}, "finetune.guide_scal: unknown"),
+        ({"batch_size": 0}, "finetune.batch_size.*0"),
+        ({"step": 0}, "finetune.step.*0"),
+        ({"target": "txt"}, "finetune.target.*txt"),
+        ({"window": [800, 700]}, "finetune.window"),
+        ({"window": [0, 1000]}, "finetune.window"),
     ],
 )
 def test_bad_settings_are_named(tmp_path, values, message):
-    with pytest.raises(UserError, match=message):
-        tiny.finetune(tmp_path, values={**tiny.SETTINGS, "step": 2, **values})
+    with pytest.raises(UserError, match=message) as error:
+        tiny.finetune(tmp_path, **values)
+    assert "\n" not in str(error.value)
 
 
-def test_settings_are_json(tmp_path):
-    assert json.loads(json.dumps(tiny.SETTINGS)) == tiny.SETTINGS
+def test_a_method_that_is_not_there_is_told_with_those_that_are(tmp_path):
+    with pytest.raises(UserError, match="no method 'embd'; did you mean embed"):
+        tiny.finetune(tmp_path, "embd")
+
+
+def test_a_method_that_follows_a_guide_wants_one(tmp_path):
+    with pytest.raises(UserError, match="--guide: missing"):
+        tiny.finetune(tmp_path, guide=None)
+    with pytest.raises(UserError, match="--embeddings: missing"):
+        tiny.finetune(tmp_path, embeddings=None)
+
+
+# ------------------------------------------------------------------ what a training has computed
+
+
+def cost(out, model):
+    return read_json(out / "training" / model / "summary.json")["cost"]
+
+
+def test_the_cost_of_training_is_counted_by_hand(straight):
+    """Six steps of 4 pictures; looks at 2 held-out pictures at steps 0, 3 and 6."""
+    found, run = cost(straight, "embed-6"), tiny.begin()
+    inside = 0
+    for step in range(6):
+        batch = run.method.batch(run.data, step)
+        rows = zip(batch.captions, batch.timesteps.tolist(), strict=True)
+        inside += sum(caption != 0 and t <= 700 for caption, t in rows)
+    counts = {
+        name: (part["forward"], part["backward"])
+        for name, part in found["training"].items()
+        if name != "flops"
+    }
+    assert counts == {
+        "network": (24, 24), "decoder": (inside, inside), "guide": (inside, inside),
+    }  # fmt: skip
+    parts = [part["flops"] for name, part in found["training"].items() if name != "flops"]
+    assert found["training"]["flops"] == sum(parts) > 0
+    # a look predicts 2 pictures, and the two terms' gradients are those of a batch of 4 each
+    assert found["looks"]["network"]["forward"] == 3 * (2 + 2 * 4)
+    assert found["looks"]["network"]["backward"] == 3 * 2 * 4
+
+
+def test_a_normal_step_costs_the_network_alone(tmp_path):
+    tiny.finetune(tmp_path, "normal", step=3)
+    found = cost(tmp_path, "normal-3")
+    assert set(found["training"]) == {"flops", "network"}
+    assert set(found["looks"]["network"]) == {"forward", "backward", "flops"}
+    assert found["looks"]["network"]["backward"] == 0
+
+
+def test_cost_adds_up_along_the_chain_and_over_stops(straight, tmp_path, monkeypatch):
+    tiny.finetune(tmp_path, step=2)
+    tiny.finetune(tmp_path, start=2, step=6)
+    chained, whole = cost(tmp_path, "embed-6"), cost(straight, "embed-6")
+    assert chained["training"] == whole["training"]
+    assert chained["looks"] != whole["looks"]  # there is one more, at step 2
+    resume = interrupted(tmp_path / "stopped", monkeypatch)
+    tiny.finetune(tmp_path / "stopped", step=6)
+    assert not resume.exists() and cost(tmp_path / "stopped", "embed-6") == whole
+
+
+# ------------------------------------------------------------------------- a method of one's own
+
+
+OWN = '''
+"""A method with a state of its own: it pulls the prediction towards a slow copy of the network."""
+
+import torch
+
+from pydantic import Field
+
+from vlg.config import sections
+from vlg.train.method import Method, Term
+
+NEEDS = ("latents",)
+
+
+class Settings(sections.Training):
+    pull: float = Field(0.5, ge=0, description="Weight of the pull.")
+
+
+class Pull(Method):
+    terms_and_logs = {"denoising": (), "pull": ("distance", "late_distance")}
+
+    def prepare(self, net, folders, ledger):
+        self.slow = self.family.network().requires_grad_(False)
+
+    def terms(self, net, batch):
+        seen = self.predict(net, batch)
+        z_t, t = seen.z_t, seen.t
+        with torch.no_grad():
+            slow = self.family.predict(self.slow, z_t, t, batch.condition(self.family.device))
+        distance = (seen.predicted - slow).square().mean(dim=(1, 2, 3))
+        logs = {"distance": distance.detach(), "late_distance": distance.detach()[t > 500]}
+        return {"denoising": self.denoising(seen), "pull": Term(distance, self.settings.pull, logs)}
+
+    def after(self, net, step):
+        with torch.no_grad():
+            for slow, fast in zip(self.slow.parameters(), net.parameters(), strict=True):
+                slow.lerp_(fast, 0.1)
+
+    def state(self):
+        return dict(self.slow.named_parameters())
+
+    def load_state(self, state):
+        self.slow.load_state_dict(state)
+'''
+
+
+@pytest.fixture
+def pull(tmp_path, monkeypatch):
+    """A further file of the room of methods."""
+    import sys
+
+    from vlg.train import methods
+
+    (tmp_path / "room").mkdir()
+    (tmp_path / "room" / "pull.py").write_text(OWN)
+    monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path / "room")])
+    file = plugins.file
+    own = tmp_path / "room" / "pull.py"
+    monkeypatch.setattr(
+        plugins, "file", lambda room, name: own if name == "pull" else file(room, name)
+    )
+    monkeypatch.setattr(loop, "code_hash", lambda *files: "code")
+    yield
+    sys.modules.pop("vlg.train.methods.pull", None)
+
+
+def test_a_method_is_one_file_and_its_state_is_saved(pull, tmp_path, monkeypatch):
+    tiny.finetune(tmp_path / "whole", "pull", step=5, evaluate_every=5)
+    tiny.finetune(tmp_path / "chained", "pull", step=2, evaluate_every=5)
+    tiny.finetune(tmp_path / "chained", "pull", start=2, step=5, evaluate_every=5)
+    one, two = (weights(tmp_path / out, "pull-5") for out in ("whole", "chained"))
+    assert one == two and "training/pull-5/state/method.safetensors" in one
+    first, *_, last = rows(tmp_path / "whole", model="pull-5")
+    assert list(first)[:6] == ["step", "loss", "denoising", "pull", "distance", "late_distance"]
+    assert float(first["pull"]) == 0 < float(last["pull"])
+    assert last["distance"] == last["pull"]
+    held_out = rows(tmp_path / "whole", "held_out.csv", "pull-5")
+    assert list(held_out[0]) == [
+        "step", "denoising", "pull", "distance", "late_distance", "grad_denoising", "grad_pull",
+    ]  # fmt: skip
+    loss = float(last["denoising"]) + 0.5 * float(last["pull"])
+    assert float(last["loss"]) == pytest.approx(loss, rel=1e-4)

@@ -97,6 +97,19 @@ def save_base(folder: Path, prediction: str = "epsilon", seed: int = 0) -> Path:
     return folder
 
 
+def save_decoder(folder: Path) -> Path:
+    """Write a random AutoencoderTiny that decodes latents of the tiny base."""
+    import torch
+    from diffusers import AutoencoderTiny
+
+    torch.manual_seed(0)
+    AutoencoderTiny(
+        encoder_block_out_channels=(4, 4, 4), decoder_block_out_channels=(4, 4, 4),
+        num_encoder_blocks=(1, 1, 1), num_decoder_blocks=(1, 1, 1),
+    ).save_pretrained(folder)  # fmt: skip
+    return folder
+
+
 def save_guide(folder: Path, size: int = 16, seed: int = 1) -> Path:
     """Write a random open_clip model as a `local-dir:` folder with a working tokenizer.
 
@@ -163,7 +176,8 @@ def world(prediction: str = "epsilon") -> dict[str, Path]:
 
 @functools.cache
 def _world(prediction: str) -> dict[str, Path]:
-    from vlg.data.encoded import encode, encode_guide
+    from vlg.data.embedded import encode_guide
+    from vlg.data.encoded import encode
     from vlg.models.guide import load_guide
 
     folder = Path(tempfile.mkdtemp(prefix="vlg-tiny-"))
@@ -177,30 +191,48 @@ def _world(prediction: str) -> dict[str, Path]:
 
 SETTINGS = {
     "batch_size": 4, "learning_rate": 1e-3, "warmup_steps": 3, "weight_decay": 0.01,
-    "max_grad_norm": 1.0, "ema_decay": 0.9, "caption_dropout": 0.2, "guide_scale": 0.3,
-    "window": [0, 700], "seed": 5, "start": 0, "evaluate_every": 3,
+    "max_grad_norm": 1.0, "ema_decay": 0.9, "caption_dropout": 0.2, "seed": 5, "start": 0,
+    "evaluate_every": 3,
 }  # fmt: skip
+EMBED = {"guide_scale": 0.3, "window": [0, 700]}
+
+
+def values(method: str = "embed", **own) -> dict:
+    """Settings of a method for the tiny world, `own` over them."""
+    return {**SETTINGS, **(EMBED if method == "embed" else {}), **own}
+
+
+def begin(method: str = "embed", prediction: str = "epsilon", **own):
+    """A run of the tiny world before its first step (`vlg.train.loop.Run`)."""
+    from vlg.train import loop
+    from vlg.train.method import settings_of
+
+    settings = settings_of(method, values(method, **{"step": 9, **own}))
+    return loop.begin(method, settings, loop.needed(method, settings, world(prediction)))
 
 
 def finetune(out: Path, name: str = "embed", step: int = 2, start: int = 0, **options) -> Path:
     """Run `vlg.train.loop.finetune` on the tiny world; returns the model folder.
 
-    Options that are settings go there, the others to the function.
+    The method is the variant's name unless one is given. Options of that function go to it, folders
+    (None: not given) to its folders, all others are settings.
     """
-    from vlg.train.loop import Settings, finetune
+    from vlg.train.loop import finetune
 
     paths = world(options.pop("prediction", "epsilon"))
-    own = {key: options.pop(key) for key in list(options) if key in Settings.__annotations__}
+    method = options.pop("method", name)
+    names = ("base", "guide", "embeddings", "cache", "data", "decoder")
+    chosen = {each: paths.get(each) for each in ("base", "guide", "embeddings", "cache")}
+    chosen |= {each: options.pop(each) for each in names if each in options}
+    of_function = ("previous", "device", "save_every", "save_minutes", "stop", "draw_samples")
     arguments = {
-        "base": paths["base"],
-        "guide": paths["guide"],
-        "embeddings": paths["embeddings"],
-        "cache": paths["cache"],
+        "method": method,
+        "folders": {each: folder for each, folder in chosen.items() if folder},
         "previous": out / "training" / f"{name}-{start}" if start else None,
         "out_model": out / "models" / f"{name}-{step}",
         "out_training": out / "training" / f"{name}-{step}",
-        "values": {**SETTINGS, "start": start, "step": step, **own},
-        **options,
+        **{each: options.pop(each) for each in of_function if each in options},
+        "values": values(method, start=start, step=step, **options),
     }
     finetune(**arguments)
     return arguments["out_model"]

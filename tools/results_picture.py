@@ -17,7 +17,11 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from vlg.analysis import markup  # noqa: E402
-from vlg.report import figures, plots  # noqa: E402
+from vlg.config.layout import parse_model  # noqa: E402
+from vlg.report import plots  # noqa: E402
+from vlg.report.figure import read  # noqa: E402
+from vlg.report.figures.finetune import ladder  # noqa: E402
+from vlg.report.figures.refinement import gain  # noqa: E402
 
 PROMPTS = 6
 VARIANTS = ("base", "normal", "embed")
@@ -28,7 +32,7 @@ def last(study: Path, variant: str) -> str:
     """The model of a variant's last checkpoint."""
     if variant == "base":
         return variant
-    steps = [int(path.name.split("-")[1]) for path in (study / "models").glob(f"{variant}-*")]
+    steps = [parse_model(path.name).step for path in (study / "models").glob(f"{variant}-*")]
     return f"{variant}-{max(steps)}"
 
 
@@ -76,11 +80,11 @@ def pictures(figure, study: Path) -> None:
 
 def curves(figure, study: Path) -> None:
     """ClipScore and fidelity by training steps and by the cost of refinement."""
-    tables = [figures.read(study / "tables", name) for name in ("finetune", "refinement")]
+    tables = [read(study / "tables", name) for name in ("finetune", "refinement")]
     upper, lower = figure.subfigures(2, 1, hspace=0.03)
     titles = ("Fine-tuning", "Refinement of base")
     panels = plots.measures(tables[0])
-    drawings = (figures.ladder, figures.gain)
+    drawings = (ladder, gain)
     for part, table, title, draw in zip((upper, lower), tables, titles, drawings, strict=True):
         axes = part.subplots(1, len(panels), squeeze=False)[0]
         for axis, panel in zip(axes, panels, strict=True):

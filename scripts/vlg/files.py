@@ -142,6 +142,20 @@ def checksums(folder: Path | str) -> dict[str, dict[str, Any]]:
     }
 
 
+def identity(folder: Path | str) -> str:
+    """What identifies a model folder, 16 hex digits: the checksums of its files.
+
+    They are read from its manifest where it has one; what else that says does not count.
+    """
+    folder = Path(folder)
+    manifest = folder / MANIFEST
+    files = read_json(manifest)["files"] if manifest.is_file() else checksums(folder)
+    sums = {name: facts["sha256"] for name, facts in files.items()}
+    # As a list of one, as it has always been written into score files.
+    text = json.dumps([sums], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def write_checksum(path: Path | str) -> None:
     """Write the checksum of a file beside it: `a.csv.sha256` of `a.csv`."""
     path = Path(path)

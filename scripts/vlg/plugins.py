@@ -1,4 +1,4 @@
-"""What is found by its name: a method, family, arm, kind of judge or table is one file of a room.
+"""What is found by its name: a method, family, arm, kind of judge, table or figure is one file.
 
 The file `train/methods/embed.py` is the method `embed`. Nothing lists the names: a file that is
 there is known, so an addition is one file. Files are loaded one by one and only when asked for, by
@@ -13,15 +13,18 @@ import difflib
 import importlib
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from vlg.errors import UserError
+
+T = TypeVar("T")
 
 METHODS = "train.methods"
 FAMILIES = "models.families"
 ARMS = "sample.arms"
 KINDS = "judge.kinds"
 TABLES = "analysis.tables"
+FIGURES = "report.figures"
 
 PACKAGE = Path(__file__).parent
 
@@ -59,3 +62,13 @@ def load(room: str, name: str) -> ModuleType:
     """The module of `name`; UserError when there is none."""
     file(room, name)
     return importlib.import_module(f"{__package__}.{room}.{name}")
+
+
+def own(module: ModuleType, base: type[T]) -> type[T]:
+    """The class of this kind that a module holds, whatever it calls it."""
+    (found,) = (
+        each
+        for each in vars(module).values()
+        if isinstance(each, type) and issubclass(each, base) and each.__module__ == module.__name__
+    )
+    return found

@@ -10,16 +10,16 @@ and all of our rounds for 3 and 6.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-from vlg.analysis import markup, statistics
-from vlg.analysis.scores import CONTROL, REFINEMENT, Key, split_model
+import numpy as np
 
-if TYPE_CHECKING:
-    from vlg.analysis.comparison import Study, Table
+from vlg.analysis import statistics
+from vlg.analysis.comparison import control, mix
+from vlg.analysis.scores import CONTROL, REFINEMENT, Key
+from vlg.analysis.study import BASE, Study
+from vlg.config.layout import parse_model
 
 # In the shape of the config's `published`.
 FIGURES: Mapping[str, Mapping[str, float]] = {
@@ -34,9 +34,6 @@ FIGURES: Mapping[str, Mapping[str, float]] = {
     "hard_prompts": {"base": 18.8323, "normal-5000": 18.9441, "embed-2000": 19.6628},
     "refinement": {"0": 23.6384, "3": 24.0205, "6": 24.1287},
 }
-
-BESIDE = {"guide": 1.0, "fidelity": 100.0}  # further measures of an effect and their scale
-UNITS = {"clipscore": "ClipScore", "fidelity": "fidelity, %"}
 
 
 class NotMeasured(Exception):
@@ -66,118 +63,16 @@ class Claim:
     statement: str  # in the published study's terms, for when it was not measured
 
 
-def claims(study: Study) -> Table:
-    """The table of claims: each with its published effect, ours, and a verdict.
-
-    supported: our interval lies above 0; contradicted: below 0; unresolved: it covers 0, and the
-    reason says how many prompts would settle it. Fidelity effects are in per cent.
-    """
-    import pandas as pd
-
-    from vlg.analysis.comparison import Table
-
-    frame = pd.DataFrame([_row(study, claim) for claim in CLAIMS])
-    frame["p_holm"] = statistics.holm(frame["p"].to_numpy(float))
-    columns = [
-        markup.Column("Claim", "statement", wrap=0.2),
-        markup.Column("Measured in", "measure"),
-        markup.Column("Published", "published", signed=True),
-        markup.Column("Ours", "effect", interval=True, signed=True),
-        markup.Column("Prompts", "prompts", digits=0),
-        markup.Column("Seeds", "seeds", digits=0),
-        markup.Column("Verdict", "verdict"),
-        markup.Column("Why", "reason", wrap=0.14),
-    ]
-    percent = f"{100 * study.settings['confidence']:g} %"
-    caption = (
-        "Claims of the published study and questions a careful reader puts to them (those without "
-        f"a published effect). Ours: paired effect with its {percent} interval (two-level "
-        f"bootstrap over prompts and seeds, {study.settings['draws']:,} draws). Verdict: supported "
-        "when the interval lies above 0, contradicted when below, unresolved when it covers 0. "
-        "The CSV has the same effect by the guide and in fidelity, the gap of guide and judge, "
-        "p values, Holm's correction over the table, and the smallest effects "
-        "that could have been seen with 80 % power."
-    )
-    return Table("claims", frame, caption, columns)
-
-
-def _row(study: Study, claim: Claim) -> dict[str, object]:
-    kind = "control" if claim.published is None else "published"
-    row = {"claim": claim.name, "kind": kind, "statement": claim.statement, "measure": ""}
-    nan = float("nan")
-    row |= {"published": nan if claim.published is None else claim.published}
-    numbers = ("effect", "effect_low", "effect_high", "p", "p_holm", "mde")
-    row |= dict.fromkeys(numbers, nan)
-    row |= {"prompts": 0, "seeds": 0, "verdict": "unresolved"}
-    row |= {"trainings": study.trainings}
-    row |= {"prompts_for_published": nan, "prompts_for_ours": nan}
-    beside = [f"{measure}_effect{end}" for measure in BESIDE for end in ("", "_low", "_high")]
-    row |= dict.fromkeys([*beside, "gap"], nan)
-    try:
-        effect = claim.effect(study)
-    except NotMeasured as reason:
-        return row | {"reason": f"not measured: {reason}"}
-    estimate, scale = effect.estimate, 100.0 if effect.measure == "fidelity" else 1.0
-    mean, low, high = (
-        scale * float(values[0]) for values in (estimate.mean, estimate.low, estimate.high)
-    )
-    mde = scale * float(study.detectable(estimate)[0])
-    row |= {"statement": effect.statement, "measure": UNITS[effect.measure]}
-    row |= {"effect": mean, "effect_low": low, "effect_high": high}
-    row |= {"p": float(estimate.p[0]), "mde": mde}
-    row |= {"prompts": effect.prompts, "seeds": effect.seeds}
-    for measure, other in effect.beside.items():
-        for end, values in (("", other.mean), ("_low", other.low), ("_high", other.high)):
-            row[f"{measure}_effect{end}"] = BESIDE[measure] * float(values[0])
-    row["gap"] = row["guide_effect"] - mean
-    if claim.published is not None:
-        row["prompts_for_published"] = statistics.prompts_needed(
-            claim.published, mde, effect.prompts
-        )
-    row["prompts_for_ours"] = statistics.prompts_needed(mean, mde, effect.prompts)
-    row["verdict"], row["reason"] = _verdict(row)
-    return row
-
-
-def _verdict(row: dict) -> tuple[str, str]:
-    if math.isnan(row["effect_low"]):
-        return "unresolved", "too few prompts for an interval"
-    if row["effect_low"] > 0:
-        return "supported", "the interval lies above 0"
-    if row["effect_high"] < 0:
-        return "contradicted", "the interval lies below 0"
-    needed, ours = row["prompts_for_published"], row["prompts_for_ours"]
-    settle = (
-        "ours is 0"
-        if math.isinf(ours)
-        else f"one as large as ours needs {markup.number(ours, 0)} prompts"
-    )
-    if math.isnan(needed):
-        return "unresolved", f"the interval covers 0; to be seen with 80 % power, {settle}"
-    if needed <= row["prompts"]:
-        return "unresolved", (
-            "the interval covers 0 though an effect as large as the published one would have been "
-            f"seen with 80 % power; {settle}"
-        )
-    return "unresolved", (
-        "the interval covers 0; to be seen with 80 % power, an effect as large as the published "
-        f"one needs {markup.number(needed, 0)} prompts, {settle}"
-    )
-
-
 # --- effects ------------------------------------------------------------------------------------
-
-BASE: Key = ("base", "", 0)
-PLACES = ("first", "middle", "last")
 
 
 def _steps(study: Study) -> dict[str, list[int]]:
     """Rising step counts of each variant."""
     result: dict[str, list[int]] = {}
     for model, _, _ in study.models:
-        variant, step = split_model(model)
-        if step:
-            result.setdefault(variant, []).append(step)
+        if model != "base":
+            name = parse_model(model)
+            result.setdefault(name.variant, []).append(name.step)
     return {variant: sorted(steps) for variant, steps in result.items()}
 
 
@@ -197,8 +92,6 @@ def _effect(
     where: str = "study",
     measure: str = "clipscore",
 ) -> Effect:
-    import numpy as np
-
     ids, seeds = study.where(where)
     if not ids or not seeds:
         what = "hard prompts" if not ids else "fresh seeds"
@@ -261,8 +154,6 @@ def _lead_on_hard(study: Study) -> Effect:
 def _lead_at_equal_time(study: Study) -> Effect:
     """Both variants at the largest training time that both reach, by linear interpolation between
     checkpoints (base at 0 s)."""
-    from vlg.analysis.comparison import mix
-
     series = {}
     for variant in ("embed", "normal"):
         steps = _steps(study).get(variant)
@@ -326,8 +217,6 @@ def _over_control(measure: str = "clipscore"):
     """Refinement over the best of N fresh samples at as many UNet calls."""
 
     def effect(study: Study) -> Effect:
-        from vlg.analysis.comparison import control
-
         for key in reversed([k for k in study.refined() if k[:2] == ("base", REFINEMENT)]):
             weights = control(study, key)
             if weights is not None:

@@ -1,165 +1,87 @@
-"""What every table is made of: a study's scores, and rows compared with their references.
+"""Rows compared with their references: the one way from a study's scores to the figures of a table.
 
-Differences are paired picture by picture and, where variants were trained several times, training
-by training: a training seed means the same order of pictures and the same noise for every variant.
+`estimates` turns arrays of scores and differences into means, intervals and tests; `compare` and
+`contrasts` make the columns every table of scores has; `corrected` corrects a table's p values.
+
+Columns every table of scores has: model, prompts, seeds, trainings (how many the row is the mean
+of; 0 for what is not trained), and with its interval each: clipscore, delta (paired difference to
+the reference row), guide and guide_delta (the same by the CLIP that guided), fidelity and strict
+with their differences (shares of true statements and of wholly right pictures, 0..1; empty without
+ground truth), gap (guide_delta - delta; a gain that the guide sees and the judge does not is reward
+hacking). Of the tested difference: p (two-sided), p_holm (corrected over the table), mde (smallest
+difference the design would have shown with 80 % power). delta_sd is the standard deviation of delta
+between trainings, gain_seen_by says whose interval lies above 0 (the judge's, the facts', both,
+neither), published is a published figure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vlg.analysis import markup, statistics
-from vlg.analysis.scores import CONTROL, Grids, Key
-from vlg.errors import UserError
+from vlg.analysis import statistics
+from vlg.analysis.scores import CONTROL, Key
+from vlg.analysis.study import BASE, MEASURES, Study, trained
 
 if TYPE_CHECKING:
     import pandas as pd
 
-BASE: Key = ("base", "", 0)
-MEASURES = ("clipscore", "guide", "fidelity", "strict")
-DELTAS = {m: "delta" if m == "clipscore" else f"{m}_delta" for m in MEASURES}
 # Below this many prompts no interval is given: it could not be trusted (simulated coverage of 95 %
 # intervals on skewed scores falls under 90 %).
 FEWEST = 5
 
 
-@dataclass
-class Table:
-    """One table: its rows, what its caption says and which rows are compared with each other."""
-
-    name: str
-    frame: pd.DataFrame
-    caption: str
-    columns: list[markup.Column]
-    group: str = ""  # column whose values share a reference row; "" if the whole table does
-    measure: str = "clipscore"  # what p_holm is about and the best row is best in
-    alpha: float = 0.05
+def delta(measure: str) -> str:
+    """The column of a measure's difference."""
+    return "delta" if measure == "clipscore" else f"{measure}_delta"
 
 
-@dataclass
-class Study:
-    """What tables are made of.
+def estimates(study: Study, quantities: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """Every quantity with its uncertainty, a row for each of R.
 
-    `settings`: draws, confidence, seed, published, models (in order, base first), rounds;
-    train_seeds where variants were trained more than once, the first of them under plain names.
-    `training`: the summaries of the fine-tuned models, by model.
+    quantities: (trainings, prompts, seeds, R) by name; one with NaN has no ground truth, and its
+    columns are empty. Columns: NAME, NAME_low, NAME_high, NAME_p, NAME_mde.
     """
+    import pandas as pd
 
-    grids: Grids
-    prompts: pd.DataFrame
-    hard: pd.DataFrame
-    training: Mapping[str, Mapping[str, Any]]
-    settings: Mapping[str, Any]
-    ids: list[str] = field(init=False)
-    seeds: list[int] = field(init=False)
-    fresh: list[int] = field(init=False)
+    names = list(quantities)
+    _, prompts, _, rows = quantities[names[0]].shape
+    known = [name for name in names if np.isfinite(quantities[name]).all()]
+    result = {f"{name}{end}": np.full(rows, np.nan) for name in names for end in ENDS}
+    if known:
+        found = study.estimate(np.concatenate([quantities[name] for name in known], axis=3))
+        figures = [found.mean, found.low, found.high, found.p, study.detectable(found)]
+        for end, numbers in zip(ENDS, figures, strict=True):
+            if end and prompts < FEWEST:
+                continue
+            for name, own in zip(known, numbers.reshape(len(known), rows), strict=True):
+                result[f"{name}{end}"] = own
+    return pd.DataFrame(result)
 
-    def __post_init__(self) -> None:
-        self.ids = list(self.prompts["id"][self.prompts["set"] == "study"])
-        self.seeds = self.grids.seeds("base", "study")
-        self.fresh = [s for s in self.grids.seeds("base", "hard") if s not in self.seeds]
-        needed = ("draws", "confidence", "seed", "published", "models", "rounds")
-        if missing := [name for name in needed if name not in self.settings]:
-            raise UserError(f"--settings: no key {', '.join(missing)}; give a value for each")
-        if not self.ids or not self.seeds:
-            raise UserError(
-                "scores: no plain pictures of base on study prompts; rerun the score step"
-            )
 
-    @property
-    def models(self) -> list[Key]:
-        """The plain pictures of each model, in the order of the config."""
-        return [(model, "", 0) for model in self.settings["models"]]
-
-    def refined(self) -> list[Key]:
-        """All refined rows, in the order of a table."""
-        return self.grids.rounds(self.settings["models"], self.settings["rounds"])
-
-    def where(self, name: str) -> tuple[list[str], list[int]]:
-        """Prompt ids and seeds of `study`, `same_seeds` or `fresh_seeds` (the hard prompts)."""
-        if name == "study":
-            return self.ids, self.seeds
-        return list(self.hard["id"]), self.seeds if name == "same_seeds" else self.fresh
-
-    @property
-    def trainings(self) -> int:
-        """How often each variant was trained."""
-        return max(1, len(self.settings.get("train_seeds", [])))
-
-    def runs(self, key: Key) -> list[Key]:
-        """`key` and the same of its further trainings; base, which is not trained, alone."""
-        further = [] if key[0] == "base" else self.settings.get("train_seeds", [])[1:]
-        return [key, *((f"{key[0]}-s{seed}", *key[1:]) for seed in further)]
-
-    def values(
-        self, keys: Sequence[Key], ids: Sequence[str], seeds: Sequence[int], measures: Sequence[str]
-    ) -> np.ndarray:
-        """Scores as (trainings, prompts, seeds, keys, measures); NaN where there is no ground
-        truth. What is not trained is the same for each training."""
-        grids = []
-        for key in keys:
-            own = [self.grids.values(run, ids, seeds, measures) for run in self.runs(key)]
-            grids.append(own if len(own) == self.trainings else own * self.trainings)
-        return np.stack([np.stack(own) for own in grids], axis=3)
-
-    def contrast(
-        self, weights: Mapping[Key, float], where: str = "study", measure: str = "clipscore"
-    ) -> np.ndarray:
-        """Weighted sum of scores, picture by picture: (trainings, prompts, seeds, 1)."""
-        values = self.values(list(weights), *self.where(where), [measure])
-        return np.einsum("tpskm,k->tpsm", values, np.array(list(weights.values())))
-
-    def estimate(self, values: np.ndarray) -> statistics.Estimate:
-        """`vlg.analysis.statistics.estimate` under the settings of the study."""
-        return statistics.estimate(values, **self.options())
-
-    def options(self) -> dict[str, Any]:
-        """Arguments that every estimate takes from the settings."""
-        return {name: self.settings[name] for name in ("draws", "confidence", "seed")}
-
-    def detectable(self, estimate: statistics.Estimate) -> np.ndarray:
-        """Smallest detectable effects, (K,)."""
-        return statistics.detectable(
-            estimate.error, estimate.freedom, confidence=self.settings["confidence"]
-        )
-
-    def calls(self, key: Key) -> float:
-        """Mean UNet calls a picture of the study set cost."""
-        return float(self.values([key], self.ids, self.seeds, ["unet_calls"]).mean())
-
-    def train_seconds(self, model: str) -> float:
-        """Mean seconds of the trainings up to a checkpoint; 0 for base."""
-        if model == "base":
-            return 0.0
-        runs = [run for run, *_ in self.runs((model, "", 0))]
-        if missing := [run for run in runs if run not in self.training]:
-            raise UserError(
-                f"--training: no summary of {missing[0]}; give training/{missing[0]}/summary.json"
-            )
-        return float(np.mean([float(self.training[run]["train_seconds"]) for run in runs]))
+ENDS = ("", "_low", "_high", "_p", "_mde")
 
 
 def compare(
     study: Study,
     keys: Sequence[Key],
-    reference: Key,
+    reference: Key = BASE,
     ids: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
-    fidelity: str = "fidelity",
-    tested: str = "delta",
+    columns: Mapping[str, str] | None = None,
+    tested: str = "clipscore",
 ) -> pd.DataFrame:
     """One row per key with the columns every table of scores has, but published.
 
-    ids, seeds: the pictures that count; the study's own by default. fidelity: the score column to
-    take for fidelity. tested: the difference that p and mde are about. The reference row's
-    difference is 0 and has no p value; p_holm is left for the whole table.
+    ids, seeds: the pictures that count; the study's own by default. columns: {measure: the column
+    of scores to take for it}, where that is another than its name. tested: the measure whose
+    difference p and mde are about. The reference row's difference is 0 and has no p value; p_holm
+    is left for the whole table.
     """
     pairs = [({key: 1.0}, {reference: 1.0}) for key in keys]
-    frame = contrasts(study, pairs, ids, seeds, fidelity, tested)
+    frame = contrasts(study, pairs, ids, seeds, columns, tested)
     frame.insert(0, "model", [key[0] for key in keys])
     return frame
 
@@ -169,15 +91,36 @@ def contrasts(
     pairs: Sequence[tuple[Mapping[Key, float], Mapping[Key, float]]],
     ids: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
-    fidelity: str = "fidelity",
-    tested: str = "delta",
+    columns: Mapping[str, str] | None = None,
+    tested: str = "clipscore",
 ) -> pd.DataFrame:
     """One row per pair of (weights of what the row is, weights of its reference): `compare` without
     the column model, for rows and references that are mixtures."""
     ids, seeds = study.ids if ids is None else ids, study.seeds if seeds is None else seeds
-    columns = [fidelity if measure == "fidelity" else measure for measure in MEASURES]
+    names = {measure: measure for measure in MEASURES} | dict(columns or {})
+    rows, references = sides(study, pairs, ids, seeds, list(names.values()))
+    quantities = {}
+    for i, measure in enumerate(names):
+        quantities[measure] = rows[..., i]
+        quantities[delta(measure)] = rows[..., i] - references[..., i]
+    itself = np.array([row == reference for row, reference in pairs])
+    frame = summary(study, quantities, itself, tested)
+    frame.insert(0, "prompts", len(ids))
+    frame.insert(1, "seeds", len(seeds))
+    frame.insert(2, "trainings", [trainings(study, *pair) for pair in pairs])
+    return frame
+
+
+def sides(
+    study: Study,
+    pairs: Sequence[tuple[Mapping[Key, float], Mapping[Key, float]]],
+    ids: Sequence[str],
+    seeds: Sequence[int],
+    measures: Sequence[str],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and references as (trainings, prompts, seeds, rows, measures), picture by picture."""
     keys = list(dict.fromkeys(key for pair in pairs for side in pair for key in side))
-    values = study.values(keys, ids, seeds, columns)
+    values = study.values(keys, ids, seeds, measures)
 
     def weighted(sides: Sequence[Mapping[Key, float]]) -> np.ndarray:
         return np.stack(
@@ -186,59 +129,40 @@ def contrasts(
         )
 
     rows, references = (weighted([pair[i] for pair in pairs]) for i in (0, 1))
-    quantities = {}
-    for i, measure in enumerate(MEASURES):
-        quantities[measure] = rows[..., i]
-        quantities[DELTAS[measure]] = rows[..., i] - references[..., i]
-    itself = np.array([row == reference for row, reference in pairs])
-    trained = [any(key[0] != "base" for side in pair for key in side) for pair in pairs]
-    frame = summary(study, quantities, itself, len(ids), tested)
-    frame.insert(0, "prompts", len(ids))
-    frame.insert(1, "seeds", len(seeds))
-    frame.insert(2, "trainings", [study.trainings if each else 0 for each in trained])
-    return frame
+    return rows, references
+
+
+def trainings(study: Study, *sides: Mapping[Key, float]) -> int:
+    """How many trainings a row is the mean of; 0 when nothing in it was trained."""
+    return study.trainings if any(trained(key[0]) for side in sides for key in side) else 0
 
 
 def summary(
     study: Study,
     quantities: Mapping[str, np.ndarray],
     itself: np.ndarray,
-    prompts: int,
-    tested: str = "delta",
+    tested: str = "clipscore",
 ) -> pd.DataFrame:
     """Means, intervals and tests of the measures and their differences, a row for each of R.
 
     quantities: (trainings, prompts, seeds, R) of every measure and every difference. itself:
     (R,), the rows that are their own reference.
     """
-    import pandas as pd
-
     quantities = dict(quantities)
     quantities["gap"] = quantities["guide_delta"] - quantities["delta"]
-    # What has no ground truth (NaN) is left out of the draws.
-    known = {name: array for name, array in quantities.items() if np.isfinite(array).all()}
-    estimate = study.estimate(np.concatenate(list(known.values()), axis=3))
-    smallest = study.detectable(estimate)
-
-    def column(name: str, numbers: np.ndarray, needs_prompts: bool = True) -> np.ndarray:
-        if name not in known or (needs_prompts and prompts < FEWEST):
-            return np.full(len(itself), np.nan)
-        return numbers.reshape(len(known), len(itself))[list(known).index(name)]
-
-    result: dict[str, Any] = {}
-    for name in quantities:
-        result[name] = column(name, estimate.mean, needs_prompts=False)
-        result[f"{name}_low"] = column(name, estimate.low)
-        result[f"{name}_high"] = column(name, estimate.high)
-        if name == "delta":
-            result["p"] = np.where(itself, np.nan, column(tested, estimate.p))
-            result["p_holm"] = np.nan
-            result["mde"] = np.where(itself, np.nan, column(tested, smallest))
-            means = quantities["delta"].mean(axis=(1, 2))  # (trainings, R)
-            result["delta_sd"] = np.full(len(itself), np.nan)
-            if len(means) > 1:
-                result["delta_sd"] = np.where(itself, np.nan, means.std(axis=0, ddof=1))
-    frame = pd.DataFrame(result)
+    found = estimates(study, quantities)
+    frame = found[[f"{name}{end}" for name in quantities for end in ENDS[:3]]].copy()
+    place = frame.columns.get_loc("delta_high") + 1
+    empty = np.full(len(frame), np.nan)
+    means = quantities["delta"].mean(axis=(1, 2))  # (trainings, R)
+    for name, numbers in (
+        ("p", found[f"{delta(tested)}_p"]),
+        ("p_holm", empty),
+        ("mde", found[f"{delta(tested)}_mde"]),
+        ("delta_sd", means.std(axis=0, ddof=1) if len(means) > 1 else empty),
+    ):
+        frame.insert(place, name, np.where(itself, np.nan, numbers))
+        place += 1
     return frame.assign(gain_seen_by=np.where(itself, "", _seen_by(frame)))
 
 
@@ -251,6 +175,21 @@ def _seen_by(frame: pd.DataFrame) -> np.ndarray:
         "neither",
     )
     return np.where(np.isnan(judge) | np.isnan(facts), "", words)
+
+
+def corrected(frame: pd.DataFrame, p: str = "p") -> pd.DataFrame:
+    """`frame` with its column of p values corrected for being looked at together: NAME_holm.
+
+    The one place where a table's family of comparisons, and the method, are chosen.
+    """
+    return frame.assign(**{f"{p}_holm": statistics.holm(frame[p].to_numpy(float))})
+
+
+def nothing(study: Study, word: str) -> pd.DataFrame:
+    """A table without rows, with the columns it would have; the first is `word`."""
+    empty = compare(study, [BASE]).iloc[:0]
+    empty.insert(0, word, "")
+    return empty.assign(published=np.nan)
 
 
 def mix(points: Sequence[tuple[float, Key]], at: float) -> dict[Key, float] | None:

@@ -50,6 +50,8 @@ class Column:
 
 
 MODEL = Column("Model", "model", marked=True)
+ARM = Column("Arm", "arm", words=True)
+ROUND = Column("Round", "round", digits=0)
 PUBLISHED = Column("Published", "published")
 # The standard error of a share is about a hundredth, so a tenth of a per cent is enough.
 SCORES = (
@@ -83,25 +85,25 @@ def markdown(
 
     `marks`: (bold, dagger) of each row.
     """
+    from tabulate import tabulate
+
     body = [
         [
-            _marked(_escape_markdown(cell), column, mark, "**{}**")
+            marked(_escape_markdown(cell), column, mark, "**{}**")
             for cell, column in zip(row, columns, strict=True)
         ]
         for row, mark in zip(rows, marks, strict=True)
     ]
-    header = [_escape_markdown(column.title) for column in columns]
-    widths = [max(3, *(len(line[i]) for line in [header, *body])) for i in range(len(columns))]
-    numeric = [_numeric(rows, i) for i in range(len(columns))]
-    rule = [("-" * (w - 1) + ":") if n else "-" * w for w, n in zip(widths, numeric, strict=True)]
-    lines = [header, rule, *body]
-    text = []
-    for line in lines:
-        padded = (_pad(*parts) for parts in zip(line, widths, numeric, strict=True))
-        text.append(f"| {' | '.join(padded)} |")
+    text = tabulate(
+        body,
+        [_escape_markdown(column.title) for column in columns],
+        tablefmt="pipe",
+        colalign=["right" if _numeric(rows, i) else "left" for i in range(len(columns))],
+        disable_numparse=True,
+    )
     if not body:
-        text += ["", "Nothing to report in this study."]
-    return "\n".join([*text, "", caption, ""])
+        text += "\n\nNothing to report in this study."
+    return f"{text}\n\n{caption}\n"
 
 
 def latex(
@@ -169,7 +171,7 @@ def latex(
 def _latex_cell(cell: str, column: Column, mark: tuple[bool, bool]) -> str:
     """A cell with its marks: the dagger and the bold stand by the value, not by its interval."""
     value, bracket, interval = cell.partition(" [") if column.interval else (cell, "", "")
-    text = _marked(_escape_latex(value), column, mark, r"\textbf{{{}}}", TEX[DAGGER])
+    text = marked(_escape_latex(value), column, mark, r"\textbf{{{}}}", TEX[DAGGER])
     return text + (rf" {{\scriptsize[{_escape_latex(interval)}}}" if bracket else "")
 
 
@@ -200,9 +202,14 @@ def _cell(row: dict[str, Any], column: Column) -> str:
     return f"{text} [{number(low, column.digits)}, {number(high, column.digits)}]"
 
 
-def _marked(
-    cell: str, column: Column, mark: tuple[bool, bool], strong: str, dagger: str = DAGGER
+def marked(
+    cell: str,
+    column: Column,
+    mark: tuple[bool, bool],
+    strong: str = "{}",
+    dagger: str = DAGGER,
 ) -> str:
+    """A cell with what `mark` (bold, dagger) of its row puts on it."""
     bold, significant = mark
     if not column.marked:
         return cell
@@ -213,10 +220,6 @@ def _marked(
 def _numeric(rows: Sequence[Sequence[str]], position: int) -> bool:
     texts = [row[position] for row in rows if row[position] != EMPTY]
     return bool(texts) and all(re.match(r"[+−]?[\d∞]", text) for text in texts)
-
-
-def _pad(text: str, width: int, right: bool) -> str:
-    return text.rjust(width) if right else text.ljust(width)
 
 
 def _escape_markdown(text: str) -> str:

@@ -1,12 +1,13 @@
 """Score files: read, checked and joined with their prompts, for everything downstream.
 
-A score file has one row a picture (`vlg.scoring` writes them); this module turns any number of
-them into one pandas frame and hands out grids of prompts x seeds from it. No torch is needed.
+A score file has one row a picture (`vlg.judge.columns`); this module turns any number of them, and
+what further judges say of the same pictures, into one pandas frame and hands out grids of
+prompts x seeds from it. No torch is needed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,22 +15,15 @@ import numpy as np
 
 from vlg.data import prompts
 from vlg.errors import UserError
+from vlg.judge.columns import COLUMNS, HASHES, NUMBERS, WHOLE
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# `weights` is the hash of the model that drew the picture, `judge_weights` and `guide_weights` are
-# those of the models that scored it (`vlg.data.pictures.model_hash`).
-HASHES = ("sha256", "weights", "judge_weights", "guide_weights")
-TEXT = ("model", "set", "arm", "id", "picture", *HASHES)
-WHOLE = ("round", "seed")
-# The facts of a prompt that a verifier can read from a picture; empty where it says nothing.
-FACTS = ("count", "shape", "colour", "size", "relation", "background")
-NUMBERS = ("clipscore", "guide", "fidelity", "strict", *FACTS, "unet_calls", "seconds")
-COLUMNS = (*TEXT, *WHOLE, *NUMBERS)
 PICTURE = ["model", "set", "arm", "round", "id", "seed"]
+PLAIN = ["model", "id", "seed"]  # of one set
 # The same plain picture may be scored in more than one set; the first of these is taken.
-SETS = ("study", "rest", "hard")
+SETS = ("study", "rest", "hard", "development")
 
 # The arm that the study is about, and the one it is compared with at equal compute.
 REFINEMENT, CONTROL = "refine", "best_of_n"
@@ -80,11 +74,42 @@ def read(paths: Iterable[Path], table: pd.DataFrame) -> pd.DataFrame:
     return scores.merge(known, on="id", validate="many_to_one")
 
 
+def with_further(
+    scores: pd.DataFrame, paths: Iterable[Path], columns: Mapping[str, str]
+) -> pd.DataFrame:
+    """`scores` with further measures of the plain study pictures, from files of their own.
+
+    columns: {name of a measure: column of the files}. A measure may be empty throughout, where
+    nothing can be measured. UserError for a number of another picture than was scored, and when
+    some pictures have none.
+    """
+    import pandas as pd
+
+    study = scores[(scores["set"] == "study") & (scores["arm"] == "")]
+    places = pd.MultiIndex.from_frame(study[PLAIN])
+    seen = pd.Series(study["sha256"].to_numpy(), places)
+    rows = pd.concat([_read_further(path, seen) for path in paths]).set_index(PLAIN)
+    result = scores.copy()
+    for name, column in columns.items():
+        found = rows[column].reindex(places).to_numpy(float)
+        empty = np.isnan(found)
+        if empty.any() and not empty.all():
+            raise UserError(
+                f"{column} of {study['model'].to_numpy()[empty][0]}: pictures are missing; rerun "
+                "the judges"
+            )
+        result.loc[study.index, name] = found
+    return result
+
+
 class Grids:
     """Scores as arrays of prompts x seeds for each (model, arm, round)."""
 
     def __init__(self, scores: pd.DataFrame) -> None:
-        """`scores`: as `read` returns them."""
+        """`scores`: as `read` and `with_further` return them."""
+        numbers = scores.select_dtypes("number").columns
+        # What says whether there is a picture comes first.
+        self.columns = list(dict.fromkeys([*NUMBERS, *(n for n in numbers if n not in WHOLE)]))
         self.plain = self._plain(scores)
         self.refined = scores[(scores["arm"] != "") & (scores["round"] > 0)]
         self._prompt = {name: i for i, name in enumerate(scores["id"].unique())}
@@ -109,9 +134,9 @@ class Grids:
         return rows.drop_duplicates(["model", "id", "seed"]).drop(columns="order")
 
     def _grid(self, rows: pd.DataFrame) -> np.ndarray:
-        result = np.full((len(self._prompt), len(self._seed), len(NUMBERS)), np.nan)
+        result = np.full((len(self._prompt), len(self._seed), len(self.columns)), np.nan)
         places = rows["id"].map(self._prompt).to_numpy(), rows["seed"].map(self._seed).to_numpy()
-        result[places] = rows[[*NUMBERS]].to_numpy(float)
+        result[places] = rows[self.columns].to_numpy(float)
         return result
 
     def __contains__(self, key: Key) -> bool:
@@ -120,7 +145,7 @@ class Grids:
     def values(
         self, key: Key, ids: Sequence[str], seeds: Sequence[int], columns: Sequence[str]
     ) -> np.ndarray:
-        """Columns of `NUMBERS` as an array (prompts, seeds, columns); NaN where they are empty.
+        """Columns of numbers as an array (prompts, seeds, columns); NaN where they are empty.
 
         UserError when one of the pictures has no score.
         """
@@ -142,15 +167,15 @@ class Grids:
         places = np.ix_(
             [self._prompt[prompt] for prompt in ids],
             [self._seed[seed] for seed in seeds],
-            [NUMBERS.index(column) for column in columns],
+            [self.columns.index(column) for column in columns],
         )
         return grid[places]
 
-    def rounds(self, models: Sequence[str], last: int) -> list[Key]:
-        """Refined rows up to round `last`: models in the given order, then arms (refinement
+    def rounds(self, models: Sequence[str]) -> list[Key]:
+        """All refined rows: models in the given order, then arms (refinement
         first, its control last), then rounds."""
         order = {model: i for i, model in enumerate(models)}
-        keys = [k for k in self._grids if k[1] and k[0] in order and k[2] <= last]
+        keys = [k for k in self._grids if k[1] and k[0] in order]
         return sorted(
             keys, key=lambda k: (order[k[0]], k[1] != REFINEMENT, k[1] == CONTROL, k[1], k[2])
         )
@@ -165,12 +190,6 @@ def name(key: Key) -> str:
     """`base`, or `base best_of_n round 3`."""
     model, arm, number = key
     return f"{model} {arm} round {number}" if arm else model
-
-
-def split_model(model: str) -> tuple[str, int]:
-    """("embed", 500) of "embed-500", and of its further training "embed-500-s1"; ("base", 0)."""
-    variant, _, rest = model.partition("-")
-    return variant, int(rest.partition("-")[0] or 0)
 
 
 def _read_one(path: Path) -> pd.DataFrame:
@@ -223,6 +242,23 @@ def read_further(path: Path) -> pd.DataFrame:
         except ValueError as error:
             raise UserError(f"{path}: column {column}: {error}; delete it and rerun") from None
     return table
+
+
+def _read_further(path: Path, seen: pd.Series) -> pd.DataFrame:
+    """One further file, each row of the picture that the study's own judge saw (`seen`: checksums
+    by model, prompt and seed)."""
+    import pandas as pd
+
+    rows = read_further(path)
+    now = seen.reindex(pd.MultiIndex.from_frame(rows[PLAIN])).to_numpy()
+    stale = np.flatnonzero(now != rows["sha256"].to_numpy())
+    if len(stale):
+        row = rows.iloc[int(stale[0])]
+        raise UserError(
+            f"{path}: line {stale[0] + 2} is of another picture than is there ({row['model']} "
+            f"{row['id']} seed {row['seed']}); delete the file and rerun"
+        )
+    return rows
 
 
 def _need(table: pd.DataFrame, columns: Sequence[str], path: Path) -> None:

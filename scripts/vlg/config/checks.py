@@ -1,8 +1,6 @@
-"""The config: defaults filled in, checked, and every mistake told in one line.
+"""Values of a config that must agree with each other, and files that must be there.
 
-`schemas/config.schema.yaml` describes each key; this module adds what a schema cannot say: values
-that must agree with each other and files that must be there. It runs whenever the Snakefile is
-read, so it imports nothing heavy.
+What one key may be, and what its section must agree on, its class says (`vlg.config.sections`).
 """
 
 from __future__ import annotations
@@ -11,16 +9,20 @@ import difflib
 import filecmp
 import itertools
 import os
-from collections.abc import Mapping
+import re
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from vlg.config.plan import entries, models, variants
-from vlg.config.schema import Key, fail, fill, nearest, schema, shown, usual, validate
+from pydantic_core import PydanticCustomError
+
+from vlg import plugins
+from vlg.config import plan, sections
+from vlg.config.read import Key, dotted, fail, nearest, shown
 from vlg.data import hub, prompts
 from vlg.errors import UserError
-from vlg.judge import further
 
+RULES = Path(__file__).parents[3] / "rules"
+GIVEN = ("base", "guide", "judge")
 EMBEDDED = {"base": ("shapes", "shapes-early"), "guide": ("shapes",), "judge": ("shapes",)}
 OTHER_JUDGE = "a CLIP cannot judge what it guided, give another one"
 MODEL_FILE = {
@@ -37,119 +39,74 @@ WEIGHTS = {".safetensors", ".bin", ".pt", ".pth"}
 PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".parquet"}
 
 
-def load(config: Mapping[str, Any], root: Path | str) -> dict[str, Any]:
-    """The config with every default filled in, checked as far as it can be before a job starts.
+def check(config: dict[str, Any], root: Path) -> None:
+    """UserError for the first values that do not agree with each other or with what is there.
 
-    Numbers are normalised (whole numbers to int, others to float), numbers and booleans written as
-    text are read as such (PyYAML takes `1e-4` for text, and so does the command line for all in a
-    list), an empty section has its defaults, and a variant or arm that is null is dropped.
-
-    config: as Snakemake merged it from files and command line; it is not changed.
-    root: the folder that relative paths start from.
-    Raises UserError naming the key and the remedy.
+    config: whole, with every default filled in. root: the folder that relative paths start from.
     """
-    if not isinstance(config, Mapping):
-        raise UserError(f"config: expected keys and values, got {shown(config)}; see config.yaml")
-    result = fill(schema(), config, ())
-    validate(result)
-    for section, name in (("models", "base"), ("models", "guide"), ("models", "judge")):
-        result[section][name] = os.path.expanduser(result[section][name])
-    for section in ("prompts", "dataset"):
-        result[section]["source"] = os.path.expanduser(result[section]["source"])
-    for settings in (result["finetune"], *result["finetune"]["variants"].values()):
-        if settings.get("decoder"):
-            settings["decoder"] = os.path.expanduser(settings["decoder"])
-    _check_finetune(result)
-    _check_variants(result, Path(root))
-    _check_refine(result)
-    _check_seeds(result)
-    _check_models(result, Path(root))
-    _check_judges(result, Path(root))
-    _check_dataset(result, Path(root))
-    _check_prompts(result, Path(root))
-    return result
+    _check_names(config)
+    _check_variants(config, root)
+    _check_refine(config)
+    _check_models(config, root)
+    _check_judges(config, root)
+    _check_dataset(config, root)
+    _check_prompts(config, root)
 
 
-# --- values that must agree, files that must be there -------------------------------------------
-
-
-def _check_finetune(config: dict[str, Any]) -> None:
-    tuning = config["finetune"]
-    steps = tuning["steps"]
-    if any(a >= b for a, b in zip(steps, steps[1:], strict=False)):
-        fail(
-            ("finetune", "steps"),
-            f"must rise, got {shown(steps)}",
-            "write them in ascending order",
-        )
-    for key, settings in [
-        (("finetune",), tuning),
-        *((key, own) for own, key in entries(config).values()),
-    ]:
-        low, high = settings.get("window", [0, 1])
-        if low >= high:
-            fail(
-                (*key, "window"),
-                f"must be [low, high] with low below high, got [{low}, {high}]",
-                f"write [{high}, {low}]" if low > high else "widen it, or set guide_scale to 0",
-            )
-    for name in ("base", "guide", "judge"):
-        if name in tuning["variants"]:
+def _check_names(config: dict[str, Any]) -> None:
+    for name in GIVEN:
+        if name in config["finetune"]["variants"]:
             fail(("finetune", "variants", name), "is the name of a given model", "choose another")
+    family, known = config["models"]["family"], plugins.names(plugins.FAMILIES)
+    if family not in known:
+        fail(("models", "family"), f"unknown value, got {shown(family)}", nearest(family, known))
+    stages = config["resources"]["stages"]
+    known = rules() if stages else []
+    for name in stages:
+        if name not in known:
+            fail(
+                ("resources", "stages"),
+                f"unknown value, as the name of an entry, got {shown(name)}",
+                f"choose one of {', '.join(known)}",
+            )
+
+
+def rules() -> list[str]:
+    """The names by which rules ask what they may use, in alphabetical order."""
+    texts = [path.read_text("utf-8") for path in sorted(RULES.glob("*.smk"))]
+    return sorted({name for text in texts for name in re.findall(r"\bneed\(\"(\w+)\",", text)})
 
 
 def _check_variants(config: dict[str, Any], root: Path) -> None:
-    """Values of a variant that must agree, wherever they are written."""
-    if config["finetune"]["sweeps"] and not config["development"]["count"]:
+    tuning = config["finetune"]
+    if tuning["sweeps"] and not config["development"]["count"]:
         fail(
             ("development", "count"),
             "is 0, and sweeps are ranked by development prompts",
             "set it to 40 or more",
         )
-    known = entries(config)
-    for name, settings in variants(config).items():
-
-        def refuse(key: str, what: str, remedy: str, name: str = name) -> NoReturn:
-            own, place = known[name]
-            fail((*(place if key in own else ("finetune",)), key), what, remedy)
-
-        parts, size = settings.get("accumulate", 1), settings["batch_size"]
-        if parts > size:
-            refuse("accumulate", f"{parts} parts of a batch of {size}", f"use at most {size}")
-        devices = config["finetune"]["processes"] * config["finetune"]["nodes"]
+    devices = tuning["processes"] * tuning["nodes"]
+    for variant in plan.variants(config).values():
+        size = variant.settings.batch_size
         if devices > size:
-            refuse("batch_size", f"{size} pictures for {devices} processes", "use at least as many")
-        for key in ("crop", "jitter"):
-            if key in settings and settings.get("cached", True):
-                refuse(key, "needs pixels, and variants train from the cache", "set cached: false")
-        if decoder := settings.get("decoder"):
-            index = root / decoder / "config.json"
-            text = index.read_text("utf-8", "replace") if index.is_file() else ""
-            if '"AutoencoderTiny"' not in text:
-                refuse("decoder", f"{shown(decoder)} is no AutoencoderTiny", "give a folder of one")
-            if not list((root / decoder).glob("*.safetensors")):
-                refuse("decoder", f"{shown(decoder)} has no *.safetensors", "save its weights so")
+            key = (*variant.place("batch_size"), "batch_size")
+            fail(key, f"{size} pictures for {devices} processes", "use at least as many")
+        try:
+            variant.settings.check(root)
+        except PydanticCustomError as error:
+            told = error.context or {}
+            fail((*variant.place(told["key"]), told["key"]), told["what"], told["remedy"])
 
 
 def _check_refine(config: dict[str, Any]) -> None:
+    known = plan.models(config)
     for i, model in enumerate(config["refine"]["models"]):
-        if model not in models(config):
+        if model not in known:
             fail(
                 ("refine", "models", i),
                 f"no such model in this study: {shown(model)}",
-                nearest(model, models(config)),
+                nearest(model, known),
             )
-
-
-def _check_seeds(config: dict[str, Any]) -> None:
-    seeds = config["seeds"]
-    shared = sorted(set(seeds["selection"]) & set(seeds["fresh"]))
-    if shared:
-        fail(
-            ("seeds", "fresh"),
-            f"must differ from seeds.selection, both have {shown(shared[0])}",
-            "choose other fresh seeds",
-        )
 
 
 def _check_models(config: dict[str, Any], root: Path) -> None:
@@ -221,34 +178,34 @@ def _same_weights(one: Path, other: Path) -> tuple[Path, Path] | None:
 
 
 def _check_judges(config: dict[str, Any], root: Path) -> None:
-    for name, judge in config["judges"].items():
-        key, source = ("judges", name, "source"), os.path.expanduser(judge["source"])
-        judge["source"] = source
-        if judge["kind"] == "callable":
-            further.plug_in_file(source, root)
-            continue
-        if hub.same(source, config["models"]["guide"]):
+    guide = config["models"]["guide"]
+    for name, settings in plan.judges(config).items():
+        key, source = ("judges", name, "source"), settings.source
+        same = os.path.realpath(root / source) == os.path.realpath(root / guide)
+        if hub.same(source, guide) or same:
             fail(key, "is the same model as models.guide", OTHER_JUDGE)
-        if _is_hub(source, key):
-            continue
-        mark = "open_clip_config.json" if judge["kind"] == "open_clip" else "config.json"
-        if not os.path.isfile(root / source / mark) or not list(
-            (root / source).glob("*.safetensors")
-        ):
-            fail(
-                key,
-                f"{shown(source)} has no {mark} with *.safetensors",
-                "give a CLIP folder of this kind, or hub:owner/name",
-            )
-        if os.path.realpath(root / source) == os.path.realpath(root / config["models"]["guide"]):
-            fail(key, "is the same model as models.guide", OTHER_JUDGE)
+        if not _is_hub(source, key):
+            _check_judge(settings, root, key)
+
+
+def _check_judge(settings: sections.JudgeKeys, root: Path, key: Key) -> None:
+    """Ask the kind of a judge whether what it judges by is there."""
+    module = plugins.load(plugins.KINDS, settings.kind)
+    classes = [each for each in vars(module).values() if isinstance(each, type)]
+    (judge,) = (
+        each
+        for each in classes
+        if each.__module__ == module.__name__ and each is not module.Settings
+    )
+    try:
+        judge.check(settings, root)
+    except UserError as error:
+        raise UserError(f"config: {dotted(key)}: {error}") from None
 
 
 def _check_dataset(config: dict[str, Any], root: Path) -> None:
     source, key = config["dataset"]["source"], ("dataset", "source")
-    if source == "shapes":
-        if config["dataset"]["size"] is None:
-            fail(("dataset", "size"), "the shapes world has no end", usual(("dataset", "size")))
+    if source == plan.SHAPES:
         return
     if _is_hub(source, key) or (source.endswith(".parquet") and os.path.isfile(root / source)):
         return
@@ -268,12 +225,6 @@ def _check_dataset(config: dict[str, Any], root: Path) -> None:
 
 def _check_prompts(config: dict[str, Any], root: Path) -> None:
     wanted = config["prompts"]
-    if wanted["pool"] is not None and wanted["study"] > wanted["pool"]:
-        fail(
-            ("prompts", "pool"),
-            f"must be at least prompts.study ({wanted['study']}), got {wanted['pool']}",
-            "raise it, or null for all",
-        )
     if _is_hub(wanted["source"], ("prompts", "source")):
         if wanted["pool"] is None:
             fail(

@@ -121,6 +121,10 @@ class Layout:
     def pretrained(self, part: str) -> str:
         return f"{self.root}/pretrained/{part}/{MANIFEST}"
 
+    @property
+    def pretrained_quality(self) -> str:
+        return f"{self.root}/pretrained/quality.json"
+
     # --- models ---
 
     def model(self, model: str) -> str:

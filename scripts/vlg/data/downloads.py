@@ -15,10 +15,14 @@ from vlg.models import folders
 PROMPTS = "prompts.tsv"
 
 
-def model(repository: Repository, kind: str, folder: Path) -> None:
-    """Download the base, guide or judge: safetensors, tokenizer and configurations."""
-    chosen = folders.wanted(kind, repository.files)
-    folders.check_whole(kind, chosen, f"{repository.key}: {repository.source}")
+def model(repository: Repository, kind: str, folder: Path, family: str | None = None) -> None:
+    """Download the base, guide or judge: safetensors, tokenizer and configurations.
+
+    family: of a base; None is the usual one.
+    """
+    family = family or folders.FAMILY
+    chosen = folders.wanted(kind, repository.files, family)
+    folders.check_whole(kind, chosen, f"{repository.key}: {repository.source}", family)
     repository.get(chosen, folder)
 
 

@@ -11,7 +11,7 @@ import io
 import json
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +21,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from vlg.errors import UserError
-from vlg.files import atomic, read_json, sha256, write_checksum, write_text
+from vlg.files import atomic, sha256, write_checksum, write_text
 
 T = TypeVar("T")
 
@@ -34,12 +34,6 @@ def key(*parts: Any) -> str:
     """Hash of what a picture is made from: 16 hex digits."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def model_hash(folder: Path) -> str:
-    """What identifies the weights of a model folder: the checksums in its manifest."""
-    files = read_json(folder / "manifest.json")["files"]
-    return key({name: facts["sha256"] for name, facts in files.items()})
 
 
 def save(path: Path, picture: np.ndarray, row: dict[str, Any]) -> None:
@@ -81,15 +75,20 @@ class Writer:
                 future.result()
 
 
+def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """`items` in runs of `size`, the last one shorter."""
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
 def ahead(
-    function: Callable[[list[T]], Any], batches: Iterable[list[T]], threads: int
-) -> Iterator[tuple[list[T], Any]]:
+    function: Callable[[Sequence[T]], Any], batches: Iterable[Sequence[T]], threads: int
+) -> Iterator[tuple[Sequence[T], Any]]:
     """(batch, function(batch)) in turn, `threads` of them being computed before they are asked for.
 
     Reading and resizing a picture of 512 x 512 takes 10 ms of a core; a GPU scores it in 1.
     """
     with ThreadPoolExecutor(threads, "ahead") as pool:
-        pending: deque[tuple[list[T], Future[Any]]] = deque()
+        pending: deque[tuple[Sequence[T], Future[Any]]] = deque()
         for batch in batches:
             pending.append((batch, pool.submit(function, batch)))
             if len(pending) > threads:
@@ -159,6 +158,16 @@ def read_metadata(folder: Path) -> list[dict[str, Any]]:
         raise UserError(f"{path}: not found; rerun the step that draws these pictures") from None
     except ValueError as error:
         raise UserError(f"{path}: damaged ({error}); delete it and rerun") from None
+
+
+def listed(folders: Iterable[Path], only: str | None = None) -> list[tuple[Path, dict[str, Any]]]:
+    """(folder, metadata row) of the pictures of folders, in order; only: those of one set."""
+    return [
+        (folder, row)
+        for folder in folders
+        for row in read_metadata(folder)
+        if only in (None, row["set"])
+    ]
 
 
 def load_checked(folder: Path, row: dict[str, Any]) -> np.ndarray:

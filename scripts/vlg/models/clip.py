@@ -1,4 +1,4 @@
-"""ClipScore: 100 cos between a picture and its prompt, by a CLIP that has not seen the training.
+"""A Hugging Face CLIP, for ClipScore: 100 cos between a picture and its prompt.
 
 The metric of Hessel et al. (arXiv:2104.08718) as torchmetrics computes it, but per picture and in
 batches: not clamped at 0, and prompts over the tokenizer's length are cut in the tokenizer, which
@@ -17,7 +17,7 @@ from vlg.files import MANIFEST, check_manifest, read_json
 from vlg.models.device import Parts, place, send, set_precision
 
 
-class Judge:
+class Clip:
     """A Hugging Face CLIP (or SigLIP) folder that only measures.
 
     precision: as in `vlg.models.device.set_precision`; cosines are taken in float32 whatever it is.

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from vlg.errors import UserError
+from vlg.models.ledger import forgotten_on_error
 
 if TYPE_CHECKING:
     import torch
@@ -113,6 +114,13 @@ def send(tensor: torch.Tensor, device: str | torch.device) -> torch.Tensor:
     return tensor.to(device)
 
 
+def at_least_float32(x: torch.Tensor) -> torch.Tensor:
+    """x in float32, or unchanged when it is more precise (gradient checks run in float64)."""
+    import torch
+
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 # --- when memory runs out -----------------------------------------------------------------------
 
 
@@ -160,7 +168,9 @@ class Parts:
         while begin < total:
             size = min(self.size or total, total - begin)
             try:
-                results.append(function(*(column[begin : begin + size] for column in columns)))
+                with forgotten_on_error():
+                    part = function(*(column[begin : begin + size] for column in columns))
+                results.append(part)
             except Exception as error:
                 if not out_of_memory(error):
                     raise

@@ -11,13 +11,13 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from vlg import plugins
+from vlg.config.sections import Models
 from vlg.errors import UserError
 from vlg.files import MANIFEST, check_manifest, link, read_json, sha256, write_json
+from vlg.models.families import class_of, name_of
 
 MARK = {"base": "model_index.json", "guide": "open_clip_config.json", "judge": "config.json"}
-# What Stable Diffusion draws with. A safety checker blackens pictures, which would be scored.
-PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
-WEIGHTED = {"base": ("unet", "vae", "text_encoder"), "guide": ("",), "judge": ("",)}
 TEXTS = {".json", ".txt", ".model"}  # configurations, vocabularies, merges
 # name[.variant][-00001-of-00002].safetensors[.index.json]
 WEIGHTS = re.compile(
@@ -29,22 +29,37 @@ ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16"
 ITEM_BYTES |= {"U8": 1, "BOOL": 1}
 VARIANTS = ("fp32", "fp16", "bf16")  # taken, in this order, where plain weights are missing
 SD15 = Path(__file__).parents[3] / "resources" / "sd15"
-PIPELINE = "StableDiffusionPipeline"
+FAMILY = Models.model_fields["family"].default  # of a base that nothing is said of
 NAMES = ("diffusion_pytorch_model", "open_clip_model", "open_clip_pytorch_model", "model")
 
 
-def wanted(kind: str, names: Iterable[str]) -> dict[str, str]:
+def parts(kind: str, family: str = FAMILY) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(folders of a model that are needed, those of them with weights); "" is the model's own.
+
+    Of a base they are what its family draws with: a safety checker blackens pictures, which would
+    be scored.
+    """
+    if kind != "base":
+        return ("",), ("",)
+    needed, weighted = (
+        plugins.constant(plugins.FAMILIES, family, name) for name in ("PARTS", "WEIGHTED")
+    )
+    return needed, weighted
+
+
+def wanted(kind: str, names: Iterable[str], family: str = FAMILY) -> dict[str, str]:
     """{file of a model: its name in the study}, of all its files only those that load it.
 
     Configurations, vocabularies and one set of safetensors weights a part: what its library loads
-    first, half precision only where there is no other, whole files rather than shards.
+    first, half precision only where there is no other, whole files rather than shards. family: of a
+    base.
     """
     weights, result = defaultdict(list), {}
+    needed, _ = parts(kind, family)
     for name in sorted(names):
         path = PurePosixPath(name)
         part = path.parts[0] if len(path.parts) > 1 else ""
-        known = part in PARTS if kind == "base" else not part
-        if len(path.parts) > 2 or not (known or name == MARK[kind]):
+        if len(path.parts) > 2 or not (part in needed or name == MARK[kind]):
             continue
         if WEIGHTS.fullmatch(path.name):
             weights[part].append(path.name)
@@ -73,35 +88,34 @@ def _one_set(files: list[str]) -> dict[str, str]:
     return {file: f"{best[1]}.safetensors" if best[2] else file for file in sets[best]}
 
 
-def check_whole(kind: str, names: Iterable[str], begin: str) -> None:
+def check_whole(kind: str, names: Iterable[str], begin: str, family: str = FAMILY) -> None:
     """UserError beginning with `begin` when a model of these files lacks a part."""
     names = set(names)
     if MARK[kind] not in names:
         raise UserError(f"{begin} has no {MARK[kind]}; give a whole model folder")
-    for part in WEIGHTED[kind]:
+    for part in parts(kind, family)[1]:
         start = f"{part}/" if part else ""
         if not any(n.startswith(start) and n.endswith(".safetensors") for n in names):
             where = f" in {part}" if part else ""
             raise UserError(f"{begin} has no *.safetensors{where}; convert its weights")
 
 
-def take(source: Path, kind: str, out: Path) -> None:
+def take(source: Path, kind: str, out: Path, family: str = FAMILY) -> None:
     """Link a user's model folder to `out`, leaving out all that is not needed to load it.
 
-    kind: "base" (diffusers), "guide" (open_clip) or "judge" (Hugging Face CLIP). UserError when
-    the folder is not of that kind, has weights only in other formats, or a file is cut short.
+    kind: "base" (diffusers, of that family), "guide" (open_clip) or "judge" (Hugging Face CLIP).
+    UserError when the folder is not of that kind, has weights only in other formats, or a file is
+    cut short.
     """
     files = [path for path in source.rglob("*") if path.is_file()]
-    chosen = wanted(kind, (path.relative_to(source).as_posix() for path in files))
-    check_whole(kind, chosen, f"models.{kind}: {source}")
+    chosen = wanted(kind, (path.relative_to(source).as_posix() for path in files), family)
+    if kind == "base" and MARK[kind] in chosen:
+        check_family(source, family)
+    check_whole(kind, chosen, f"models.{kind}: {source}", family)
     for name in chosen:
         if name.endswith(".safetensors"):
             check_safetensors(source / name)
     index = read_json(source / MARK[kind]) if kind == "base" else {}
-    if index.get("_class_name", PIPELINE) != PIPELINE:
-        raise UserError(
-            f"models.base: {source} is a {index['_class_name']}; give a {PIPELINE} (SD 1.x or 2.x)"
-        )
     for name, target in chosen.items():
         (out / target).parent.mkdir(parents=True, exist_ok=True)
         link(source / name, out / target)
@@ -109,10 +123,19 @@ def take(source: Path, kind: str, out: Path) -> None:
         left_out = {
             name: [None, None]
             for name, value in index.items()
-            if isinstance(value, list) and name not in PARTS
+            if isinstance(value, list) and name not in parts(kind, family)[0]
         }
         (out / MARK[kind]).unlink()
         write_json(out / MARK[kind], {**index, **left_out, "requires_safety_checker": False})
+
+
+def check_family(source: Path, family: str) -> None:
+    """UserError when a base is of no family, or of another one than the config says."""
+    found = name_of(source, "models.base: ")
+    if found != family:
+        raise UserError(
+            f"models.base: {source} is a {class_of(source)}; set models.family to {found}"
+        )
 
 
 def check_differs(judge: Path, guide: Path) -> None:

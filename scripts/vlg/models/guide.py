@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from vlg.errors import UserError
 from vlg.files import MANIFEST, check_manifest
+from vlg.models.device import Parts
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+
+    from vlg.models.ledger import Ledger
 
 CONFIG = "open_clip_config.json"
 
@@ -33,6 +37,10 @@ class Guide:
     @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
+
+    def watch(self, ledger: Ledger) -> None:
+        """Let a ledger count the pictures that are looked at."""
+        ledger.watch("guide", self.model.visual)
 
     def encode_text(self, texts: list[str]) -> torch.Tensor:
         """Embeddings of `texts`, [n, d], of length 1, without gradient. Long texts are cut."""
@@ -97,6 +105,23 @@ def load_guide(folder: Path | str, device: str = "cpu") -> Guide:
     except Exception as error:
         raise UserError(f"{folder}: open_clip cannot load it ({error}); restore it") from error
     return Guide(model, folder)
+
+
+def guide_scores(guide: Guide, images: np.ndarray, texts: list[str]) -> list[float]:
+    """100 cos by the guide of each (picture, text); images (n, height, width, 3) uint8.
+
+    guide: anything with `device`, `encode_image` and `encode_text` as `Guide` has them.
+    """
+    import torch
+
+    def part(images: np.ndarray, texts: list[str]) -> list[float]:
+        # Bytes travel to the device, a quarter of the floats; the floats are the same there.
+        pixels = torch.from_numpy(images).to(guide.device).permute(0, 3, 1, 2).float().div(255)
+        with torch.no_grad():
+            cosines = (guide.encode_image(pixels) * guide.encode_text(texts)).sum(1)
+        return [round(100 * value, 4) for value in cosines.tolist()]
+
+    return [score for scores in Parts("scoring pictures")(part, images, texts) for score in scores]
 
 
 @contextlib.contextmanager

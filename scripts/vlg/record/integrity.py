@@ -17,9 +17,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vlg.data.pictures import METADATA, model_hash, read_metadata
+from vlg.data.pictures import METADATA, read_metadata
 from vlg.errors import UserError
-from vlg.files import CARD, CHECKSUM, HALF, MANIFEST, atomic, own_checksum, read_json, sha256
+from vlg.files import (
+    CARD,
+    CHECKSUM,
+    HALF,
+    MANIFEST,
+    atomic,
+    identity,
+    own_checksum,
+    read_json,
+    sha256,
+)
 
 # Written while a step runs, or for looking at; nothing is computed from them.
 UNCHECKED = ("logs", "tensorboard")
@@ -273,4 +283,4 @@ def _metadata(folder: Path) -> dict[str, dict[str, Any]] | None:
 
 
 def _weights(folder: Path) -> str | None:
-    return model_hash(folder) if (folder / MANIFEST).is_file() else None
+    return identity(folder) if (folder / MANIFEST).is_file() else None

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import io
 import math
 import re
@@ -20,9 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlg import files
-from vlg.analysis.scores import FACTS, Grids, Key, name, read_further, split_model
-from vlg.data.pictures import METADATA, read_metadata
+from vlg.analysis.scores import Grids, Key, name, read_further
+from vlg.config.layout import METADATA, parse_model
+from vlg.data.pictures import read_metadata
 from vlg.errors import UserError
+from vlg.judge.columns import FACTS
 from vlg.report import pages
 
 if TYPE_CHECKING:
@@ -53,8 +54,7 @@ def write(
 
     root: what the scores' picture paths are relative to (results/<study>). scores: as
     `vlg.analysis.scores.read` returns them. settings: study (the title), prompts (at most so many),
-    models (in order, base first), rounds (the last of refinement). judges: the folder of each
-    further judge's CSVs.
+    models (in order, base first). judges: the folder of each further judge's CSVs.
     UserError when a picture is missing or is not the one that was scored.
     """
     grids = Grids(scores)
@@ -160,11 +160,11 @@ def choose(prompts: pd.DataFrame, hard: pd.DataFrame, limit: int) -> pd.DataFram
 
 def page(data: Mapping[str, Any]) -> str:
     """The whole page as HTML; `data` as the program in templates/gallery.js reads it."""
-    return pages.fill(
+    return pages.render(
         "gallery.html",
-        title=html.escape(data["study"]),
-        style=(pages.TEMPLATES / "gallery.css").read_text(encoding="utf-8"),
-        program=(pages.TEMPLATES / "gallery.js").read_text(encoding="utf-8"),
+        title=data["study"],
+        style=pages.source("gallery.css"),
+        program=pages.source("gallery.js"),
         data=pages.embedded(data),
     )
 
@@ -174,10 +174,10 @@ def _columns(grids: Grids, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     full name, refined (bool)."""
     columns = []
     for model in settings["models"]:
-        variant, step = split_model(model)
+        variant, step, _ = parse_model(model)
         label = f"{step:,} steps" if step else model
         columns.append({"key": (model, "", 0), "label": label, "group": variant, "name": model})
-    for key in grids.rounds(settings["models"], settings["rounds"]):
+    for key in grids.rounds(settings["models"]):
         model, arm, number = key
         words = arm.replace("_", " ")
         group = words if model == "base" else f"{words} of {model}"
@@ -240,7 +240,7 @@ def _samples(root: Path, models: Sequence[str], pictures: _Pictures) -> dict[str
         folder = Path("training") / model / "samples"
         if not (root / folder / METADATA).is_file():
             continue
-        variant, step = split_model(model)
+        variant, step, _ = parse_model(model)
         for row in read_metadata(root / folder):
             place = {"picture": (folder / row["file_name"]).as_posix(), "sha256": row["sha256"]}
             line = rows.setdefault((row["id"], row["seed"]), {"text": row["prompt"], "cells": {}})

@@ -2,57 +2,67 @@
 
 A page holds everything it needs, so that it opens from disk, from a zip and from within another
 page, and asks no network for anything.
+
+The script that sorts and searches is our own few lines (templates/table.js): the smallest bundle of
+DataTables that a package brings (itables) makes a page of 30 kB one of 750 kB that takes ten times
+as long to open, and a report in one file larger by a megabyte for each table.
 """
 
 from __future__ import annotations
 
 import csv
-import html
+import functools
 import io
-import json
-import re
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vlg import files
 from vlg.analysis import markup
-from vlg.errors import UserError
+from vlg.analysis.table import FORMS, Table
+
+if TYPE_CHECKING:
+    import jinja2
+    import pandas as pd
+    from markupsafe import Markup
 
 TEMPLATES = Path(__file__).parent / "templates"
-FORMS = {"csv": "CSV", "md": "Markdown", "tex": "LaTeX"}
-CELL = re.compile(r"(?<!\\)\|")
-STRONG = re.compile(r"\*\*(.*)\*\*(.*)", re.DOTALL)
+LONG = 40  # characters; a longer cell goes on over several lines
 
 
-def fill(template: str, **parts: str) -> str:
-    """The template's text with each {{name}} replaced. Give `data` last: it may hold braces."""
-    result = (TEMPLATES / template).read_text(encoding="utf-8")
-    for key, value in parts.items():
-        result = result.replace("{{" + key + "}}", value)
-    return result
+@functools.cache
+def _environment() -> jinja2.Environment:
+    import jinja2
+
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
 
 
-def embedded(data: Any) -> str:
-    """`data` as JSON that can stand in a script element, where only "<" could end it."""
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
-    return text.replace("<", "\\u003c")
+def render(template: str, **values: Any) -> str:
+    """A page from a file of templates/; every value is text, but for what is `Markup`."""
+    return _environment().get_template(template).render(values)
 
 
-def table(folder: Path, name: str) -> str:
-    """The page of the table `name`, from its CSV, Markdown and LaTeX in `folder`, as HTML."""
-    sources = {form: read(folder / f"{name}.{form}") for form in FORMS}
-    header, rows, caption = parse(sources["md"])
-    full = list(csv.reader(io.StringIO(sources["csv"])))
-    data = {
-        "caption": caption,
-        "views": {
-            "shown": {"header": header, "rows": rows},
-            "all": {"header": full[0], "rows": [[_cell(text) for text in row] for row in full[1:]]},
-        },
-        "sources": {title: sources[form] for form, title in FORMS.items()},
-    }
-    return fill("table.html", title=html.escape(words(name)), data=embedded(data))
+def source(name: str) -> Markup:
+    """A style or program of templates/, to stand in a page as it is."""
+    from markupsafe import Markup
+
+    return Markup((TEMPLATES / name).read_text(encoding="utf-8"))
+
+
+def embedded(data: Any) -> Markup:
+    """`data` as JSON that can stand in a script element."""
+    from jinja2.utils import htmlsafe_json_dumps
+
+    options = {"ensure_ascii": False, "separators": (",", ":"), "sort_keys": True}
+    return htmlsafe_json_dumps(data, **options)
 
 
 def words(name: str) -> str:
@@ -60,44 +70,97 @@ def words(name: str) -> str:
     return name.replace("_", " ").capitalize()
 
 
-def read(path: Path) -> str:
-    """A table's text; UserError when it is not there."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(f"{path}: not found; make the tables first") from None
+def write(path: Path, text: str) -> None:
+    """Write a page, and its checksum beside it."""
+    files.write_text(path, text)
+    files.write_checksum(path)
 
 
-def parse(text: str) -> tuple[list[str], list[list[dict[str, Any]]], str]:
-    """(header, rows of cells, caption) of a table that `markup.markdown` wrote.
+# --- tables -------------------------------------------------------------------------------------
 
-    A cell is {"text": ..., "strong": bool}.
-    """
-    lines = text.splitlines()
-    table = [line for line in lines if line.startswith("|")]
-    caption = " ".join(line for line in lines if line and not line.startswith("|"))
-    header, _, *rows = [
-        [part.strip() for part in CELL.split(line.strip("|"))] for line in table if line
-    ]
-    return (
-        [plain(cell) for cell in header],
-        [[_marked(cell) for cell in row] for row in rows],
-        caption,
+
+@dataclass(frozen=True)
+class Cell:
+    """value: what it is sorted by, None when it is empty or of words."""
+
+    text: str
+    value: float | None = None
+    strong: bool = False
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a page; kind: number, text (long) or nothing."""
+
+    title: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class View:
+    """Which columns of a table are seen, and how they are written."""
+
+    name: str
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Cell]]
+
+
+def table(name: str, made: Table, texts: dict[str, str]) -> str:
+    """The page of the table `name`; texts: its forms, to be copied (`Table.texts`)."""
+    return render(
+        "table.html",
+        title=words(name),
+        caption=made.caption,
+        views=[_shown(made), _everything(made.frame, texts["csv"])],
+        sources={title: texts[form] for form, title in FORMS.items()},
+        program=source("table.js"),
     )
 
 
-def plain(text: str) -> str:
-    """Markdown without its escapes."""
-    return re.sub(r"\\([\\|*_`<])", r"\1", text)
+def _shown(made: Table) -> View:
+    """The columns of the Markdown table, with its marks."""
+    columns, marks = made.shown, made.marks
+    lines = zip(markup.cells(made.frame, columns), marks, strict=True)
+    texts = [
+        [markup.marked(text, column, mark) for text, column in zip(line, columns, strict=True)]
+        for line, mark in lines
+    ]
+    strong = [[bold and column.marked for column in columns] for bold, _ in marks]
+    names = [column.name for column in columns]
+    return _view("shown", [column.title for column in columns], made.frame[names], texts, strong)
 
 
-def _marked(text: str) -> dict[str, Any]:
-    strong = STRONG.fullmatch(text)
-    return _cell(plain(strong[1] + strong[2] if strong else text), bool(strong))
+def _everything(frame: pd.DataFrame, text: str) -> View:
+    """All columns as the CSV has them."""
+    header, *texts = csv.reader(io.StringIO(text))
+    return _view("all", header, frame, texts)
 
 
-def _cell(text: str, strong: bool = False) -> dict[str, Any]:
-    return {"text": text, "strong": strong}
+def _view(
+    name: str,
+    titles: Sequence[str],
+    frame: pd.DataFrame,
+    texts: Sequence[Sequence[str]],
+    strong: Sequence[Sequence[bool]] | None = None,
+) -> View:
+    """texts, strong: of each row of `frame`, a column of which is sorted by its numbers if it has
+    some and no words."""
+    columns, parts = [], []
+    for place, title in enumerate(titles):
+        own = list(frame.iloc[:, place])
+        cells = [line[place] for line in texts]
+        bold = [line[place] for line in strong] if strong else [False] * len(cells)
+        filled = [each for each in own if not _empty(each)]
+        number = bool(filled) and not any(isinstance(each, str) for each in filled)
+        long = not number and any(len(text) > LONG for text in cells)
+        columns.append(Column(title, "number" if number else "text" if long else ""))
+        values = [float(each) if number and not _empty(each) else None for each in own]
+        parts.append([Cell(*cell) for cell in zip(cells, values, bold, strict=True)])
+    return View(name, columns, list(zip(*parts, strict=True)))
+
+
+def _empty(value: Any) -> bool:
+    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
 
 
 # --- findings -----------------------------------------------------------------------------------
@@ -105,48 +168,17 @@ def _cell(text: str, strong: bool = False) -> dict[str, Any]:
 VERDICTS = ("supported", "contradicted", "unresolved")
 
 
-def findings(folder: Path) -> str:
-    """What the tables in `folder` say, as a piece of HTML for the report's first page.
+def findings(rows: Sequence[dict[str, str]]) -> str:
+    """What the claims came to, as a piece of HTML for the report's first page.
 
-    Every claim of claims.csv stands under its verdict, with its effect and interval; nothing is
-    said that is not a row of that table.
+    rows: of claims.csv. Every claim stands under its verdict, with its effect and interval; nothing
+    is said that is not a row of that table.
     """
-    rows = list(csv.DictReader(io.StringIO(read(folder / "claims.csv"))))
-    parts = []
-    for verdict in dict.fromkeys([*VERDICTS, *(row["verdict"] for row in rows)]):
-        own = [row for row in rows if row["verdict"] == verdict]
-        if own:
-            items = "".join(f"<li>{_finding(row)}</li>" for row in own)
-            parts.append(f"<p><b>{html.escape(verdict.capitalize())}</b></p><ul>{items}</ul>\n")
-    return "".join(parts) or "<p>This study has no claims to judge.</p>"
-
-
-def _finding(row: Mapping[str, str]) -> str:
-    text = html.escape(row["statement"])
-    numbers = [
-        _number(row["effect"], True),
-        _number(row["effect_low"]),
-        _number(row["effect_high"]),
-    ]
-    if numbers[0] != markup.EMPTY:
-        text += f": {numbers[0]} [{numbers[1]}, {numbers[2]}] {html.escape(row['measure'])}"
-    if row.get("published"):
-        text += f" (published {_number(row['published'], True)})"
-    if numbers[0] == markup.EMPTY:
-        text += f" ({html.escape(row['reason'])})"
-    return text
+    groups: dict[str, list[dict[str, str]]] = {verdict: [] for verdict in VERDICTS}
+    for row in rows:
+        groups.setdefault(row["verdict"], []).append(row)
+    return render("findings.html", groups=groups, number=_number, empty=markup.EMPTY)
 
 
 def _number(text: str, signed: bool = False) -> str:
     return markup.number(float(text) if text else float("nan"), signed=signed)
-
-
-def write(folder: Path, names: Sequence[str], out: Path) -> list[Path]:
-    """Write the page of each table in `names`, and findings.html, into `out`; return the files."""
-    written = []
-    for name in names:
-        written.append(out / f"{name}.html")
-        files.write_text(written[-1], table(folder, name))
-    written.append(out / "findings.html")
-    files.write_text(written[-1], findings(folder))
-    return written

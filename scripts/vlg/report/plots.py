@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from vlg import files
-from vlg.analysis.scores import split_model
+from vlg.config.layout import parse_model
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -133,6 +133,34 @@ def forest(axis: Axes, labels: Sequence[str]) -> None:
     axis.grid(axis="y", visible=False)
 
 
+def forests(
+    table: pd.DataFrame,
+    shown: Sequence[tuple[pd.Series, str]],
+    titles: Sequence[str],
+    settings: Mapping[str, Any],
+    scale: float = 1,
+) -> Figure:
+    """A forest of models for each (which rows, column of the difference)."""
+    models = [model for model in dict.fromkeys(table["model"]) if model != "base"]
+    wide = min(3, len(shown))
+    lines = -(-len(shown) // wide)
+    height = lines * (1.0 + 0.24 * len(models))
+    figure, axes = panels(wide, height=height, lines=lines, sharey=True)
+    if not models:
+        return empty(figure, axes, "one model only")
+    known = variants(models)
+    for axis, (rows, column), title in zip(axes, shown, titles, strict=False):
+        own = table[rows].set_index("model")
+        for y, model in enumerate(models):
+            style = series(parse_model(model).variant, known) | {"linestyle": ""}
+            bar(axis, own.loc[model], column, y, scale, style)
+        forest(axis, models)
+        axis.set_title(title)
+    for axis in axes[len(shown) :]:
+        axis.set_visible(False)
+    return noted(figure, settings, table)
+
+
 def series(name: str, names: Sequence[str]) -> dict[str, Any]:
     """Colour and marker of a variant or arm; those without one of their own take the next free."""
     others = [n for n in dict.fromkeys(names) if n not in COLOURS]
@@ -146,15 +174,15 @@ def series(name: str, names: Sequence[str]) -> dict[str, Any]:
 
 
 def variants(models: Sequence[str]) -> list[str]:
-    return list(dict.fromkeys(split_model(model)[0] for model in models))
+    return list(dict.fromkeys(parse_model(model).variant for model in models))
 
 
 def model_style(model: str, models: Sequence[str], variants: Sequence[str]) -> dict[str, Any]:
     """A variant's colour and marker, paler for fewer steps."""
-    variant, step = split_model(model)
-    steps = sorted(split_model(other)[1] for other in models if split_model(other)[0] == variant)
-    share = (steps.index(step) + 1) / len(steps)
-    return {**series(variant, variants), "alpha": 0.35 + 0.65 * share}
+    name, others = parse_model(model), [parse_model(other) for other in models]
+    steps = sorted(other.step for other in others if other.variant == name.variant)
+    share = (steps.index(name.step) + 1) / len(steps)
+    return {**series(name.variant, variants), "alpha": 0.35 + 0.65 * share}
 
 
 def legend(figure: Figure, axis: Axes) -> None:
@@ -211,10 +239,12 @@ def words(arm: str) -> str:
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:
+    """Write a figure as STEM.svg and STEM.png; the files, each with its checksum beside it."""
     paths = [stem.with_suffix(".svg"), stem.with_suffix(".png")]
     # The date and the version of the program would make every file differ.
     facts = [{"Date": None, "Creator": None}, {"Software": None}]
     for path, metadata in zip(paths, facts, strict=True):
         with files.atomic(path) as temporary:
             figure.savefig(temporary, metadata=metadata, dpi=200)
+        files.write_checksum(path)
     return paths

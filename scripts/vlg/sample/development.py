@@ -20,6 +20,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
+from vlg.config.sections import Sampling, SeedList
 from vlg.data import prompts
 from vlg.errors import UserError
 
@@ -51,7 +54,7 @@ def choose(
         # Of a seed that no study uses by accident; among enough of them some are not taken.
         rows = captions.prompts(count + len(taken), settings["seed"] + 2**31)
     else:
-        from vlg.data.encoded import read_listing
+        from vlg.data.captioned import read_listing
 
         listing = read_listing(data)
         first = [listing.captions[rows[0]] for rows in listing.rows[-listing.held_out :]]
@@ -63,9 +66,15 @@ def choose(
     ]
 
 
+class Drawing(Sampling):
+    """How development prompts are drawn."""
+
+    seeds: SeedList = Field([0], description="`development.seeds`.")
+
+
 def draw(
     rows: Sequence[prompts.Row],
-    settings: dict[str, Any],
+    settings: Drawing,
     batch_size: int,
     device: str,
     model: Path,
@@ -73,23 +82,20 @@ def draw(
 ) -> None:
     """Draw the development prompts by the model folder `model` into the folder `out`.
 
-    settings: `seeds` and those of `sampler.Sampler`. The pictures are those that the generate
-    step would draw.
+    The pictures are those that the generate step would draw.
     """
-    from vlg.data import pictures
-    from vlg.sample import sampler
+    from vlg.sample import drawing
+    from vlg.sample.listing import Picture
+    from vlg.sample.sampler import Sampler
 
-    settings = dict(settings)
-    seeds = settings.pop("seeds")
+    sampling = Sampling(**settings.model_dump(exclude={"seeds"}))
     wanted = [
-        sampler.Picture(row["id"], row["Prompt"], seed, SET) for seed in seeds for row in rows
+        Picture(row["id"], row["Prompt"], seed, SET) for seed in settings.seeds for row in rows
     ]
-    sampler.generate(
+    drawing.plain(
         wanted,
-        lambda: sampler.Sampler(model, settings, device),
+        lambda: Sampler(model, sampling, device),
         out,
-        model.name,
-        pictures.model_hash(model),
-        settings,
+        drawing.made_by(model, model.name, sampling),
         batch_size,
     )

@@ -1,4 +1,4 @@
-"""Draw pictures with a Stable Diffusion folder, the noise of each keyed by (prompt, seed).
+"""Draw pictures with a model folder, the noise of each keyed by (prompt, seed).
 
 A picture depends on its prompt, seed, model and settings. Which other pictures share its batch
 changes floats in their last bits, so a grey level of a PNG may differ by one; batches are laid out
@@ -7,162 +7,78 @@ by position in the list of a job, so a job that is repeated gives the same bytes
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vlg.data import pictures
+from vlg.config.sections import Sampling
 from vlg.errors import UserError
 from vlg.files import check_manifest
 from vlg.models import noise
-from vlg.models.device import Parts, place, send, set_precision
+from vlg.models.device import Parts, send, set_precision
+from vlg.models.family import Condition, open_family
 
 if TYPE_CHECKING:
     import torch
 
-log = logging.getLogger("vlg")
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One picture to draw: a prompt (its id and text) with a seed, in a set (study, rest, hard)."""
-
-    id: str
-    prompt: str
-    seed: int
-    set: str
-
-    @property
-    def file_name(self) -> str:
-        # Never made from the prompt: prompts hold slashes, quotes and worse.
-        return f"{self.seed}-{self.id}.png"
-
-
-def listing(
-    prompts: Sequence[dict[str, str]], hard: Sequence[dict[str, str]], settings: dict[str, Any]
-) -> list[Picture]:
-    """All pictures that one model needs at one stage, in the order that shards cut.
-
-    Stage `selection` (base only): every prompt on the selection seeds, from which hard prompts are
-    chosen. Stage `final`: the hard prompts on fresh seeds and, for every other model, what the base
-    has drawn at its first stage as far as it is reported: study and hard prompts on the selection
-    seeds.
-    """
-    selection, fresh = settings["selection"], settings["fresh"]
-    if settings["stage"] == "selection":
-        chosen = [(seed, row, row["set"]) for seed in selection for row in prompts]
-    else:
-        chosen = [(seed, row, "hard") for seed in fresh for row in hard]
-        if settings["model"] != "base":
-            study = [row for row in prompts if row["set"] == "study"]
-            known = {row["id"] for row in study}
-            also = [row for row in hard if row["id"] not in known]
-            chosen = [
-                *((seed, row, "study") for seed in selection for row in study),
-                *((seed, row, "hard") for seed in selection for row in also),
-                *chosen,
-            ]
-    return [Picture(row["id"], row["Prompt"], seed, name) for seed, row, name in chosen]
+    from vlg.models.ledger import Ledger
 
 
 class Sampler:
-    """A diffusers Stable Diffusion folder, ready to draw.
+    """A model folder, ready to draw; `family` is the model, for arms that do more.
 
-    settings: steps, guidance_scale (1 is none), scheduler ("ddim" or "dpm++"); optionally precision
-    (`device.set_precision`) and vae_tiling (decode in overlapping tiles of half the side, whose
-    seams are blended: less memory, slightly other pictures). After each call, `unet_calls` is the
-    number of UNet evaluations one picture of it took (two for a guided step).
+    settings: how pictures are drawn, as `sections.Sampling` or its keys.
     """
 
-    def __init__(self, folder: Path, settings: dict[str, Any], device: str) -> None:
-        from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, StableDiffusionPipeline
-
+    def __init__(self, folder: Path, settings: Sampling | Mapping[str, Any], device: str) -> None:
+        if not isinstance(settings, Sampling):
+            settings = Sampling.parse(settings, "generate")
         check_manifest(folder)
-        self.dtype = set_precision(settings.get("precision", "fp32"))
-        try:
-            self.pipeline = StableDiffusionPipeline.from_pretrained(
-                folder,
-                dtype=self.dtype,
-                use_safetensors=True,
-                local_files_only=True,
-                safety_checker=None,
-            ).to(device)
-        except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"{folder}: diffusers cannot load it ({error}); restore it") from error
-        self.pipeline.set_progress_bar_config(disable=True)
-        kinds = {"ddim": DDIMScheduler, "dpm++": DPMSolverMultistepScheduler}
-        kind = kinds[settings["scheduler"]]
-        self.pipeline.scheduler = kind.from_config(self.pipeline.scheduler.config)
         self.settings = settings
-        unet = place(self.pipeline.unet, device, compiled=True)
-        vae = place(self.pipeline.vae, device)
-        self.latent_shape = (unet.config.in_channels, *[unet.config.sample_size] * 2)
-        self.side = unet.config.sample_size * 2 ** (len(vae.config.block_out_channels) - 1)
-        if settings.get("vae_tiling"):
-            vae.enable_tiling()
-            vae.tile_sample_min_size = self.side // 2
-            vae.tile_latent_min_size = unet.config.sample_size // 2
+        self.family = open_family(folder, device, set_precision(settings.precision))
+        if settings.vae_tiling:
+            self.family.tile()
+        self.family.load()
         self._parts = Parts("drawing pictures")
-        self._embedded: tuple[list[str], dict[str, Any]] = ([], {})
-        self._rows = 0
-        self.unet_calls = 0
-        unet.register_forward_hook(self._count)
+        self._embedded: tuple[list[str], Condition, Condition | None] = ([], {}, None)
 
-    def _count(self, unet: Any, inputs: Any, output: Any) -> None:
-        self._rows += len(output[0])
+    def watch(self, ledger: Ledger) -> None:
+        """Let a ledger count what is drawn. Texts, which are embedded once for many pictures, are
+        no part of a picture's cost."""
+        self.family.watch(ledger)
 
-    def _embeddings(self, texts: list[str]) -> dict[str, Any]:
-        """Text embeddings as the pipeline takes them. The rounds of a refinement ask for the same.
+    def conditions(self, texts: list[str]) -> tuple[Condition, Condition | None]:
+        """(what the network is told of texts, and of the empty text if it is guided).
 
-        Kept a batch at a time: a prompt embedded among others differs in its last bits.
+        Kept a batch at a time, as the rounds of an arm ask for the same: a prompt embedded among
+        others differs in its last bits.
         """
-        import torch
-
         if self._embedded[0] != texts:
-            guided = self.settings["guidance_scale"] > 1
-            with torch.no_grad():
-                pair = self.pipeline.encode_prompt(texts, self.pipeline.device, 1, guided)
-            names = ("prompt_embeds", "negative_prompt_embeds")
-            self._embedded = texts, dict(zip(names, pair, strict=True))
-        return self._embedded[1]
-
-    def _run(self, pipeline: Callable[..., Any], texts: list[str], **inputs: Any) -> np.ndarray:
-        self._rows = 0
-        result = pipeline(
-            **self._embeddings(texts),
-            num_inference_steps=self.settings["steps"],
-            guidance_scale=self.settings["guidance_scale"],
-            output_type="np",
-            **inputs,
-        )
-        self.unet_calls = self._rows // len(texts)
-        return np.rint(result.images * 255).astype(np.uint8)
+            guided = self.settings.guidance_scale > 1
+            negative = self.family.condition([""] * len(texts)) if guided else None
+            self._embedded = texts, self.family.condition(texts), negative
+        return self._embedded[1:]
 
     def draw(self, texts: list[str], seeds: list[int], purpose: str = "latents") -> np.ndarray:
         """Draw prompts from noise keyed by (purpose, prompt, seed): (n, height, width, 3) uint8.
 
         A batch that does not fit into memory is drawn in halves; so is one of `redraw`.
         """
-        import torch
 
         def part(texts: list[str], seeds: list[int]) -> np.ndarray:
-            latents = torch.stack(
-                [
-                    noise.latents(text, seed, self.latent_shape, purpose)
-                    for text, seed in zip(texts, seeds, strict=True)
-                ]
-            )
-            return self._run(self.pipeline, texts, latents=self._send(latents))
+            return self._from(texts, self.latents(texts, seeds, purpose))
 
         return np.concatenate(self._parts(part, texts, seeds))
 
-    def _send(self, tensor: torch.Tensor) -> torch.Tensor:
-        return send(tensor.to(self.dtype), self.pipeline.device)
+    def latents(self, texts: list[str], seeds: list[int], purpose: str) -> torch.Tensor:
+        """The noise [n, ...] that pictures begin from, keyed by (purpose, prompt, seed)."""
+        import torch
+
+        shape = self.family.latent_shape
+        drawn = [noise.latents(*key, shape, purpose) for key in zip(texts, seeds, strict=True)]
+        return send(torch.stack(drawn).to(self.family.dtype), self.family.device)
 
     def redraw(
         self,
@@ -177,15 +93,10 @@ class Sampler:
         images: (n, height, width, 3) uint8; strength in 0..1; noise keyed as in `draw`.
         """
         import torch
-        from diffusers import StableDiffusionImg2ImgPipeline
 
-        steps = self.settings["steps"]
+        steps = self.settings.steps
         if int(steps * strength) < 1:
             raise UserError(f"refine.arms: strength {strength} of {steps} steps is none; raise it")
-        pipeline = StableDiffusionImg2ImgPipeline(
-            **self.pipeline.components, requires_safety_checker=False
-        )
-        pipeline.set_progress_bar_config(disable=True)
 
         def part(images: np.ndarray, texts: list[str], seeds: list[int]) -> np.ndarray:
             pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
@@ -193,64 +104,24 @@ class Sampler:
                 noise.generator(purpose, text, seed)
                 for text, seed in zip(texts, seeds, strict=True)
             ]
-            return self._run(pipeline, texts, image=pixels, strength=strength, generator=generators)
+            start = self.family.renoised(pixels, generators, self.settings, strength)
+            return self._from(texts, *start)
 
         return np.concatenate(self._parts(part, images, texts, seeds))
 
+    def _from(self, texts: list[str], latents: torch.Tensor, begin: int = 0) -> np.ndarray:
+        """Pictures from latents as they are before step `begin`."""
+        import torch
 
-def generate(
-    wanted: list[Picture],
-    sampler: Callable[[], Sampler],
-    out: Path,
-    model: str,
-    model_key: str,
-    settings: dict[str, Any],
-    batch_size: int,
-) -> None:
-    """Draw the pictures of one shard to `out` and write its metadata.
-
-    Finished pictures with the right key are kept; a batch that lacks one is drawn whole, because
-    batches are laid out by position. `sampler` is called only when something has to be drawn.
-    """
-    from tqdm import tqdm
-
-    out.mkdir(parents=True, exist_ok=True)
-    pictures.prune(out, {each.file_name for each in wanted})
-    rows: list[dict[str, Any]] = []
-    ready: Sampler | None = None
-    drawn = 0
-    batches = tqdm(range(0, len(wanted), batch_size), desc=f"generate {model}", mininterval=5)
-    with pictures.Writer() as writer:
-        for start in batches:
-            batch = wanted[start : start + batch_size]
-            keys = [pictures.key(model_key, each.prompt, each.seed, settings) for each in batch]
-            found = [
-                pictures.kept(out / each.file_name, k) for each, k in zip(batch, keys, strict=True)
-            ]
-            if all(row and row["set"] == e.set for row, e in zip(found, batch, strict=True)):
-                rows += [{**row, "seconds": None} for row in found]
-                continue
-            ready = ready or sampler()
-            started = time.monotonic()
-            images = ready.draw([each.prompt for each in batch], [each.seed for each in batch])
-            seconds = (time.monotonic() - started) / len(batch)
-            drawn += len(batch)
-            for each, image, k in zip(batch, images, keys, strict=True):
-                row = {
-                    "file_name": each.file_name,
-                    **asdict(each),
-                    "model": model,
-                    "arm": "",
-                    "round": 0,
-                    "unet_calls": ready.unet_calls,
-                    "key": k,
-                }
-                writer.save(out / each.file_name, image, row)
-                rows.append({**row, "seconds": round(seconds, 4)})
-    pictures.write_metadata(out, rows, weights=model_key)
-    log.info("%s: %d pictures, %d drawn, %d kept", out, len(rows), drawn, len(rows) - drawn)
+        with torch.no_grad():
+            condition, negative = self.conditions(texts)
+            z = self.family.sample(
+                condition, latents, self.settings, negative=negative, begin=begin
+            )
+            return as_images(self.family.decode(z))
 
 
-def shard(wanted: list[Picture], index: int, size: int) -> list[Picture]:
-    """The `index`-th run of `size` pictures; empty past the end."""
-    return wanted[index * size : (index + 1) * size]
+def as_images(pictures: torch.Tensor) -> np.ndarray:
+    """Pictures [n, 3, height, width] in 0..1 as (n, height, width, 3) uint8."""
+    floats = pictures.cpu().permute(0, 2, 3, 1).float().numpy()
+    return np.rint(floats * 255).astype(np.uint8)

@@ -60,9 +60,9 @@ def clip(which: str, folder: Path, number: int = 1024) -> dict[str, float]:
         def scores(pictures: torch.Tensor, texts: list[str]) -> torch.Tensor:
             return guide.encode_image(pictures / 2 + 0.5) @ guide.encode_text(texts).T
     else:
-        from vlg.models.clip import Judge
+        from vlg.models.clip import Clip
 
-        judge = Judge(folder, "cpu")
+        judge = Clip(folder, "cpu")
 
         def scores(pictures: torch.Tensor, texts: list[str]) -> torch.Tensor:
             images = ((pictures + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()

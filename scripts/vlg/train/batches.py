@@ -4,36 +4,55 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from vlg.data.encoded import UNCHANGED
+from vlg.data.source import UNCHANGED
+from vlg.models.device import send
 from vlg.models.noise import generator
 
 if TYPE_CHECKING:
     import torch
 
-    from vlg.data.encoded import Source
-    from vlg.train.loop import Settings
+    from vlg.config.sections import Training
+    from vlg.data.source import Source
+    from vlg.models.family import Condition, Family
 
 
 @dataclasses.dataclass
 class Batch:
-    """What step s trains on. n samples; rows of the cache and random numbers, on the CPU."""
+    """What step s trains on. n samples; rows of the data and random numbers, on the CPU.
 
+    A method that needs more has a subclass with more fields, each with a row a sample.
+    """
+
+    data: Source
     pictures: list[int]
-    captions: list[int]  # rows of the cache's captions; 0, the empty one, where dropped
+    captions: list[int]  # rows of the data's captions; 0, the empty one, where dropped
     flipped: list[bool]
     augment: torch.Tensor  # [n, 6] in 0..1: for a crop's size, x, y; brightness, contrast, colour
     timesteps: torch.Tensor  # [n] int64
     posterior: torch.Tensor  # [n, c, h, w] standard normal, for drawing z_0 = mean + std * it
     noise: torch.Tensor  # [n, c, h, w] standard normal
 
-    def part(self, rows: slice) -> Batch:
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def part(self, rows: slice) -> Self:
         """These rows only."""
-        return Batch(*(getattr(self, field.name)[rows] for field in dataclasses.fields(self)))
+        data, *others = dataclasses.fields(self)
+        return type(self)(self.data, *(getattr(self, field.name)[rows] for field in others))
+
+    def latents(self, device: str) -> torch.Tensor:
+        """z_0 [n, c, h, w], drawn from the posteriors."""
+        mean, std = self.data.latents(self.pictures, self.flipped, self.augment)
+        return send(mean + std * self.posterior, device)
+
+    def condition(self, device: str) -> Condition:
+        """What the network is told of the captions."""
+        return {k: send(v, device) for k, v in self.data.condition(self.captions).items()}
 
 
-def draw(cache: Source, settings: Settings, step: int, timesteps: int) -> Batch:
+def draw(data: Source, settings: Training, step: int, family: Family) -> Batch:
     """The global batch of step `step` (from 0), the same on every process.
 
     The data set is walked in a new order every epoch. Sample i of step s is number s * batch + i
@@ -45,22 +64,23 @@ def draw(cache: Source, settings: Settings, step: int, timesteps: int) -> Batch:
     n = settings.batch_size
     pictures = []
     for position in range(step * n, (step + 1) * n):
-        epoch, place = divmod(position, cache.pictures)
-        pictures.append(order(cache.pictures, settings.seed, epoch)[place])
+        epoch, place = divmod(position, data.pictures)
+        pictures.append(order(data.pictures, settings.seed, epoch)[place])
     g = generator("train", settings.seed, step)
     which, dropped, mirrored = torch.rand(3, n, generator=g).tolist()
     captions = [
-        0 if d < settings.caption_dropout else cache.rows[i][int(w * len(cache.rows[i]))]
+        0 if d < settings.caption_dropout else data.rows[i][int(w * len(data.rows[i]))]
         for i, w, d in zip(pictures, which, dropped, strict=True)
     ]
     return Batch(
+        data,
         pictures,
         captions,
-        [cache.flip and m < 0.5 for m in mirrored],
+        [data.flip and m < 0.5 for m in mirrored],
         torch.rand(n, 6, generator=generator("augment", settings.seed, step)),
-        torch.randint(timesteps, (n,), generator=g),
-        torch.randn(n, *cache.shape, generator=g),
-        torch.randn(n, *cache.shape, generator=g),
+        family.draw_timesteps(n, g),
+        torch.randn(n, *data.shape, generator=g),
+        torch.randn(n, *data.shape, generator=g),
     )
 
 
@@ -72,23 +92,24 @@ def order(pictures: int, seed: int, epoch: int) -> list[int]:
     return torch.randperm(pictures, generator=generator("order", seed, epoch)).tolist()
 
 
-def held_out_batches(cache: Source, size: int, timesteps: int) -> list[Batch]:
+def held_out_batches(data: Source, size: int, timesteps: int) -> list[Batch]:
     """The held-out pictures with their first captions, always at the same noise and timesteps.
 
     The timesteps are spread evenly over the schedule and dealt out at random.
     """
     import torch
 
-    n = len(cache.held_out)
+    n = len(data.held_out)
     g = generator("held-out")
     spread = (torch.randperm(n, generator=g) + 0.5) / n * timesteps
     everything = Batch(
-        cache.held_out,
-        [cache.rows[i][0] for i in cache.held_out],
+        data,
+        data.held_out,
+        [data.rows[i][0] for i in data.held_out],
         [False] * n,
         torch.tensor(UNCHANGED).expand(n, 6),
         spread.long(),
-        torch.randn(n, *cache.shape, generator=g),
-        torch.randn(n, *cache.shape, generator=g),
+        torch.randn(n, *data.shape, generator=g),
+        torch.randn(n, *data.shape, generator=g),
     )
     return [everything.part(slice(i, i + size)) for i in range(0, n, size)]

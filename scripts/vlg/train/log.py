@@ -9,53 +9,50 @@ import shutil
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from vlg.errors import UserError
 
 if TYPE_CHECKING:
     import torch
 
-    from vlg.train.loop import Settings
+    from vlg.train.method import Method
 
 # ru_maxrss is in kB on Linux and in bytes on macOS.
 PEAK_UNIT = 2**30 if sys.platform == "darwin" else 2**20
 
 
+FILES = ("log.csv", "held_out.csv")
+
+
 class Log:
     """One row a step in log.csv, one an evaluation in held_out.csv, both also for TensorBoard.
 
-    While the run lasts they are in `folder`, for whoever wants to look. `seconds` counts the
-    training steps of the whole chain, without evaluation, saving and start-up; `memory_gb` is the
-    most this process has held so far, of the GPU's memory where there is one.
+    Columns are a method's terms and what it logs. While the run lasts they are in `folder`, for
+    whoever wants to look. `seconds` counts the training steps of the whole chain, without
+    evaluation, saving and start-up; `memory_gb` is the most this process has held so far, of the
+    GPU's memory where there is one.
     """
 
-    COLUMNS = {
-        "log.csv": (
-            "step", "loss", "denoising", "clip", "guide_cosine", "grad_norm", "learning_rate",
-            "pictures_per_second", "memory_gb", "seconds",
-        ),
-        "held_out.csv": ("step", "denoising", "guide_cosine", "grad_denoising", "grad_clip"),
-    }  # fmt: skip
-
     def __init__(
-        self, folder: Path, settings: Settings, before: Path | None = None, seconds: float = 0.0
+        self, folder: Path, method: Method, before: Path | None = None, seconds: float = 0.0
     ) -> None:
         """Begin with the rows of the logs in the state folder `before`."""
         from torch.utils.tensorboard import SummaryWriter
 
         folder.mkdir(exist_ok=True)
-        self.folder, self.settings, self.seconds = folder, settings, seconds
-        self.pending: list[tuple[int, float, torch.Tensor]] = []
+        self.folder, self.method, self.seconds = folder, method, seconds
+        self.columns = columns(method)
+        self.pending: list[tuple[int, float, dict[str, float], torch.Tensor]] = []
         self.last: dict[str, dict[str, float]] = {}
         shutil.rmtree(folder / "tensorboard", ignore_errors=True)
         self.events = SummaryWriter(str(folder / "tensorboard"), flush_secs=10)
         self.files = {
             name: open(folder / name, "w", encoding="utf-8", newline="")  # noqa: SIM115
-            for name in self.COLUMNS
+            for name in self.columns
         }
-        for name, columns in self.COLUMNS.items():
-            self.files[name].write(",".join(columns) + "\n")
+        for name, header in self.columns.items():
+            self.files[name].write(",".join(header) + "\n")
             if before:
                 with open(before / name, encoding="utf-8", newline="") as file:
                     for row in csv.DictReader(file):
@@ -66,12 +63,15 @@ class Log:
         """What has passed since the last flush was no training."""
         self.clock = time.monotonic()
 
-    def step(self, step: int, rate: float, numbers: torch.Tensor) -> None:
+    def step(
+        self, step: int, rate: float, weights: dict[str, float], numbers: torch.Tensor
+    ) -> None:
         """Take a step's learning rate and numbers without waiting for the device.
 
-        numbers: [5], the two loss terms, sum and number of the guide's cosines, gradient norm.
+        weights: of the terms in the loss. numbers: of each term, in order, its value and then sum
+        and number of what each of its logs has; at the end the gradient norm.
         """
-        self.pending.append((step, rate, numbers))
+        self.pending.append((step, rate, weights, numbers))
 
     def flush(self) -> None:
         """Write a row for each pending step. Raises UserError when a number is not sane."""
@@ -79,23 +79,26 @@ class Log:
 
         if not self.pending:
             return
-        table = torch.stack([numbers for _, _, numbers in self.pending]).tolist()  # waits for a GPU
+        table = torch.stack([numbers for *_, numbers in self.pending]).tolist()  # waits for a GPU
         elapsed = (time.monotonic() - self.clock) / len(table)
         memory = peak_memory()
-        for (step, rate, _), (denoising, clip, cosines, count, norm) in zip(
-            self.pending, table, strict=True
-        ):
+        for (step, rate, weights, _), numbers in zip(self.pending, table, strict=True):
             self.seconds += elapsed
-            check(step, denoising, clip, norm)
+            values, left = {}, iter(numbers)
+            for term, logs in self.method.terms_and_logs.items():
+                values[term] = next(left)
+                for name in logs:
+                    total, count = next(left), next(left)
+                    values[name] = total / count if count else math.nan
+            norm = next(left)
+            check(step, {term: values[term] for term in weights}, norm)
             row = {
                 "step": step,
-                "loss": denoising + self.settings.guide_scale * clip,
-                "denoising": denoising,
-                "clip": clip if self.settings.guide_scale else math.nan,
-                "guide_cosine": cosines / count if count else math.nan,
+                "loss": sum(weight * values[term] for term, weight in weights.items()),
+                **values,
                 "grad_norm": norm,
                 "learning_rate": rate,
-                "pictures_per_second": self.settings.batch_size / elapsed,
+                "pictures_per_second": self.method.settings.batch_size / elapsed,
                 "memory_gb": memory,
                 "seconds": self.seconds,
             }
@@ -113,7 +116,7 @@ class Log:
             if value != "" and not math.isnan(float(value))
         }
         self.last[name] = {key: float(value) for key, value in text.items()}
-        cells = (str(text.get(column, "")) for column in self.COLUMNS[name])
+        cells = (str(text.get(column, "")) for column in self.columns[name])
         self.files[name].write(",".join(cells) + "\n")
         group = "train" if name == "log.csv" else "held_out"
         for key in text.keys() - {"step"}:
@@ -135,6 +138,19 @@ class Log:
             events.rename(events.with_name("events.out.tfevents.0"))
 
 
+def columns(method: Method) -> dict[str, list[str]]:
+    """{file: its columns}. Where a loss has several terms, the norm of each one's gradient is
+    looked at, too."""
+    terms = method.terms_and_logs
+    values = [name for term, logs in terms.items() for name in (term, *logs)]
+    cost = ["grad_norm", "learning_rate", "pictures_per_second", "memory_gb", "seconds"]
+    norms = [f"grad_{term}" for term in terms] if len(terms) > 1 else []
+    return {
+        "log.csv": ["step", "loss", *values, *cost],
+        "held_out.csv": ["step", *method.looks, *norms],
+    }
+
+
 def peak_memory() -> float:
     """Most memory this process has held so far in GB (2^30 bytes): the GPU's if it uses one."""
     import torch
@@ -144,27 +160,26 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / PEAK_UNIT
 
 
+# The denoising loss of a network that predicts nothing at all is 1; at 100 nothing is learned.
+LIMITS = {"denoising": 100.0}
+
+
 def check_held_out(step: int, denoising: float) -> None:
     """Raise UserError when the held-out loss of the weights as they would be written explodes."""
-    if not denoising < 100:
-        raise UserError(
-            f"training: held-out denoising is {denoising:.4g} at step {step}; lower learning_rate "
-            "or guide_scale; the last good state is kept"
-        )
+    if not denoising < LIMITS["denoising"]:
+        refuse("held-out denoising", denoising, step)
 
 
-def check(step: int, denoising: float, clip: float, grad_norm: float) -> None:
-    """Raise UserError when a step's numbers are not finite or explode.
+def check(step: int, terms: dict[str, float], grad_norm: float) -> None:
+    """Raise UserError when a step's numbers are not finite or explode."""
+    for name, value in {**terms, "grad_norm": grad_norm}.items():
+        if not abs(value) < LIMITS.get(name, math.inf):
+            refuse(name, value, step)
 
-    The denoising loss of a UNet that predicts nothing at all is 1; at 100 nothing is learned.
-    """
-    for name, value, limit in (
-        ("denoising", denoising, 100.0),
-        ("clip", clip, math.inf),
-        ("grad_norm", grad_norm, math.inf),
-    ):
-        if not value < limit:
-            raise UserError(
-                f"training: {name} is {value:.4g} at step {step}; lower learning_rate or "
-                "guide_scale; the last good state is kept"
-            )
+
+def refuse(what: str, value: float, step: int) -> NoReturn:
+    """Raise the UserError of a run that has lost its way."""
+    raise UserError(
+        f"training: {what} is {value:.4g} at step {step}; lower learning_rate or the weight of a "
+        "guide's term; the last good state is kept"
+    )

@@ -1,111 +1,109 @@
 """Fine-tuning: `finetune` at the end of this file is the whole run, read it first.
 
-A run is a function of its inputs and settings. The pictures, captions, noise and timesteps of step
-s are functions of (seed, s), and the learning rate is one of s, so a run that stops and continues
-any number of times ends in the very bits of one that never stopped.
+A run is a function of its inputs and settings. What step s trains on is a function of (seed, s),
+and the learning rate is one of s, so a run that stops and continues any number of times ends in the
+very bits of one that never stopped. What is trained for is the method's (`vlg.train.method`), how
+the network is called the family's (`vlg.models.family`); here is what all have in common.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import logging
 import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlg.data.encoded import Cache, LiveCache, Source
+from vlg import plugins
+from vlg.data.source import Cache, LiveCache, Source
 from vlg.errors import UserError
-from vlg.files import MANIFEST, atomic_folder, read_json, write_json, write_manifest
-from vlg.models import checkpoints
-from vlg.models.device import autocast, first_line, out_of_memory, place, release, set_precision
-from vlg.train import losses
-from vlg.train.batches import Batch, draw, held_out_batches
-from vlg.train.log import Log, check_held_out
+from vlg.files import (
+    MANIFEST,
+    atomic_folder,
+    identity,
+    link,
+    read_json,
+    write_json,
+    write_manifest,
+)
+from vlg.models.components import write_model
+from vlg.models.device import (
+    Parts,
+    autocast,
+    first_line,
+    out_of_memory,
+    place,
+    release,
+    set_precision,
+)
+from vlg.models.families import file_of
+from vlg.models.family import open_family
+from vlg.models.ledger import Cost, Ledger, forgotten_on_error
+from vlg.train import checkpoints
+from vlg.train import method as methods
+from vlg.train.batches import Batch, held_out_batches
+from vlg.train.log import FILES, Log, check_held_out
+from vlg.train.method import Method
 from vlg.train.state import State, add_lora, final_weights, learning_rate
-from vlg.train.terms import Losses
 from vlg.workflow.codehash import code_hash
-from vlg.workflow.processes import Stop, agreed, from_first, process, wait_for_all
+from vlg.workflow.processes import Stop, agreed, from_first, gathered, process, wait_for_all
 
 if TYPE_CHECKING:
     import torch
 
+    from vlg.config.sections import Training
+    from vlg.models.family import Family
+
 log = logging.getLogger("vlg")
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """What changes the result. Steps count from the base model; 0 or None turns a thing off."""
+@dataclass
+class Run:
+    """What a training works with: the weights, the method, the data, and what has been computed.
 
-    batch_size: int
-    learning_rate: float
-    seed: int
-    step: int  # stop after this many steps
-    start: int = 0  # continue after this many, from the previous checkpoint's state
-    warmup_steps: int = 0  # linear; then the rate is constant, or it would depend on `step`
-    weight_decay: float = 0.0
-    max_grad_norm: float | None = None
-    ema_decay: float = 0.0
-    caption_dropout: float = 0.0
-    min_snr_gamma: float | None = None
-    guide_scale: float = 0.0  # 0: normal fine-tuning
-    target: str = "text"  # what the picture should look like to the guide: text, image or mix
-    window: tuple[int, int] = (0, 999)  # timesteps of the CLIP term, both ends included
-    lora_rank: int = 0  # train low-rank changes of the attention weights instead of all weights
-    precision: str = "fp32"  # or bf16: autocast, over weights kept in fp32
-    accumulate: int = 1  # parts in which a batch is computed, to save memory
-    gradient_checkpointing: bool = False  # recompute activations in UNet and VAE decoder
-    weighting: str = "abar"  # of the CLIP term inside the window: abar, sqrt_abar or uniform
-    evaluate_every: int = 100  # steps between looks at the held-out pictures
-    watch_guide: bool = False  # log the guide's cosine even where guide_scale is 0
-    cached: bool = True  # train from encode.py's folder; False: encode at every step
-    resolution: int | None = None  # pixels; this and the next three only without the cache
-    flip: bool = False
-    crop: float = 1.0  # lowest share of the shorter side that a random crop keeps
-    jitter: float = 0.0  # by how much brightness, contrast and saturation change
+    cost: of the training steps of the whole chain, and apart from it of the looks at held-out
+    pictures; it is summed up by `settle`.
+    """
 
-    @classmethod
-    def parse(cls, values: dict[str, Any]) -> Settings:
-        """From a JSON object; UserError names an unknown, missing or impossible value."""
-        fields = {field.name: field for field in dataclasses.fields(cls)}
-        for key in values:
-            if key not in fields:
-                raise UserError(f"finetune.{key}: unknown setting; one of {', '.join(fields)}")
-        for key, field in fields.items():
-            if field.default is dataclasses.MISSING and key not in values:
-                raise UserError(f"finetune.{key}: missing; give it in --settings")
-        result = cls(**{**values, "window": tuple(values.get("window", (0, 999)))})
-        for key, good, what in (
-            ("step", result.step > result.start >= 0, f"must be over start ({result.start})"),
-            ("batch_size", result.batch_size >= 1, "must be at least 1"),
-            ("accumulate", 1 <= result.accumulate <= result.batch_size, "1 .. batch_size"),
-            ("target", result.target in ("text", "image", "mix"), "must be text, image or mix"),
-            ("precision", result.precision in ("fp32", "bf16"), "must be fp32 or bf16"),
-            ("caption_dropout", 0 <= result.caption_dropout < 1, "must be in [0, 1)"),
-            ("ema_decay", 0 <= result.ema_decay < 1, "must be in [0, 1)"),
-            ("weighting", result.weighting in losses.WEIGHTS, f"one of {list(losses.WEIGHTS)}"),
-            ("crop", 0 < result.crop <= 1, "must be in (0, 1]"),
-            ("jitter", 0 <= result.jitter < 1, "must be in [0, 1)"),
-        ):
-            if not good:
-                raise UserError(f"finetune.{key}: {getattr(result, key)}; {what}")
-        for key in ("resolution", "flip", "crop", "jitter"):
-            if result.cached and getattr(result, key) != fields[key].default:
-                raise UserError(f"finetune.{key}: needs pixels; set finetune.cached to false")
-        return result
+    state: State
+    method: Method
+    data: Source
+    ledger: Ledger
+    cost: dict[str, Cost] = field(default_factory=lambda: {"training": Cost(), "looks": Cost()})
+    parts: Parts = field(default_factory=lambda: Parts("evaluating held-out pictures"))
+
+    @property
+    def settings(self) -> Training:
+        return self.method.settings
+
+    @property
+    def family(self) -> Family:
+        return self.method.family
+
+    @property
+    def device(self) -> str:
+        return self.method.family.device
+
+    def settle(self, what: str) -> None:
+        """What was counted since the last time was `training`, or `looks`."""
+        self.cost[what] += self.ledger.take()
+
+
+# --- a step -------------------------------------------------------------------------------------
 
 
 def backward(
-    state: State, terms: Losses, batch: Batch, denoising_scale: float, clip_scale: float
-) -> torch.Tensor:
-    """Add the gradient of the scaled loss terms, each a mean over the whole batch.
+    run: Run, batch: Batch, only: str | None = None
+) -> tuple[dict[str, float], torch.Tensor]:
+    """Add the gradient of the loss, or of one of its terms, each a mean over the whole batch.
 
-    Returns [denoising, clip, sum of cosines, number of cosines], the terms unscaled. The CLIP term
-    is divided by the batch and not by the number of samples in the window, so the weight of one
-    sample doesn't depend on its neighbours; and since every term is a sum over samples, it may be
-    computed in parts (`accumulate`) and by several processes, each taking every world-th sample.
+    Returns (weights of the terms; the numbers that `Log.step` takes, without the last). Since every
+    term is a sum over samples, it may be computed in parts (`accumulate`) and by several processes,
+    each taking every world-th sample.
 
     When memory runs out, the gradient is computed again in parts of half the size, and so are all
     that follow; weights and optimizer have not changed. UserError when one sample is too much.
@@ -113,20 +111,21 @@ def backward(
     import torch
     from torch import distributed
 
-    s, world = state.settings, process()[1]
+    state, world = run.state, process()[1]
     while True:
-        sums, problem = None, ""
+        found, problem = None, ""
         try:
-            sums = accumulate(state, terms, batch, denoising_scale, clip_scale)
+            with forgotten_on_error():
+                found = accumulate(run, batch, only)
         except Exception as error:
             if not out_of_memory(error):
                 raise
             problem = first_line(error)
-        if not agreed(sums is None):  # all processes go on, or all try again
+        if not agreed(found is None):  # all processes go on, or all try again
             break
         state.optimizer.zero_grad()
         release()
-        size = min(state.part, math.ceil(s.batch_size / world))
+        size = min(state.part, math.ceil(len(batch) / world))
         if size == 1:
             raise UserError(
                 f"out of memory in training on one picture at a time ({problem}); try "
@@ -136,93 +135,133 @@ def backward(
         log.warning(
             "out of memory in training on %d pictures at a time; going on with %d", size, state.part
         )
+    weights, sums = found
     if world > 1:
         for tensor in (sums, *(weight.grad for weight in state.weights.values())):
             distributed.all_reduce(tensor)
-    return sums / torch.tensor([s.batch_size, s.batch_size, 1, 1], device=terms.device)
+    divisors = []
+    for logs in run.method.terms_and_logs.values():
+        divisors += [len(batch), *[1] * 2 * len(logs)]
+    return weights, sums / torch.tensor(divisors, device=run.device)
 
 
-def accumulate(
-    state: State, terms: Losses, batch: Batch, denoising_scale: float, clip_scale: float
-) -> torch.Tensor:
-    """`backward` on this process's share of a batch; the four numbers are sums."""
+def accumulate(run: Run, batch: Batch, only: str | None) -> tuple[dict[str, float], torch.Tensor]:
+    """`backward` on this process's share of a batch; the numbers are sums."""
     import torch
 
-    s, device, size = state.settings, terms.device, state.part
+    state, names = run.state, run.method.terms_and_logs
     rank, world = process()
-    sums = torch.zeros(4, device=device)
-    for begin in range(rank, s.batch_size, size * world):
-        part = batch.part(slice(begin, begin + size * world, world))
-        with autocast(device, s.precision):
-            denoising, clip, cosine = terms(state.unet, part)
-        loss = denoising_scale * denoising.sum() + clip_scale * clip.sum()
-        (loss / s.batch_size).backward()
-        count = torch.tensor(float(len(cosine)), device=device)
-        sums += torch.stack([denoising.sum(), clip.sum(), cosine.sum(), count]).detach()
-    return sums
+    weights: dict[str, float] = {}
+    sums = torch.zeros(sum(1 + 2 * len(logs) for logs in names.values()), device=run.device)
+    for begin in range(rank, len(batch), state.part * world):
+        part = batch.part(slice(begin, begin + state.part * world, world))
+        with autocast(run.device, run.settings.precision):
+            terms = run.method.terms(state.net, part)
+        loss = sum(
+            term.weight * term.values.sum() for name, term in terms.items() if only in (None, name)
+        )
+        (loss / len(batch)).backward()
+        numbers = []
+        for name, logs in names.items():
+            numbers.append(terms[name].values.sum())
+            for each in logs:
+                values = terms[name].logs[each]
+                numbers += [values.sum(), torch.tensor(float(len(values)), device=run.device)]
+        sums += torch.stack(numbers).detach()
+        weights = {name: terms[name].weight for name in names}
+    return weights, sums
 
 
-def gradient_norms(state: State, terms: Losses, batch: Batch) -> dict[str, float]:
-    """The norm of each loss term's gradient, the CLIP term's with guide_scale, on one batch."""
+def gradient_norms(run: Run, batch: Batch) -> dict[str, float]:
+    """The norm of the gradient of each term as it is in the loss, on one batch."""
     import torch
 
     norms = {}
-    for name, scales in (("denoising", (1, 0)), ("clip", (0, state.settings.guide_scale))):
-        backward(state, terms, batch, *scales)
-        grads = [weight.grad for weight in state.weights.values()]
+    for name in run.method.terms_and_logs:
+        backward(run, batch, only=name)
+        grads = [weight.grad for weight in run.state.weights.values()]
         norms[f"grad_{name}"] = torch.nn.utils.get_total_norm(grads).item()
-        state.optimizer.zero_grad()
+        run.state.optimizer.zero_grad()
     return norms
 
 
-def train_step(state: State, terms: Losses) -> torch.Tensor:
-    """One step of training, the state's next; returns `backward`'s four numbers and the norm."""
+def train_step(run: Run) -> tuple[dict[str, float], torch.Tensor]:
+    """One step of training, the state's next; returns `backward`'s weights and numbers, with the
+    gradient's norm behind them."""
     import torch
 
-    batch = draw(terms.cache, state.settings, state.step, terms.timesteps)
-    sums = backward(state, terms, batch, 1.0, state.settings.guide_scale)
-    return torch.cat([sums, state.update()[None]])
+    weights, numbers = backward(run, run.method.batch(run.data, run.state.step))
+    norm = run.state.update()
+    run.method.after(run.state.net, run.state.step)
+    return weights, torch.cat([numbers, norm[None]])
 
 
-def evaluate(state: State, terms: Losses, logs: Log, batches: list[Batch]) -> None:
-    """Log the held-out losses of the weights as they would be written now."""
-    import torch
+# --- between steps ------------------------------------------------------------------------------
 
-    if terms.guide is None and state.settings.watch_guide:
-        terms.load_guide()
-    row = {"step": state.step}
 
-    def best(*arguments: Any, **options: Any) -> Any:
-        return torch.func.functional_call(state.unet, state.best, arguments, options)
-
-    row |= terms.held_out(best, batches)
-    check_held_out(state.step, row["denoising"])
-    if state.settings.guide_scale:
-        batch = draw(terms.cache, state.settings, state.step, terms.timesteps)
-        row |= gradient_norms(state, terms, batch)
+def evaluate(run: Run, logs: Log, batches: list[Batch]) -> None:
+    """Log how the weights as they would be written now do on held-out pictures."""
+    run.settle("training")
+    row = {"step": run.state.step, **held_out(run, batches)}
+    check_held_out(run.state.step, row["denoising"])
+    if len(run.method.terms_and_logs) > 1:
+        row |= gradient_norms(run, run.method.batch(run.data, run.state.step))
+    run.settle("looks")
     logs.write("held_out.csv", row)
     log.info(
-        "step %d: held-out denoising loss %.4f, guide cosine %.4f, %s pictures/s",
-        state.step, row["denoising"], row["guide_cosine"],
+        "step %d: held-out %s, %s pictures/s",
+        run.state.step,
+        ", ".join(f"{name} {row[name]:.4f}" for name in run.method.looks),
         logs.last.get("log.csv", {}).get("pictures_per_second", "-"),
-    )  # fmt: skip
+    )
     logs.restart_clock()
 
 
-def save(state: State, logs: Log, resume: Path, fingerprint: dict[str, Any]) -> Path:
-    """Write the whole state into the resume folder, keep the last two, return the new one."""
-    folder = resume / f"step-{state.step:08d}"
-    counters = {"step": state.step, "seconds": logs.seconds, **fingerprint}
-    checkpoints.write_state(folder, state.groups(), counters, logs.texts())
-    for old in checkpoints.saved_states(resume)[2:]:
-        shutil.rmtree(old)
+def held_out(run: Run, batches: list[Batch]) -> dict[str, float]:
+    """Means over the held-out pictures, by the weights as they would be written now."""
+    import torch
+
+    found: dict[str, list[torch.Tensor]] = {name: [] for name in run.method.looks}
+
+    def best(*arguments: Any, **options: Any) -> Any:
+        return torch.func.functional_call(run.state.net, run.state.best, arguments, options)
+
+    def part(batch: Batch, span: range) -> None:
+        some = batch.part(slice(span.start, span.stop))
+        for name, values in run.method.held_out(best, some).items():
+            found[name].append(values)
+
+    with torch.no_grad(), autocast(run.device, run.settings.precision):
+        for batch in batches:
+            run.parts(functools.partial(part, batch), range(len(batch)))
+    means = {name: torch.cat(values) for name, values in found.items()}
+    return {name: v.mean().item() if len(v) else math.nan for name, v in means.items()}
+
+
+def save(run: Run, logs: Log, resume: Path, facts: Mapping[str, Any]) -> Path:
+    """Write the whole state into the resume folder, keep the last two, return the new one.
+
+    All processes call it, and the first writes. facts: what the run is made of.
+    """
+    run.settle("training")
+    costs = gathered(run.cost)
+    folder = resume / f"step-{run.state.step:08d}"
+    if process()[0] == 0:
+        # The costs of all are the first one's from now on.
+        run.cost = {what: sum((each[what] for each in costs), Cost()) for what in run.cost}
+        cost = {what: each.json() for what, each in run.cost.items()}
+        counters = {"step": run.state.step, "seconds": logs.seconds, "cost": cost, **facts}
+        checkpoints.write_state(folder, run.state.groups(), counters, logs.texts())
+        for old in checkpoints.saved_states(resume)[2:]:
+            shutil.rmtree(old)
+    else:
+        run.cost = {what: Cost() for what in run.cost}
     logs.restart_clock()
     return folder
 
 
 def write_results(
-    state: State,
-    terms: Losses,
+    run: Run,
     logs: Log,
     final: Path,
     out_model: Path,
@@ -232,177 +271,82 @@ def write_results(
     """Write the model folder and the training folder from the state saved in `final`."""
     import torch
 
-    variant, settings = out_training.name.partition("-")[0], dataclasses.asdict(state.settings)
-    facts = {"variant": variant, "step": state.step, "settings": settings}
-    parameters = sum(weight.numel() for weight in state.weights.values())
-    unet, lora = final_weights(state)
-    origin = checkpoints.identity(terms.base)
-    checkpoints.write_model(terms.base, out_model, unet, lora, derived_from=origin, **facts)
+    variant, settings = out_training.name.partition("-")[0], run.settings.model_dump(mode="json")
+    facts = {"variant": variant, "step": run.state.step, "settings": settings}
+    parameters = sum(weight.numel() for weight in run.state.weights.values())
+    weights, lora = final_weights(run.state, run.family)
+    base = run.family.folder
+    facts_of_model = {"derived_from": identity(base), **facts}
+    write_model(base, out_model, run.family.network_name, weights, lora, **facts_of_model)
 
     summary = {
         **facts,
-        "steps": state.step,
+        "steps": run.state.step,
         "train_seconds": logs.seconds,
+        "cost": {what: cost.json() for what, cost in run.cost.items()},
         "held_out": logs.last.get("held_out.csv"),
         "last_step": logs.last.get("log.csv"),
         "parameters": parameters,
         "peak_memory_gb": round(logs.last["log.csv"]["memory_gb"], 2),
-        "device": terms.device,
+        "device": run.device,
         "threads": torch.get_num_threads(),
     }
     logs.close()
-    state.free()
+    run.state.free()
     with atomic_folder(out_training) as folder:
         if draw_samples:
             draw_samples(out_model, folder / "samples")
-        shutil.copytree(final, folder / "state", copy_function=checkpoints.link)
-        for name in Log.COLUMNS:
+        shutil.copytree(final, folder / "state", copy_function=link)
+        for name in FILES:
             shutil.copy(final / name, folder / name)
         shutil.copytree(logs.folder / "tensorboard", folder / "tensorboard")
         write_json(folder / "summary.json", summary)
         write_manifest(folder, **facts)
 
 
-def finetune(
-    *,
-    base: Path,
-    guide: Path | None = None,
-    embeddings: Path | None = None,
-    cache: Path | None = None,
-    data: Path | None = None,
-    previous: Path | None = None,
-    out_model: Path,
-    out_training: Path,
-    values: dict[str, Any],
-    decoder: Path | None = None,
-    device: str = "cpu",
-    save_every: int = 500,
-    save_minutes: float = 10,
-    stop: Stop | None = None,
-    draw_samples: Callable[[Path, Path], None] | None = None,
-) -> None:
-    """Train from `base`, or on from `previous`, and write the model and the training folder.
+# --- before the first step ----------------------------------------------------------------------
 
-    `cache` and `embeddings` are folders of `data.encoded`'s two functions; without the cache the
-    image folder `data` is encoded at every step. Guide and embeddings are used only where the
-    settings have a CLIP term or watch the guide's cosine.
 
-    Every `save_every` steps and `save_minutes` minutes, and when `stop` turns true, the whole state
-    goes into `.resume-<variant>-<step>` beside `out_training`, which survives a failed job; the
-    same call then continues from there. The folder is removed when the run is finished.
+def begin(name: str, settings: Training, folders: Mapping[str, Path], device: str = "cpu") -> Run:
+    """The models as they are before the first step, and the data.
 
-    `draw_samples(model folder, folder to write)` draws the finished model's samples. They are no
-    part of what was trained: a finished run that is asked for other samples trains nothing again.
+    name: of the method. folders: `base`; `cache`, or `data` for pictures; and what else the method
+    needs (`guide`, `embeddings`, ...).
     """
-    from torch import distributed
-    from tqdm import tqdm
-
-    settings = Settings.parse(values)
-    rank, world = process()
-    if world > 1 and not distributed.is_initialized():
-        distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
-    stop = Stop() if stop is None else stop
-    resume = out_training.with_name(f".resume-{out_training.name}")
-    if rank == 0:  # this process alone writes, but for the others' logs
-        checkpoints.make_clean(resume, out_model, out_training)
-
-    if not (settings.guide_scale or settings.watch_guide):
-        guide = embeddings = decoder = None
-    folders = {"base": base, "guide": guide, "embeddings": embeddings, "decoder": decoder}
-    folders |= {"cache": cache} if settings.cached else {"data": data}
-    folders |= {"previous": previous and previous / "state"}
-    source = open_source(settings, base, embeddings, cache, data, device)
-    state, terms = begin(settings, source, base, guide, device, decoder)
-    fingerprint = run_fingerprint(settings, folders)
-    before = None
-    if rank == 0:
-        finished = checkpoints.read_if_fits(out_training / "state", fingerprint)
-        before = finished or checkpoints.newest_state(resume, fingerprint)
-    before = from_first(before)
-    if before:
-        log.info("going on from %s", before)
-    else:
-        before = previous and previous / "state"
-        check_previous(before, fingerprint["settings"])
-    seconds = state.load(before)["seconds"] if before else 0.0
-    folder = resume / f"process-{rank}" if rank else resume
-    logs = Log(folder, settings, before, seconds)
-    held_out = held_out_batches(terms.cache, settings.batch_size, terms.timesteps)
-    if state.step == 0:
-        evaluate(state, terms, logs, held_out)
-
-    wait = 1 if device == "cpu" else 10  # steps between looks at the numbers: each waits for a GPU
-    saved = time.monotonic()
-    final = before
-    for _ in tqdm(range(state.step, settings.step), out_training.name, disable=None, mininterval=2):
-        logs.step(state.step + 1, learning_rate(settings, state.step), train_step(state, terms))
-        last = state.step == settings.step
-        look = last or state.step % settings.evaluate_every == 0
-        stopping = agreed(stop)
-        late = time.monotonic() - saved > 60 * save_minutes
-        save_now = last or stopping or late or state.step % save_every == 0
-        if look or save_now or state.step % wait == 0:
-            logs.flush()
-        if look:
-            evaluate(state, terms, logs, held_out)
-        if save_now and rank == 0:
-            final = save(state, logs, resume, fingerprint)
-            saved = time.monotonic()
-        if stopping:
-            raise UserError(
-                f"{out_training.name}: stopped by {stop.name or 'a signal'} after step "
-                f"{state.step}; its state is kept, run it again to continue"
-            )
-    if rank:
-        logs.close()
-    wait_for_all()
-    if rank == 0:
-        write_results(state, terms, logs, final, out_model, out_training, draw_samples)
-        shutil.rmtree(resume)
-
-
-def begin(
-    settings: Settings,
-    source: Source,
-    base: Path,
-    guide: Path | None,
-    device: str,
-    decoder: Path | None = None,
-) -> tuple[State, Losses]:
-    """The models as they are before the first step: what is trained, and what the losses need."""
     set_precision(settings.precision)
-    terms = Losses(settings, source, base, guide, device, decoder)
-    unet = place(checkpoints.load_unet(base), device, compiled=True).train()
+    family, ledger = open_family(folders["base"], device), Ledger()
+    family.checkpointing = settings.gradient_checkpointing
+    family.watch(ledger)
+    method = methods.load(name, settings, family)
+    data = open_source(settings, family, folders)
+    net = place(family.network(), device, compiled=True).train()
     if settings.lora_rank:
-        add_lora(unet, settings)
+        add_lora(net, family, settings)
     if settings.gradient_checkpointing:
-        unet.enable_gradient_checkpointing()
-    return State(unet, settings), terms
+        net.enable_gradient_checkpointing()
+    method.prepare(net, folders, ledger)
+    if settings.watch_guide and method.watching is None:
+        watch = plugins.load("train", "watch")
+        method.watching = watch.Watch(watch.open_guide(folders, ledger, device))
+    return Run(State(net, settings, method), method, data, ledger)
 
 
-def open_source(
-    settings: Settings,
-    base: Path,
-    embeddings: Path | None,
-    cache: Path | None,
-    data: Path | None,
-    device: str,
-) -> Source:
+def open_source(settings: Training, family: Family, folders: Mapping[str, Path]) -> Source:
     """The encoded data set, or the pictures themselves; UserError when it is not given."""
     if settings.cached:
-        if cache is None:
+        if "cache" not in folders:
             raise UserError("--cache: missing; give the folder that encode.py wrote")
-        return Cache(cache, embeddings)
-    if data is None:
+        return Cache(folders["cache"], folders.get("embeddings"))
+    if "data" not in folders:
         raise UserError("--data: missing, and finetune.cached is false; give the image folder")
     return LiveCache(
-        data, base, device, embeddings,
+        folders["data"], family, folders.get("embeddings"),
         resolution=settings.resolution, flip=settings.flip,
         crop=settings.crop, jitter=settings.jitter,
     )  # fmt: skip
 
 
-def check_previous(folder: Path | None, settings: dict[str, Any]) -> None:
+def check_previous(folder: Path | None, settings: Mapping[str, Any]) -> None:
     """UserError unless the state in `folder` (None: the base) is one that `settings` continue."""
     if folder and not folder.exists():
         raise UserError(
@@ -424,10 +368,128 @@ def check_previous(folder: Path | None, settings: dict[str, Any]) -> None:
             )
 
 
-def run_fingerprint(settings: Settings, folders: dict[str, Path | None]) -> dict[str, Any]:
-    """What a saved state must agree with to be continued: settings, inputs and code."""
+def made_of(run: Run, name: str, folders: Mapping[str, Path]) -> dict[str, Any]:
+    """What a saved state must agree with to be continued: method, settings, inputs and code."""
+    chosen = [plugins.file(plugins.METHODS, name)]
+    chosen.append(file_of(folders["base"]))
+    if run.method.watching:
+        chosen.append(plugins.file("train", "watch"))
     return {
-        "settings": {**dataclasses.asdict(settings), "window": list(settings.window)},
-        "inputs": {key: checkpoints.identity(path) for key, path in folders.items() if path},
-        "code": code_hash(Path(__file__)),
+        "settings": {"method": name, **run.settings.model_dump(mode="json")},
+        "inputs": {key: identity(path) for key, path in folders.items()},
+        "code": code_hash(Path(__file__), *chosen),
     }
+
+
+# --- the whole run ------------------------------------------------------------------------------
+
+
+def finetune(
+    *,
+    method: str,
+    values: Mapping[str, Any],
+    folders: Mapping[str, Path],
+    previous: Path | None = None,
+    out_model: Path,
+    out_training: Path,
+    device: str = "cpu",
+    save_every: int = 500,
+    save_minutes: float = 10,
+    stop: Stop | None = None,
+    draw_samples: Callable[[Path, Path], None] | None = None,
+) -> None:
+    """Train by a method from a base, or on from `previous`, and write the model and the training.
+
+    values: the method's settings. folders: `base`; what `encode` wrote as `cache`, or an image
+    folder as `data`; and what the method needs beside, by name. Others are left alone. previous:
+    the training folder of the checkpoint before.
+
+    Every `save_every` steps and `save_minutes` minutes, and when `stop` turns true, the whole state
+    goes into `.resume-<variant>-<step>` beside `out_training`, which survives a failed job; the
+    same call then continues from there. The folder is removed when the run is finished.
+
+    `draw_samples(model folder, folder to write)` draws the finished model's samples. They are no
+    part of what was trained: a finished run that is asked for other samples trains nothing again.
+    """
+    from torch import distributed
+    from tqdm import tqdm
+
+    settings = methods.settings_of(method, values)
+    folders = needed(method, settings, folders)
+    rank, world = process()
+    if world > 1 and not distributed.is_initialized():
+        distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    stop = Stop() if stop is None else stop
+    resume = out_training.with_name(f".resume-{out_training.name}")
+    if rank == 0:  # this process alone writes, but for the others' logs
+        checkpoints.make_clean(resume, out_model, out_training)
+
+    run = begin(method, settings, folders, device)
+    inputs = folders | ({"previous": previous / "state"} if previous else {})
+    facts = made_of(run, method, inputs)
+    before = None
+    if rank == 0:
+        finished = checkpoints.read_if_fits(out_training / "state", facts)
+        before = finished or checkpoints.newest_state(resume, facts)
+    before = from_first(before)
+    if before:
+        log.info("going on from %s", before)
+    else:
+        before = previous and previous / "state"
+        check_previous(before, facts["settings"])
+    seconds = 0.0
+    if before:
+        counters = run.state.load(before)
+        seconds = counters["seconds"]
+        if rank == 0:
+            run.cost = {what: Cost.read(cost) for what, cost in counters["cost"].items()}
+    folder = resume / f"process-{rank}" if rank else resume
+    logs = Log(folder, run.method, before, seconds)
+    held_out = held_out_batches(run.data, settings.batch_size, run.family.timesteps)
+    if run.state.step == 0:
+        evaluate(run, logs, held_out)
+
+    wait = 1 if device == "cpu" else 10  # steps between looks at the numbers: each waits for a GPU
+    saved = time.monotonic()
+    final = before
+    ahead = range(run.state.step, settings.step)
+    for _ in tqdm(ahead, desc=out_training.name, disable=None, mininterval=2):
+        rate = learning_rate(settings, run.state.step)
+        weights, numbers = train_step(run)
+        step = run.state.step
+        logs.step(step, rate, weights, numbers)
+        last = step == settings.step
+        look = last or step % settings.evaluate_every == 0
+        late = time.monotonic() - saved > 60 * save_minutes
+        interrupted = agreed(bool(stop) or late)  # in all processes or in none
+        stopping = interrupted and agreed(stop)
+        save_now = last or interrupted or step % save_every == 0
+        if look or save_now or step % wait == 0:
+            logs.flush()
+        if look:
+            evaluate(run, logs, held_out)
+        if save_now:
+            final = save(run, logs, resume, facts)
+            saved = time.monotonic()
+        if stopping:
+            raise UserError(
+                f"{out_training.name}: stopped by {stop.name or 'a signal'} after step {step}; its "
+                "state is kept, run it again to continue"
+            )
+    if rank:
+        logs.close()
+    wait_for_all()
+    if rank == 0:
+        write_results(run, logs, final, out_model, out_training, draw_samples)
+        shutil.rmtree(resume)
+
+
+def needed(method: str, settings: Training, folders: Mapping[str, Path]) -> dict[str, Path]:
+    """Of the folders that are given, those that a run works with."""
+    needs = set(plugins.constant(plugins.METHODS, method, "NEEDS", ()))
+    names = {"base", "cache" if settings.cached else "data", *needs}
+    if "guide" in needs or settings.watch_guide:
+        names |= {"guide", "embeddings"}
+    if "guide" in needs:
+        names.add("decoder")
+    return {name: folder for name, folder in folders.items() if name in names}

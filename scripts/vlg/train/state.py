@@ -6,23 +6,28 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlg.models import checkpoints
 from vlg.models.noise import generator
+from vlg.train import checkpoints
 
 if TYPE_CHECKING:
     import torch
 
-    from vlg.train.loop import Settings
+    from vlg.config.sections import Training
+    from vlg.models.family import Family
+    from vlg.train.method import Method
 
 
 class State:
-    """The weights being trained and all that must survive a stop: optimizer, EMA and counters."""
+    """The weights being trained and all that must survive a stop: optimizer, EMA and counters.
 
-    def __init__(self, unet: Any, settings: Settings) -> None:
+    method: its own state is saved, too.
+    """
+
+    def __init__(self, net: Any, settings: Training, method: Method) -> None:
         import torch
 
-        self.unet, self.settings = unet, settings
-        self.weights = {n: p for n, p in unet.named_parameters() if p.requires_grad}
+        self.net, self.settings, self.method = net, settings, method
+        self.weights = {n: p for n, p in net.named_parameters() if p.requires_grad}
         averaged = self.weights if settings.ema_decay else {}
         self.ema = {n: p.detach().clone() for n, p in averaged.items()}
         self.optimizer = torch.optim.AdamW(
@@ -65,13 +70,14 @@ class State:
             groups["ema"] = self.ema
         for key in ("exp_avg", "exp_avg_sq"):
             groups[key] = {n: self.optimizer.state[p][key] for n, p in self.weights.items()}
-        return groups
+        own = {name: tensor.detach() for name, tensor in self.method.state().items()}
+        return groups | ({"method": own} if own else {})
 
     def free(self) -> None:
         """Give back the memory of a finished training, most of it on a GPU."""
         import torch
 
-        self.unet.to("cpu")
+        self.net.to("cpu")
         self.optimizer.state.clear()
         self.ema.clear()
         if torch.cuda.is_available():
@@ -94,16 +100,18 @@ class State:
                 }
                 steps = torch.tensor(float(self.step), device=parameter.device)
                 self.optimizer.state[parameter] = {"step": steps, **moments}
+        if own := groups.get("method"):
+            self.method.load_state(own)
         return counters
 
 
-def learning_rate(settings: Settings, step: int) -> float:
+def learning_rate(settings: Training, step: int) -> float:
     """The rate of step `step` (from 0): linear warm-up, then constant."""
     return settings.learning_rate * min(1.0, (step + 1) / max(1, settings.warmup_steps))
 
 
-def add_lora(unet: Any, settings: Settings) -> None:
-    """Freeze the UNet and add low-rank matrices to its attention (LoRA, Hu et al. 2021, 4.1).
+def add_lora(net: Any, family: Family, settings: Training) -> None:
+    """Freeze the network and add low-rank matrices to its attention (LoRA, Hu et al. 2021, 4.1).
 
     W x becomes W x + B A x with A [rank, in] drawn at random and B [out, rank] zero at first.
     """
@@ -111,34 +119,34 @@ def add_lora(unet: Any, settings: Settings) -> None:
     from peft import LoraConfig
 
     seed = generator("lora", settings.seed).initial_seed()
-    unet.requires_grad_(False)
+    net.requires_grad_(False)
     config = LoraConfig(
         r=settings.lora_rank,
         lora_alpha=settings.lora_rank,
         init_lora_weights="gaussian",
-        target_modules=["to_q", "to_k", "to_v", "to_out.0"],
+        target_modules=list(family.lora_targets),
     )
     with torch.random.fork_rng():  # peft draws from the global generator
         torch.manual_seed(seed)
-        unet.add_adapter(config)
+        net.add_adapter(config)
 
 
-def final_weights(state: State) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(all weights of the UNet as the base names them, the LoRA's own or nothing).
+def final_weights(state: State, family: Family) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(all weights of the network as the base names them, the LoRA's own or nothing).
 
-    The last thing done with a UNet: its LoRA layers are merged and removed.
+    The last thing done with a network: its LoRA layers are merged and removed.
     """
     import torch
 
     if not state.settings.lora_rank:
-        return {**state.unet.state_dict(), **state.best}, {}
+        return {**state.net.state_dict(), **state.best}, {}
     with torch.no_grad():
         for name, weight in state.weights.items():
             weight.copy_(state.best[name])
     lora = {
-        f"unet.{name.replace('.default.', '.')}": weight.detach().clone()
+        f"{family.network_name}.{name.replace('.default.', '.')}": weight.detach().clone()
         for name, weight in state.weights.items()
     }
-    state.unet.fuse_lora()
-    state.unet.unload_lora()
-    return state.unet.state_dict(), lora
+    state.net.fuse_lora()
+    state.net.unload_lora()
+    return state.net.state_dict(), lora

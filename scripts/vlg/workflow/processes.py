@@ -61,6 +61,17 @@ def agreed(flag: Stop | bool) -> bool:
     return number.item() > 0
 
 
+def gathered(value: Any) -> list[Any]:
+    """The values of all processes, by rank, in each of them."""
+    from torch import distributed
+
+    if process()[1] == 1:
+        return [value]
+    values: list[Any] = [None] * process()[1]
+    distributed.all_gather_object(values, value)
+    return values
+
+
 def wait_for_all() -> None:
     """Go on when every process has come here."""
     from torch import distributed

@@ -1,0 +1,79 @@
+# In: study pictures, further judges. Out: judges/<judge>/<model>.csv, judges/diversity.csv.
+# None of these rules runs unless the config asks for it.
+
+
+def judge_files(wildcards):
+    """What a further judge judges by: its files, or its download."""
+    judge = JUDGES[wildcards.judge]
+    if hub.parse(judge.source):
+        return LAYOUT.download(f"judge_{wildcards.judge}")
+    return [str(file) for file in judge_kind.find(judge.kind).files(judge)]
+
+
+def judge_settings(wildcards):
+    """What a further judge is; the source of a download is its folder."""
+    values = JUDGES[wildcards.judge].handed_on()
+    if hub.parse(values["source"]):
+        values["source"] = layout.folder(LAYOUT.download(f"judge_{wildcards.judge}"))
+    return settings(values)
+
+
+JUDGES = plan.judges(CONFIG)
+
+
+rule judge:
+    """Score a model's study pictures by one further judge."""
+    input:
+        pictures=lambda wildcards: study_images(wildcards.model),
+        judge=judge_files,
+    output:
+        LAYOUT.judge_scores("{judge}", "{model}"),
+    log:
+        LAYOUT.log("judge", "{judge}-{model}"),
+    conda:
+        "../envs/models.yaml"
+    threads: need("judge", "threads")
+    resources:
+        mem_mb=memory("judge"),
+        runtime=need("judge", "runtime"),
+        gpu=GPUS,
+        device=DEVICE,
+        batch=CONFIG["score"]["batch_size"],
+    params:
+        settings=judge_settings,
+        code=lambda wildcards: code("judge", (plugins.KINDS, JUDGES[wildcards.judge].kind)),
+        pictures=lambda wildcards, input: folders(input.pictures),
+        root=lambda wildcards: OUT,
+    shell:
+        python("judge") + " --settings {params.settings:q} --pictures {params.pictures:q}"
+        " --root {params.root:q} --out {output:q} --batch-size {resources.batch}"
+        " --device {resources.device} --threads {threads} --log {log:q}"
+
+
+rule diversity:
+    """Measure how pictures of a prompt differ from each other and from base's."""
+    input:
+        pictures=[study_images(model) for model in RUNS],
+        judge=LAYOUT.model("judge"),
+    output:
+        LAYOUT.diversity,
+    log:
+        LAYOUT.log("diversity"),
+    conda:
+        "../envs/models.yaml"
+    threads: need("diversity", "threads")
+    resources:
+        mem_mb=memory("diversity"),
+        runtime=need("diversity", "runtime"),
+        gpu=GPUS,
+        device=DEVICE,
+        batch=CONFIG["score"]["batch_size"],
+    params:
+        settings=settings({"precision": CONFIG["score"]["precision"]}),
+        code=code("diversity"),
+        pictures=lambda wildcards, input: folders(input.pictures),
+        judge=subpath(input.judge, parent=True),
+    shell:
+        python("diversity") + " --settings {params.settings:q} --pictures {params.pictures:q}"
+        " --judge {params.judge:q} --out {output:q} --batch-size {resources.batch}"
+        " --device {resources.device} --threads {threads} --log {log:q}"

@@ -1,0 +1,237 @@
+"""What every table is made of: the scores of a study as arrays, by model, arm, round and measure.
+
+Differences are paired picture by picture and, where variants were trained several times, training
+by training: a training seed means the same order of pictures and the same noise for every variant.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import Field
+
+from vlg import files
+from vlg.analysis import statistics
+from vlg.analysis.scores import OWN, Grids, Key, read_prompts, with_further
+from vlg.analysis.scores import read as read_scores
+from vlg.config.layout import parse_model
+from vlg.config.sections import Statistics
+from vlg.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BASE: Key = ("base", "", 0)
+# What the judge says, what the guide says, the share of true facts, whether all of them are true.
+MEASURES = ("clipscore", "guide", "fidelity", "strict")
+DISTANCES = ("spread", "drift")  # measures of the table of diversity
+
+
+class Settings(Statistics):
+    """What tables depend on beside their inputs."""
+
+    models: list[str] | None = Field(
+        None,
+        description="Models in the order of their rows, base first; null: all that have scores.",
+    )
+    train_seeds: list[int] = Field(
+        [0], min_length=1, description="Seeds of the trainings, that of the plain names first."
+    )
+    published: dict[str, dict[str, float]] = Field({}, description="Published figures, by table.")
+
+
+@dataclass
+class Study:
+    """What tables are made of; what a table does not ask for (its NEEDS) is empty.
+
+    prompts, hard, scores: as `analysis.scores` reads them. training: the summaries of fine-tuned
+    models, by model. judges: {name: measure} of all judges, the study's own first.
+    """
+
+    prompts: pd.DataFrame
+    scores: pd.DataFrame
+    hard: pd.DataFrame | None = None
+    training: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    judges: Mapping[str, str] = dataclasses.field(default_factory=lambda: {OWN: MEASURES[0]})
+    settings: Settings = Settings()
+
+    @cached_property
+    def grids(self) -> Grids:
+        return Grids(self.scores)
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """The study prompts."""
+        return self._prompts("study")
+
+    @cached_property
+    def seeds(self) -> list[int]:
+        """The seeds with which all study prompts were drawn."""
+        found = self.grids.seeds("base", "study")
+        if not self.ids or not found:
+            raise UserError(
+                "scores: no plain pictures of base on study prompts; rerun the score step"
+            )
+        return found
+
+    @cached_property
+    def fresh(self) -> list[int]:
+        """The seeds with which hard prompts alone were drawn."""
+        return [s for s in self.grids.seeds("base", "hard") if s not in self.seeds]
+
+    @property
+    def models(self) -> list[Key]:
+        """The plain pictures of each model, in the order of the config."""
+        return [(model, "", 0) for model in self._models]
+
+    def refined(self) -> list[Key]:
+        """All refined rows, in the order of a table."""
+        return self.grids.rounds(self._models)
+
+    @cached_property
+    def _models(self) -> list[str]:
+        if self.settings.models is not None:
+            return self.settings.models
+        plain = self.grids.plain
+        names = plain["model"][plain["set"] == "study"].unique()
+        first = [name for name in names if not trained(name) or parse_model(name).seed is None]
+        return sorted(first, key=lambda name: name != "base")
+
+    def swept(self) -> list[Key]:
+        """All models that drew the development prompts."""
+        plain = self.grids.plain
+        models = plain["model"][plain["set"] == "development"].unique()
+        return [(model, "", 0) for model in sorted(models)]
+
+    def where(self, name: str) -> tuple[list[str], list[int]]:
+        """Prompt ids and seeds of `study`, of `same_seeds` and `fresh_seeds` (the hard prompts),
+        or of `development`."""
+        if name == "study":
+            return self.ids, self.seeds
+        if name == "development":
+            plain = self.grids.plain
+            seeds = plain["seed"][plain["set"] == name].unique()
+            return self._prompts(name), sorted(int(seed) for seed in seeds)
+        hard = [] if self.hard is None else list(self.hard["id"])
+        return hard, self.seeds if name == "same_seeds" else self.fresh
+
+    def _prompts(self, name: str) -> list[str]:
+        return list(self.prompts["id"][self.prompts["set"] == name])
+
+    @property
+    def trainings(self) -> int:
+        """How often each variant was trained."""
+        return len(self.settings.train_seeds)
+
+    def first(self) -> Study:
+        """The study as the first training of each variant alone shows it."""
+        seeds = self.settings.train_seeds[:1]
+        return dataclasses.replace(
+            self, settings=self.settings.model_copy(update={"train_seeds": seeds})
+        )
+
+    def runs(self, key: Key) -> list[Key]:
+        """`key` and the same of its further trainings; what is not trained alone."""
+        further = self.settings.train_seeds[1:] if trained(key[0]) else []
+        return [key, *((f"{key[0]}-s{seed}", *key[1:]) for seed in further)]
+
+    def values(
+        self, keys: Sequence[Key], ids: Sequence[str], seeds: Sequence[int], measures: Sequence[str]
+    ) -> np.ndarray:
+        """Scores as (trainings, prompts, seeds, keys, measures); NaN where there is no ground
+        truth. What is not trained is the same for each training."""
+        grids = []
+        for key in keys:
+            own = [self.grids.values(run, ids, seeds, measures) for run in self.runs(key)]
+            grids.append(own if len(own) == self.trainings else own * self.trainings)
+        return np.stack([np.stack(own) for own in grids], axis=3)
+
+    def contrast(
+        self, weights: Mapping[Key, float], where: str = "study", measure: str = "clipscore"
+    ) -> np.ndarray:
+        """Weighted sum of scores, picture by picture: (trainings, prompts, seeds, 1)."""
+        values = self.values(list(weights), *self.where(where), [measure])
+        return np.einsum("tpskm,k->tpsm", values, np.array(list(weights.values())))
+
+    def estimate(self, values: np.ndarray) -> statistics.Estimate:
+        """`vlg.analysis.statistics.estimate` under the settings of the study."""
+        return statistics.estimate(values, **self.options())
+
+    def options(self) -> dict[str, Any]:
+        """Arguments that every estimate takes from the settings."""
+        return {name: getattr(self.settings, name) for name in ("draws", "confidence", "seed")}
+
+    def detectable(self, estimate: statistics.Estimate) -> np.ndarray:
+        """Smallest detectable effects, (K,)."""
+        return statistics.detectable(
+            estimate.error, estimate.freedom, confidence=self.settings.confidence
+        )
+
+    def calls(self, key: Key) -> float:
+        """Mean UNet calls a picture of the study set cost."""
+        return float(self.values([key], self.ids, self.seeds, ["unet_calls"]).mean())
+
+    def summaries(self, model: str) -> list[Mapping[str, Any]]:
+        """The summaries of a model's trainings up to this checkpoint."""
+        runs = [run for run, *_ in self.runs((model, "", 0))]
+        if missing := [run for run in runs if run not in self.training]:
+            raise UserError(
+                f"--training: no summary of {missing[0]}; give training/{missing[0]}/summary.json"
+            )
+        return [self.training[run] for run in runs]
+
+    def train_seconds(self, model: str) -> float:
+        """Mean seconds of the trainings up to a checkpoint; 0 for what is not trained."""
+        if not trained(model):
+            return 0.0
+        return float(np.mean([float(one["train_seconds"]) for one in self.summaries(model)]))
+
+
+def trained(model: str) -> bool:
+    """Whether a model is a checkpoint of a variant, which further trainings have, too."""
+    try:
+        return parse_model(model).step > 0
+    except ValueError:
+        return False
+
+
+def read(
+    settings: Settings,
+    prompts: Sequence[Path],
+    scores: Sequence[Path],
+    hard: Path | None = None,
+    training: Sequence[Path] = (),
+    judges: Sequence[Path] = (),
+    diversity: Path | None = None,
+) -> Study:
+    """A study from the files of results/<study>.
+
+    prompts: prompts.tsv and, with scores of development pictures, development.tsv. scores: score
+    files, in any order. hard: hard_prompts.tsv. training: summary.json files. judges: files
+    judges/<judge>/<model>.csv. UserError for what is missing, damaged or of other pictures.
+    """
+    import pandas as pd
+
+    table = pd.concat([read_prompts(path) for path in prompts], ignore_index=True)
+    frame = read_scores(scores, table)
+    measures = {OWN: MEASURES[0]}
+    for name in dict.fromkeys(path.parent.name for path in judges):
+        measures[name] = f"judges.{name}"
+        own = [path for path in judges if path.parent.name == name]
+        frame = with_further(frame, own, {measures[name]: "score"})
+    if diversity:
+        frame = with_further(frame, [diversity], {name: name for name in DISTANCES})
+    return Study(
+        prompts=table,
+        scores=frame,
+        hard=None if hard is None else read_prompts(hard),
+        training={path.parent.name: files.read_json(path) for path in training},
+        judges=measures,
+        settings=settings,
+    )

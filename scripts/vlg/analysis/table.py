@@ -1,0 +1,174 @@
+"""What a table is: its rows, how they are shown, what its caption says, and the files it becomes.
+
+A table is one file of `analysis/tables/`, found by its name. At its top it may say, as literals:
+
+- NEEDS: what it is made of, of NEEDED; the job of a table waits for nothing else.
+- ORDER: where it stands in a report; those without a number come last, in alphabetical order.
+- WHEN: one of NEEDED without which the study has no such table.
+
+`build(study)` then gives a Table; definitions of the figures are those of `vlg.analysis.comparison`
+and `vlg.analysis.statistics`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vlg import files
+from vlg.analysis import markup
+from vlg.analysis.comparison import delta
+from vlg.analysis.study import Study
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Scores of plain and of refined pictures, the hard prompts, summaries of training, scores by
+# further judges, distances between pictures, scores of development pictures.
+NEEDED = ("scores", "refined", "hard", "training", "judges", "diversity", "samples")
+FORMS = {"csv": "CSV", "md": "Markdown", "tex": "LaTeX"}
+
+
+@dataclass
+class Table:
+    """One table: its rows, what its caption says and which rows are compared with each other.
+
+    columns: what is shown of the frame, in this order, but for columns that are empty throughout;
+    the CSV has the whole frame.
+    """
+
+    frame: pd.DataFrame
+    caption: str
+    columns: Sequence[markup.Column]
+    group: str = ""  # column whose values share a reference row; "" if the whole table does
+    measure: str = "clipscore"  # what p_holm is about and the best row is best in
+    alpha: float = 0.05
+
+    @property
+    def shown(self) -> list[markup.Column]:
+        """The columns that say something."""
+        frame = self.frame
+        return [c for c in self.columns if frame.empty or frame[c.name].notna().any()]
+
+    @property
+    def marks(self) -> list[tuple[bool, bool]]:
+        """(bold, dagger) of each row: a dagger where the corrected p is small, bold for the best of
+        a group if it has one and is better than the reference."""
+        frame = self.frame
+        if self.measure not in frame:
+            return [(False, False)] * len(frame)
+        dagger = (frame["p_holm"] < self.alpha).to_numpy()
+        groups = frame[self.group] if self.group else np.zeros(len(frame))
+        best = frame.groupby(np.asarray(groups), sort=False)[self.measure].transform("max")
+        better = (frame[self.measure] == best) & (frame[delta(self.measure)] > 0)
+        return list(zip((better.to_numpy() & dagger).tolist(), dagger.tolist(), strict=True))
+
+    def texts(self, name: str) -> dict[str, str]:
+        """The table as CSV (all columns, full precision), Markdown and LaTeX (to be pasted)."""
+        columns, marks = self.shown, self.marks
+        rows = markup.cells(self.frame, columns)
+        groups = list(self.frame[self.group]) if self.group else []
+        return {
+            "csv": self.frame.to_csv(index=False, lineterminator="\n", float_format=_number),
+            "md": markup.markdown(columns, rows, marks, self.caption),
+            "tex": markup.latex(columns, rows, marks, self.caption, name, groups),
+        }
+
+
+def of(
+    study: Study,
+    frame: pd.DataFrame,
+    caption: str,
+    columns: Sequence[markup.Column],
+    group: str = "",
+    measure: str = "clipscore",
+) -> Table:
+    """A table whose marks are those of the study's confidence."""
+    return Table(frame, caption, columns, group, measure, 1 - study.settings.confidence)
+
+
+def write(name: str, texts: dict[str, str], folder: Path) -> None:
+    """Write the forms of a table into `folder`, each with its checksum beside it."""
+    for form, text in texts.items():
+        files.write_text(folder / f"{name}.{form}", text)
+        files.write_checksum(folder / f"{name}.{form}")
+
+
+def scores(*own: markup.Column) -> list[markup.Column]:
+    """The columns of scores, then a table's own, then published figures."""
+    return [*markup.SCORES, *own, markup.PUBLISHED]
+
+
+def published(study: Study, name: str, models: Sequence[str]) -> list[float | None]:
+    """The published figure of each model, where there is one."""
+    figures = study.settings.published.get(name, {})
+    return [figures.get(model) for model in models]
+
+
+def _number(value: float) -> str:
+    """Six decimals are far below any interval and far above what the order of a sum changes."""
+    text = f"{value:.6f}".rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
+
+
+# --- captions -----------------------------------------------------------------------------------
+
+
+def sample(ids: Sequence[str], seeds: Sequence[int]) -> str:
+    """`160 prompts, 2 seeds each.`"""
+    return f"{count(len(ids), 'prompt')}, {count(len(seeds), 'seed')} each."
+
+
+def count(number: int, word: str) -> str:
+    """`1 seed`, `2 seeds`."""
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
+
+
+def percent(study: Study) -> str:
+    """The confidence of intervals: `95 %`."""
+    return f"{100 * study.settings.confidence:g} %"
+
+
+def retrained(study: Study) -> str:
+    """What a caption says of several trainings."""
+    return (
+        f"Means over {study.trainings} trainings of each variant; their spread is part of the "
+        "intervals."
+    )
+
+
+def explained(study: Study, frame: pd.DataFrame, reference: str, measure: str = "clipscore") -> str:
+    """How the figures of a table were computed, in the words of its caption."""
+    compared = int(frame["p"].notna().sum())
+    what, scale = ("fidelity", 100) if measure == "fidelity" else ("ClipScore", 1)
+    words = [
+        "ClipScore is 100·cos by the judge, guide the same by the CLIP that guided; gap is what "
+        "the guide sees of a gain and the judge does not.",
+        f"In brackets: {percent(study)} intervals (paired two-level bootstrap over prompts and "
+        f"seeds, {study.settings.draws:,} draws). Δ: paired difference to {reference}.",
+    ]
+    if study.trainings > 1 and (frame["trainings"] > 0).any():
+        words.append(retrained(study))
+    if measure == "fidelity":
+        words = words[1:]
+    elif frame["fidelity"].notna().any():
+        words.append(
+            "Fidelity: share of the prompt's facts that the picture shows; strict: share of "
+            "pictures that show all of them."
+        )
+    if compared:
+        words.append(
+            f"†: the difference in {what} is not 0 after Holm's correction for "
+            f"{count(compared, 'comparison')}; bold: the best row, if it is above the reference "
+            "and has a †."
+        )
+        low, high = scale * frame["mde"].min(), scale * frame["mde"].max()
+        words.append(
+            f"With 80 % power the design shows true differences (uncorrected) from {low:.2f} up in "
+            f"the best determined row and from {high:.2f} up in the worst."
+        )
+    return " ".join(words)

@@ -1,0 +1,1 @@
+"""Tables, one a file, found by their names (`vlg.analysis.table`)."""

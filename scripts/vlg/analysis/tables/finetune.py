@@ -1,0 +1,26 @@
+"""Every model on the study prompts, against base."""
+
+from __future__ import annotations
+
+from vlg.analysis import markup, table
+from vlg.analysis.comparison import compare, corrected
+from vlg.analysis.study import Study
+from vlg.config.layout import parse_model
+
+NEEDS = ("scores", "training")
+ORDER = 1
+
+
+def build(study: Study) -> table.Table:
+    frame = corrected(compare(study, study.models))
+    names = [parse_model(model) for model in frame["model"]]
+    frame.insert(1, "variant", [name.variant for name in names])
+    frame.insert(2, "step", [name.step for name in names])
+    frame["train_seconds"] = [study.train_seconds(model) for model in frame["model"]]
+    frame["published"] = table.published(study, "finetune", frame["model"])
+    caption = (
+        f"Fine-tuning. {table.sample(study.ids, study.seeds)} "
+        f"{table.explained(study, frame, 'base')}"
+    )
+    seconds = markup.Column("Training, s", "train_seconds", digits=0)
+    return table.of(study, frame, caption, [markup.MODEL, *table.scores(seconds)])

@@ -1,0 +1,80 @@
+"""Plain pictures (round 0), refinement and its controls on the study prompts, against base.
+
+`equal_compute_with` names the round of the control arm at the same number of UNet calls, and the
+`equal_delta` columns the paired difference to it. Between two rounds of the control the two are
+mixed linearly: what a share of the pictures with one sample more would score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vlg.analysis import markup, table
+from vlg.analysis.comparison import compare, control, corrected, estimates, sides
+from vlg.analysis.scores import CONTROL, REFINEMENT, Key
+from vlg.analysis.study import Study
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NEEDS = ("scores", "refined")
+ORDER = 2
+
+
+def build(study: Study) -> table.Table:
+    import pandas as pd
+
+    keys = study.refined()
+    present = list(dict.fromkeys(["base", *(key[0] for key in keys)]))
+    # Each model's plain pictures are its round 0; sorting keeps the order within a model.
+    keys = sorted([*((m, "", 0) for m in present), *keys], key=lambda key: present.index(key[0]))
+    frame = corrected(compare(study, keys))
+    costs = study.values(keys, study.ids, study.seeds, ["unet_calls", "seconds"])
+    frame.insert(1, "arm", [arm or "plain" for _, arm, _ in keys])
+    frame.insert(2, "round", [number for *_, number in keys])
+    frame["unet_calls"], frame["seconds"] = costs.mean(axis=(0, 1, 2)).T
+    frame = pd.concat([frame, _equal_compute(study, keys)], axis=1)
+    figures = study.settings.published.get("refinement", {})
+    frame["published"] = [
+        figures.get(str(number)) if model == "base" and arm in ("", REFINEMENT) else None
+        for model, arm, number in keys
+    ]
+    caption = (
+        f"Refinement. {table.sample(study.ids, study.seeds)} "
+        f"{table.explained(study, frame, 'base, plain')} Cost is cumulative, a guided step counts "
+        "two UNet calls. Equal compute: paired difference to the control with as many UNet calls "
+        "(fresh samples, the guide chooses); fractions of a round mix two rounds."
+    )
+    lead = [markup.MODEL, markup.ARM, markup.ROUND]
+    own = [
+        markup.Column("UNet calls", "unet_calls", digits=0),
+        markup.Column("Seconds", "seconds"),
+        markup.Column("At equal compute", "equal_delta", interval=True, signed=True),
+        markup.Column("against", "equal_compute_with", words=True),
+    ]
+    return table.of(study, frame, caption, [*lead, *table.scores(*own)])
+
+
+def _equal_compute(study: Study, keys: Sequence[Key]) -> pd.DataFrame:
+    """The columns equal_*: each refined row against the control at as many UNet calls."""
+    import pandas as pd
+
+    names = ["equal_compute_with", "equal_delta", "equal_delta_low", "equal_delta_high"]
+    names += ["equal_p", "equal_p_holm"]
+    frame = pd.DataFrame(np.nan, index=range(len(keys)), columns=names).astype({names[0]: object})
+    controls = {i: control(study, key) for i, key in enumerate(keys) if key[1] not in ("", CONTROL)}
+    controls = {i: weights for i, weights in controls.items() if weights is not None}
+    if not controls:
+        return frame
+    pairs = [({keys[i]: 1.0}, weights) for i, weights in controls.items()]
+    rows, references = sides(study, pairs, study.ids, study.seeds, ["clipscore"])
+    found = estimates(study, {"delta": (rows - references)[..., 0]})
+    for place, (i, weights) in enumerate(controls.items()):
+        average = sum(number * weight for (*_, number), weight in weights.items())
+        frame.loc[i, names[0]] = f"{CONTROL} {average:.4g}"
+        figures = found.loc[place, ["delta", "delta_low", "delta_high", "delta_p"]]
+        frame.loc[i, names[1:5]] = figures.to_numpy()
+    return corrected(frame, "equal_p")

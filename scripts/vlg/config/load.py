@@ -1,0 +1,96 @@
+"""The config as a study uses it: every default filled in, every value checked.
+
+It runs whenever the Snakefile is read, so it imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vlg import plugins
+from vlg.config import plan, sections
+from vlg.config.checks import check
+from vlg.config.read import read, read_one, shown, unknown
+from vlg.errors import UserError
+
+
+def load(config: Mapping[str, Any], root: Path | str) -> dict[str, Any]:
+    """The config with every default filled in, checked as far as it can be before a job starts.
+
+    Values are read as `vlg.config.read` says, and an entry that is null (a variant, sweep, arm or
+    judge) is dropped. Variants and sweeps have the values that they were given, arms and judges all
+    of theirs.
+
+    config: as Snakemake merged it from files and command line; it is not changed.
+    root: the folder that relative paths start from.
+    Raises UserError naming the key and the remedy.
+    """
+    if not isinstance(config, Mapping):
+        raise UserError(f"config: expected keys and values, got {shown(config)}; see config.yaml")
+    plain, of_methods = _split(config)
+    result = read(sections.Config, plain).model_dump()
+    result["finetune"] |= of_methods
+    _read_entries(result)
+    _expand(result)
+    check(result, Path(root))
+    return result
+
+
+def _split(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(the config without them; what `finetune` says of keys that only some methods have)."""
+    tuning = config.get("finetune")
+    if not isinstance(tuning, Mapping):
+        return dict(config), {}
+    owners: dict[str, str] = {}
+    others = [name for name in tuning if name not in sections.Finetune.model_fields]
+    if others:
+        for method in reversed(plugins.names(plugins.METHODS)):
+            keys = plan.settings_of(plugins.METHODS, method)
+            owners |= dict.fromkeys(keys.model_fields.keys() - plan.OF_A_STEP, method)
+    given = {}
+    for name in others:
+        if isinstance(name, str) and name not in owners:
+            unknown(("finetune", name), [*sections.Finetune.model_fields, *owners])
+        if name in owners:
+            keys = plan.settings_of(plugins.METHODS, owners[name])
+            given[name] = read_one(keys, name, tuning[name], ("finetune", name))
+    rest = {name: value for name, value in tuning.items() if name not in given}
+    return {**config, "finetune": rest}, given
+
+
+def _read_entries(config: dict[str, Any]) -> None:
+    """Replace the freely named entries by what they are read as."""
+    tuning, variants = config["finetune"], plan.variants(config)
+    tuning["variants"] = {name: _plain(variants[name].own) for name in tuning["variants"]}
+    tuning["sweeps"] = {name: _plain(plan.grid(config, name)) for name in tuning["sweeps"]}
+    config["refine"]["arms"] = {
+        name: {"kind": arm.kind, **arm.settings.model_dump(mode="json")}
+        for name, arm in plan.all_arms(config).items()
+    }
+    config["judges"] = {
+        name: settings.model_dump(mode="json") for name, settings in plan.judges(config).items()
+    }
+
+
+def _plain(values: Any) -> Any:
+    """Values as a config file has them: lists, no tuples."""
+    if isinstance(values, Mapping):
+        return {name: _plain(value) for name, value in values.items()}
+    return [*map(_plain, values)] if isinstance(values, list | tuple) else values
+
+
+def _expand(config: dict[str, Any]) -> None:
+    """Replace `~` in what are paths."""
+    places = [(config["models"], part) for part in ("base", "guide", "judge")]
+    places += [(config[section], "source") for section in ("prompts", "dataset")]
+    places += [(judge, "source") for judge in config["judges"].values()]
+    tuning = config["finetune"]
+    for name, variant in plan.variants(config).items():
+        own = tuning["variants"].get(name, {})
+        places += [(own if key in own else tuning, key) for key in variant.folders]
+    for values, key in places:
+        if isinstance(values.get(key), str):
+            values[key] = os.path.expanduser(values[key])

@@ -1,0 +1,117 @@
+"""What a kind of judge is: something that gives each picture and its prompt a number.
+
+The file `judge/kinds/<name>.py` is the kind `<name>`; it holds
+
+    class Settings(sections.JudgeKeys)  # its own keys, with meaning, range and default
+    class <Name>(Judge)                 # how it judges
+
+and is all that the kind consists of: `judges.<judge>: {kind: <name>, source: ...}` uses it. Reading
+pictures, batches and rows are the scorer's (`vlg.judge.scoring`). The file is imported whenever the
+Snakefile is read, which asks it for `files`; what is heavy is imported when a judge is made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from vlg import plugins
+from vlg.config import sections
+from vlg.errors import UserError
+from vlg.files import sha256
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+
+OWN = "clip"  # the kind of the study's own judge
+
+
+class Judge(ABC):
+    """A judge that is ready to score; the higher a number, the better.
+
+    form: which files of a repository of the Hub it reads, as `vlg.models.folders.wanted` knows
+    them. guides: whether it has `encode_image` and `encode_text`, so that it could guide.
+    """
+
+    form: ClassVar[str] = "judge"
+    mark: ClassVar[str] = "config.json"  # by which a folder is known to be of this kind
+    guides: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        settings: sections.JudgeKeys,
+        device: str = "cpu",
+        root: Path = Path(),
+        precision: str = "fp32",
+    ) -> None:
+        """root: the folder from which a relative source starts. UserError when nothing can be
+        loaded."""
+        self.settings, self.device = settings, device
+        self.root, self.precision = root, precision
+        self.load()
+
+    @abstractmethod
+    def load(self) -> None:
+        """Make ready what scores."""
+
+    @abstractmethod
+    def __call__(self, images: Any, prompts: list[str]) -> list[float]:
+        """A finite number for each picture with its prompt.
+
+        images: a list of (height, width, 3) uint8 arrays, or what `prepare` has made of one.
+        """
+
+    def prepare(self, images: list[np.ndarray]) -> Any:
+        """What can be done to pictures ahead, in a thread, while those before are being scored."""
+        return images
+
+    def encode_image(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Unit embeddings [n, d] of pictures [n, 3, height, width] in 0..1, with their gradient."""
+        raise NotImplementedError
+
+    def encode_text(self, texts: list[str]) -> torch.Tensor:
+        """Unit embeddings [n, d] of texts, without gradient."""
+        raise NotImplementedError
+
+    @classmethod
+    def check(cls, settings: sections.JudgeKeys, root: Path = Path()) -> None:
+        """UserError when what it judges by is not there; not asked of a source on the Hub."""
+        folder = root / settings.source
+        if not (folder / cls.mark).is_file() or not list(folder.glob("*.safetensors")):
+            raise UserError(
+                f"{settings.source!r} has no {cls.mark} with *.safetensors; give a folder of this "
+                "kind, or hub:owner/name"
+            )
+
+    @classmethod
+    def files(cls, settings: sections.JudgeKeys, root: Path = Path()) -> list[Path]:
+        """The files that it judges by: other bytes in them are another judge."""
+        return sorted((root / settings.source).glob("*.safetensors"))
+
+    def fingerprint(self) -> str:
+        """What identifies it: 16 hex digits of the hash of its files."""
+        sums = "".join(sha256(file) for file in self.files(self.settings, self.root))
+        return hashlib.sha256(sums.encode()).hexdigest()[:16]
+
+
+def find(kind: str) -> type[Judge]:
+    """The class of a kind; UserError when there is none."""
+    return plugins.own(plugins.load(plugins.KINDS, kind), Judge)
+
+
+def settings(values: Mapping[str, Any]) -> sections.JudgeKeys:
+    """The settings of a judge from its entry of the config, `kind` among them."""
+    module = plugins.load(plugins.KINDS, values["kind"])
+    return module.Settings.parse(values, "judges")
+
+
+def load(
+    values: Mapping[str, Any], device: str, root: Path = Path(), precision: str = "fp32"
+) -> Judge:
+    """The judge of an entry of the config, ready to score."""
+    return find(values["kind"])(settings(values), device, root, precision)

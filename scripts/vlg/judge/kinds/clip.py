@@ -1,0 +1,30 @@
+"""ClipScore: 100 cos between a picture and its prompt, by a Hugging Face CLIP or SigLIP folder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from vlg.config import sections
+from vlg.judge.kind import Judge
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class Settings(sections.JudgeKeys):
+    """Of its own it has none."""
+
+
+class ClipScore(Judge):
+    """The metric of Hessel et al. (arXiv:2104.08718), not clamped at 0."""
+
+    def load(self) -> None:
+        from vlg.models.clip import Clip
+
+        self.clip = Clip(self.root / self.settings.source, self.device, self.precision)
+
+    def prepare(self, images: list[np.ndarray]) -> Any:
+        return self.clip.prepare(images)
+
+    def __call__(self, images: Any, prompts: list[str]) -> list[float]:
+        return self.clip.scores(images, prompts)

@@ -1,0 +1,42 @@
+"""100 cos between a picture and its prompt, by an open_clip folder; such a judge can guide, too."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vlg.config import sections
+from vlg.judge.kind import Judge
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+
+class Settings(sections.JudgeKeys):
+    """Of its own it has none."""
+
+
+class OpenClip(Judge):
+    """The cosine as the guide takes it."""
+
+    form = "guide"
+    mark = "open_clip_config.json"
+    guides = True
+
+    def load(self) -> None:
+        from vlg.models.guide import load_guide
+
+        self.guide = load_guide(self.root / self.settings.source, self.device)
+
+    def __call__(self, images: list[np.ndarray], prompts: list[str]) -> list[float]:
+        import numpy as np
+
+        from vlg.models.guide import guide_scores
+
+        return guide_scores(self.guide, np.stack(images), prompts)
+
+    def encode_image(self, pictures: torch.Tensor) -> torch.Tensor:
+        return self.guide.encode_image(pictures)
+
+    def encode_text(self, texts: list[str]) -> torch.Tensor:
+        return self.guide.encode_text(texts)

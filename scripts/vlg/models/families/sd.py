@@ -1,0 +1,272 @@
+"""Stable Diffusion 1.x and 2.x: a UNet that predicts noise or v, one CLIP text encoder, a VAE."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vlg.errors import UserError
+from vlg.files import read_json
+from vlg.models.components import load_component
+from vlg.models.device import place
+from vlg.models.family import Condition, Family, Step, gradient_steps
+from vlg.models.schedule import load_schedule
+
+if TYPE_CHECKING:
+    import torch
+
+    from vlg.config.sections import Sampling
+
+CLASSES = ("StableDiffusionPipeline",)
+PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+WEIGHTED = ("unet", "vae", "text_encoder")
+
+
+class StableDiffusion(Family):
+    """A `StableDiffusionPipeline` folder. Its condition is `states`, [n, tokens, width]."""
+
+    network_name = "unet"
+    lora_targets = ("to_q", "to_k", "to_v", "to_out.0")
+
+    # --- components ---
+
+    def network(self) -> torch.nn.Module:
+        import torch
+
+        return self._unet(torch.float32)
+
+    @cached_property
+    def net(self) -> torch.nn.Module:
+        unet = self._unet(self.dtype).eval().requires_grad_(False)
+        return place(unet, self.device, compiled=True)
+
+    def _unet(self, dtype: torch.dtype) -> Any:
+        from diffusers import UNet2DConditionModel
+
+        unet = load_component(UNet2DConditionModel, self.folder, "unet", torch_dtype=dtype)
+        self._loaded("network", unet)
+        return unet
+
+    @cached_property
+    def vae(self) -> Any:
+        """The autoencoder, frozen."""
+        from diffusers import AutoencoderKL
+
+        vae = load_component(AutoencoderKL, self.folder, "vae", torch_dtype=self.dtype)
+        vae = place(vae.to(self.device).eval().requires_grad_(False), self.device)
+        self._loaded("encoder", vae.encoder)
+        self._loaded("decoder", vae.decoder)
+        return vae
+
+    @cached_property
+    def text(self) -> tuple[Any, Any]:
+        """(tokenizer, text encoder)."""
+        from transformers import CLIPTextModel, CLIPTokenizer
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()
+        tokenizer = load_component(CLIPTokenizer, self.folder, "tokenizer")
+        text = load_component(CLIPTextModel, self.folder, "text_encoder")
+        return tokenizer, text.to(self.device).to(self.dtype).eval().requires_grad_(False)
+
+    @cached_property
+    def schedule(self) -> Any:
+        schedule = load_schedule(self.folder)
+        schedule.abar = schedule.abar.to(self.device)
+        return schedule
+
+    @cached_property
+    def decoder(self) -> Any:
+        """The autoencoder that `decode` takes; of `use_decoder` or the folder's own."""
+        if self.checkpointing:
+            self.vae.enable_gradient_checkpointing()
+        return self.vae
+
+    def load(self) -> None:
+        self.text, self.net, self.decoder, self.schedule  # noqa: B018
+
+    def use_decoder(self, folder: Path) -> None:
+        """An `AutoencoderTiny` (TAESD): a decoder of 1.2 M weights against 49.5 M."""
+        from diffusers import AutoencoderTiny
+
+        try:
+            tiny = AutoencoderTiny.from_pretrained(folder, local_files_only=True)
+        except Exception as error:
+            raise UserError(f"{folder}: no AutoencoderTiny ({error}); check --decoder") from error
+        tiny = tiny.to(self.device).float().eval().requires_grad_(False)
+        self.decoder = place(tiny, self.device)
+        self._loaded("decoder", tiny.decoder)
+        if self.checkpointing:
+            tiny.enable_gradient_checkpointing()
+
+    def tile(self) -> None:
+        self.vae.enable_tiling()
+        self.vae.tile_sample_min_size = self.resolution // 2
+        self.vae.tile_latent_min_size = self.latent_shape[-1] // 2
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The UNet's."""
+        return read_json(self.folder / "unet" / "config.json")
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:  # type: ignore[override]
+        return (self.config["in_channels"], *[self.config["sample_size"]] * 2)
+
+    @cached_property
+    def resolution(self) -> int:  # type: ignore[override]
+        halvings = len(read_json(self.folder / "vae" / "config.json")["block_out_channels"]) - 1
+        return self.latent_shape[-1] * 2**halvings
+
+    @property
+    def timesteps(self) -> int:  # type: ignore[override]
+        return len(self.schedule.abar)
+
+    # --- texts and pictures ---
+
+    def condition(self, texts: Sequence[str]) -> Condition:
+        """Tokenized as StableDiffusionPipeline does."""
+        import torch
+
+        tokenizer, text = self.text
+        ids = tokenizer(
+            list(texts),
+            padding="max_length",
+            max_length=tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        ).input_ids
+        with torch.no_grad():
+            return {"states": text(ids.to(self.device))[0]}
+
+    def encode(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        import torch
+
+        with torch.no_grad():
+            posterior = self.vae.encode(pixels.to(self.device) * 2 - 1).latent_dist
+        scale = self.vae.config.scaling_factor
+        return posterior.mean * scale, posterior.std * scale
+
+    def decode(self, latents: torch.Tensor, exactly: bool = False) -> torch.Tensor:
+        """Clamped as the pipeline does."""
+        vae = self.vae if exactly else self.decoder
+        pictures = vae.decode(latents / vae.config.scaling_factor).sample
+        return (pictures / 2 + 0.5).clamp(0, 1)
+
+    # --- noise ---
+
+    def noised(self, z0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return self.schedule.add_noise(z0, noise, t)
+
+    def target(self, z0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return self.schedule.target(z0, noise, t)
+
+    def estimate(self, z_t: torch.Tensor, predicted: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return self.schedule.estimate(z_t, predicted, t)
+
+    def share(self, t: torch.Tensor) -> torch.Tensor:
+        return self.schedule.abar[t]
+
+    def min_snr(self, error: torch.Tensor, t: torch.Tensor, gamma: float) -> torch.Tensor:
+        return self.schedule.min_snr(error, t, gamma)
+
+    # --- the network ---
+
+    def predict(
+        self, net: Callable[..., Any], z_t: torch.Tensor, t: torch.Tensor, condition: Condition
+    ) -> torch.Tensor:
+        more = {"timestep_cond": condition["scale"]} if "scale" in condition else {}
+        return net(z_t, t, condition["states"], return_dict=False, **more)[0]
+
+    def sample(
+        self,
+        condition: Condition,
+        latents: torch.Tensor,
+        settings: Sampling,
+        *,
+        negative: Condition | None = None,
+        net: Callable[..., Any] | None = None,
+        begin: int = 0,
+        end: int | None = None,
+        on_step: Callable[[Step], None] | None = None,
+        grad: bool | int | str = False,
+    ) -> torch.Tensor:
+        """The arithmetic of StableDiffusionPipeline, step by step."""
+        import torch
+
+        net = self.net if net is None else net
+        scheduler = self._scheduler(settings, begin)
+        guided, scale = settings.guidance_scale > 1, settings.guidance_scale
+        if width := self.config.get("time_cond_proj_dim"):
+            # a network with guidance distilled into it is told the scale
+            guided, condition = False, {**condition, "scale": self._told(scale, width, latents)}
+        if guided:
+            if negative is None:
+                raise ValueError("guidance needs a negative condition")
+            condition = {k: torch.cat([negative[k], condition[k]]) for k in condition}
+        timesteps = scheduler.timesteps[begin:end]
+        free = len(timesteps) - gradient_steps(grad, len(timesteps))
+        z = latents * scheduler.init_noise_sigma if begin == 0 else latents
+        for index, t in enumerate(timesteps):
+            with torch.set_grad_enabled(grad == "step" or index >= free):
+                if grad == "step":
+                    z = z.detach().requires_grad_()
+                both = scheduler.scale_model_input(torch.cat([z] * 2) if guided else z, t)
+                predicted = self.predict(net, both, t, condition)
+                if guided:
+                    without, text = predicted.chunk(2)
+                    predicted = without + scale * (text - without)
+                step = Step(self, begin + index, t, z, predicted)
+                if on_step:
+                    on_step(step)
+                z = scheduler.step(step.predicted, t, step.z, return_dict=False)[0]
+                if grad == "step":
+                    z = z.detach()
+        return z
+
+    def renoised(
+        self,
+        pixels: torch.Tensor,
+        generators: Sequence[torch.Generator],
+        settings: Sampling,
+        strength: float,
+    ) -> tuple[torch.Tensor, int]:
+        """The arithmetic of StableDiffusionImg2ImgPipeline."""
+        import torch
+        from diffusers.utils.torch_utils import randn_tensor
+
+        begin = settings.steps - min(int(settings.steps * strength), settings.steps)
+        scheduler = self._scheduler(settings, begin)
+        pixels = (2.0 * pixels - 1.0).to(self.device, self.dtype)
+        with torch.no_grad():
+            drawn = [
+                self.vae.encode(picture[None]).latent_dist.sample(generator)
+                for picture, generator in zip(pixels, generators, strict=True)
+            ]
+        z = self.vae.config.scaling_factor * torch.cat(drawn)
+        device = torch.device(self.device)
+        noise = randn_tensor(z.shape, generator=list(generators), device=device, dtype=self.dtype)
+        t = scheduler.timesteps[begin : begin + 1].repeat(len(z))
+        return scheduler.add_noise(z, noise, t), begin
+
+    def _scheduler(self, settings: Sampling, begin: int) -> Any:
+        """A new one for each drawing, as they remember steps."""
+        from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
+
+        kinds = {"ddim": DDIMScheduler, "dpm++": DPMSolverMultistepScheduler}
+        scheduler = load_component(kinds[settings.scheduler], self.folder, "scheduler")
+        scheduler.set_timesteps(settings.steps, device=self.device)
+        if begin and hasattr(scheduler, "set_begin_index"):
+            scheduler.set_begin_index(begin)
+        return scheduler
+
+    def _told(self, scale: float, width: int, latents: torch.Tensor) -> torch.Tensor:
+        """The guidance scale as a vector, [n, width]."""
+        import torch
+        from diffusers import StableDiffusionPipeline
+
+        scales = torch.tensor(scale - 1).repeat(len(latents))
+        embed = StableDiffusionPipeline.get_guidance_scale_embedding
+        return embed(None, scales, embedding_dim=width).to(latents.device, latents.dtype)

@@ -1,0 +1,76 @@
+"""The noise schedule of models that predict noise or v.
+
+z_t = sqrt(abar_t) z_0 + sqrt(1 - abar_t) eps, with abar_t the schedule's cumulative product of
+alphas, 1 at no noise and near 0 at t = 999. Each function takes whole batches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vlg.errors import UserError
+from vlg.models.components import load_component
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+
+
+@dataclass
+class Schedule:
+    """abar: [T] float, cumulative products of alphas. prediction: what the network's output means,
+    `epsilon` or `v_prediction` (v = sqrt(abar) eps - sqrt(1 - abar) z_0; Salimans & Ho 2022, 2.4).
+    """
+
+    abar: torch.Tensor
+    prediction: str = "epsilon"
+
+    def __post_init__(self) -> None:
+        if self.prediction not in ("epsilon", "v_prediction"):
+            raise UserError(
+                f"scheduler_config.json: prediction_type {self.prediction} is not supported; "
+                "use a base model that predicts epsilon or v_prediction"
+            )
+
+    def coefficients(self, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(sqrt(abar_t), sqrt(1 - abar_t)) for timesteps t [n], shaped [n, 1, 1, 1]."""
+        abar = self.abar[t][:, None, None, None]
+        return abar.sqrt(), (1 - abar).sqrt()
+
+    def add_noise(self, z0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """z_t [n, c, h, w]."""
+        signal, sigma = self.coefficients(t)
+        return signal * z0 + sigma * noise
+
+    def target(self, z0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """What the network should predict for z_t."""
+        if self.prediction == "epsilon":
+            return noise
+        signal, sigma = self.coefficients(t)
+        return signal * noise - sigma * z0
+
+    def estimate(self, z_t: torch.Tensor, predicted: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """The one-step estimate of z_0 from the network's prediction."""
+        signal, sigma = self.coefficients(t)
+        if self.prediction == "epsilon":
+            return (z_t - sigma * predicted) / signal
+        return signal * z_t - sigma * predicted
+
+    def min_snr(self, error: torch.Tensor, t: torch.Tensor, gamma: float) -> torch.Tensor:
+        """Errors [n] weighted by min(SNR, gamma) / SNR, for v prediction by
+        min(SNR, gamma) / (SNR + 1), where SNR = abar / (1 - abar): Min-SNR, Hang et al. 2023, 3.4.
+        At gamma 5 and SD's schedule that lowers the weight of t below 147.
+        """
+        abar = self.abar[t]
+        snr = abar / (1 - abar)
+        return error * snr.clamp(max=gamma) / (snr + (self.prediction != "epsilon"))
+
+
+def load_schedule(base: Path | str) -> Schedule:
+    """The schedule of a diffusers folder, whichever sampler its scheduler_config.json names."""
+    from diffusers import DDPMScheduler
+
+    scheduler = load_component(DDPMScheduler, base, "scheduler")
+    return Schedule(scheduler.alphas_cumprod, scheduler.config.prediction_type)

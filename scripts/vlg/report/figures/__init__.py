@@ -1,0 +1,1 @@
+"""Figures, one a file, found by their names (`vlg.report.figure`)."""

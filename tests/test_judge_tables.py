@@ -1,0 +1,125 @@
+"""The tables of further judges and of diversity."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from vlg.analysis import agreement
+from vlg.errors import UserError
+from vlg.report import figures
+
+OPTIONS = {"draws": 200, "confidence": 0.95, "seed": 0}
+MODELS = ["base", "normal-2", "embed-2"]
+
+
+def made(prompts=8, seeds=(0, 1), gains=(0, 1, 2), models=MODELS):
+    """Scores in which embed gains 2 and normal 1 on every picture."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(prompts):
+        for seed in seeds:
+            noise = rng.normal(50, 5)
+            for gain, model in zip(gains, models, strict=True):
+                rows.append(
+                    {
+                        "model": model, "arm": "", "set": "study", "id": f"p{number:04d}",
+                        "seed": seed, "sha256": f"{model}{number}{seed}",
+                        "clipscore": noise + gain + rng.normal(0, 0.1),
+                    }
+                )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def written(scores, folder, column):
+    folder.mkdir(parents=True)
+    for model, rows in scores.groupby("model"):
+        rows = rows.assign(score=column(rows))[["model", "id", "seed", "sha256", "score"]]
+        rows.to_csv(folder / f"{model}.csv", index=False)
+    return folder
+
+
+def test_judges_that_agree_and_one_that_does_not(tmp_path):
+    scores = made()
+    files = {
+        "same": written(scores, tmp_path / "same", lambda rows: 3 * rows["clipscore"] + 7),
+        "against": written(scores, tmp_path / "against", lambda rows: -rows["clipscore"]),
+    }
+    frame = agreement.judges(scores, files, MODELS, OPTIONS).frame.set_index(["judge", "model"])
+    assert list(dict.fromkeys(frame.index.get_level_values(0))) == ["judge", "same", "against"]
+    assert frame.loc[("judge", "embed-2"), "delta"] == pytest.approx(2, abs=0.1)
+    assert frame.loc[("same", "embed-2"), "delta"] == pytest.approx(6, abs=0.3)
+    assert (
+        frame.loc[("same", "embed-2"), "delta_low"]
+        > 0
+        > frame.loc[("against", "embed-2"), "delta_high"]
+    )
+    assert frame.loc["same", "kendall"].iloc[0] == frame.loc["same", "spearman"].iloc[0] == 1
+    assert frame.loc["against", "kendall"].iloc[0] == -1
+    assert frame.loc["same", "rank"].tolist() == frame.loc["against", "rank"].tolist()[::-1]
+
+
+def test_further_trainings_are_averaged_and_widen_the_interval(tmp_path):
+    names = [*MODELS, "normal-2-s5", "embed-2-s5"]
+    scores = made(gains=(0, 1, 2, 1, 6), models=names)
+    files = {"same": written(scores, tmp_path / "same", lambda rows: rows["clipscore"])}
+    rows = scores[["model", "id", "seed", "sha256"]].assign(spread=0.4, drift=0.2)
+    rows.loc[rows["model"] == "embed-2-s5", "spread"] = 0.2
+    rows.to_csv(tmp_path / "diversity.csv", index=False)
+    alone = agreement.judges(scores, files, MODELS, OPTIONS).frame.set_index(["judge", "model"])
+    table = agreement.judges(scores, files, MODELS, OPTIONS, [0, 5])
+    both = table.frame.set_index(["judge", "model"])
+    assert "Means over 2 trainings" in table.caption
+    assert both.loc["same", "trainings"].tolist() == [0, 2, 2]
+    for judge in ("judge", "same"):
+        assert both.loc[(judge, "embed-2"), "delta"] == pytest.approx(4, abs=0.1)
+        width = [
+            each.loc[(judge, "embed-2"), "delta_high"] - each.loc[(judge, "embed-2"), "delta_low"]
+            for each in (alone, both)
+        ]
+        assert width[1] > 5 * width[0]
+    found = agreement.diversity(tmp_path / "diversity.csv", scores, MODELS, OPTIONS, [0, 5]).frame
+    assert found["spread"].tolist() == pytest.approx([0.4, 0.4, 0.3])
+    (tmp_path / "same/embed-2-s5.csv").unlink()
+    with pytest.raises(UserError, match="embed-2-s5.csv: not found"):
+        agreement.judges(scores, files, MODELS, OPTIONS, [0, 5])
+
+
+def test_a_score_of_another_picture_is_refused(tmp_path):
+    scores = made()
+    folder = written(scores, tmp_path / "old", lambda rows: rows["clipscore"])
+    path = folder / "embed-2.csv"
+    path.write_text(path.read_text().replace("embed-201", "other", 1))
+    with pytest.raises(UserError, match=r"embed-2.csv: line 3 is of another picture"):
+        agreement.judges(scores, {"old": folder}, MODELS, OPTIONS)
+    path.unlink()
+    with pytest.raises(UserError, match="embed-2.csv: not found"):
+        agreement.judges(scores, {"old": folder}, MODELS, OPTIONS)
+
+
+def test_a_collapse_shows(tmp_path):
+    scores = made()
+    spread = {"base": 0.4, "normal-2": 0.4, "embed-2": 0.01}
+    rows = scores[["model", "id", "seed", "sha256"]].assign(
+        spread=scores["model"].map(spread), drift=(scores["model"] != "base") * 0.2
+    )
+    rows.to_csv(tmp_path / "diversity.csv", index=False)
+    found = agreement.diversity(tmp_path / "diversity.csv", scores, MODELS, OPTIONS).frame
+    found = found.set_index("model")
+    assert found.loc["embed-2", "delta"] == pytest.approx(-0.39)
+    assert found.loc["embed-2", "delta_high"] < 0 and found.loc["normal-2", "delta"] == 0
+    assert found["drift"].tolist() == pytest.approx([0, 0.2, 0.2])
+
+
+def test_judges_and_diversity_are_drawn(tmp_path):
+    scores = made()
+    files = {"other": written(scores, tmp_path / "other", lambda rows: rows["clipscore"])}
+    rows = scores[["model", "id", "seed", "sha256"]].assign(spread=0.4, drift=0.2)
+    rows.to_csv(tmp_path / "diversity.csv", index=False)
+    both = figures.judges(agreement.judges(scores, files, MODELS, OPTIONS).frame, OPTIONS)
+    assert [axis.get_title() for axis in both.axes] == ["Δ ClipScore", "Δ other"]
+    found = agreement.diversity(tmp_path / "diversity.csv", scores, MODELS, OPTIONS).frame
+    drift = figures.diversity(found, OPTIONS).axes[1]
+    drawn = [line.get_xdata()[0] for line in drift.lines if line.get_marker() in "sD"]
+    assert drawn == pytest.approx([20, 20])
+    alone = found[found["model"] == "base"]
+    assert "one model only" in [text.get_text() for text in figures.diversity(alone, OPTIONS).texts]
