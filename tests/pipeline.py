@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,21 +66,29 @@ class Checkout:
         )
         return Done(done.returncode, done.stdout)
 
-    def snakemake(self, *words: object, **config: str) -> Done:
+    @classmethod
+    def at(cls, root: Path) -> Checkout:
+        """A tree that is a copy already."""
+        checkout = cls.__new__(cls)
+        checkout.root = root
+        return checkout
+
+    def snakemake(self, *words: object, overlays: Sequence[str] = (), **config: str) -> Done:
         """Run Snakemake on the reduced study.
 
-        words: targets and options; config: what to change in the config, as YAML by section.
+        words: targets and options; overlays: files over the reduced study's config; config: what
+        to change in it, as YAML by section.
         """
         changes = [f"{name}={value}" for name, value in config.items()]
         return self.run(
             *(sys.executable, "-m", "snakemake", *words),
             *(["--config", *changes] if changes else []),
-            *("--cores", 2, "--configfile", "tests/reduced.yaml"),
+            *("--cores", 2, "--configfile", "tests/reduced.yaml", *overlays),
         )
 
-    def planned(self, **config: str) -> set[str]:
+    def planned(self, overlays: Sequence[str] = (), **config: str) -> set[str]:
         """The jobs that a run would start, as `rule` or `rule wildcard=value, ...`."""
-        done = self.snakemake("--dry-run", **config)
+        done = self.snakemake("--dry-run", overlays=overlays, **config)
         assert done.code == 0, done.output
         jobs = set()
         for rule, details in JOB.findall(done.output):

@@ -36,10 +36,11 @@ HEAD = """\
 <!-- Written by `python tools/results.py` from results/*/tables; run a study and it again. -->
 # What the drawn world says
 
-Tables and verdicts as `make study` and `make full` made them, put here by `python tools/results.py`.
-They are findings about a tiny Stable Diffusion in a drawn world ([shapes.md](shapes.md)): they say what
-the pipeline can tell apart. Nothing of them has been measured on Stable Diffusion itself. Words are
-explained in [methods.md](methods.md), the published figures in [study.md](study.md).
+Tables and verdicts as `make study` and `make full` made them, put here by
+`python tools/results.py`. They are findings about a tiny Stable Diffusion in a drawn world
+([shapes.md](shapes.md)): they say what the pipeline can tell apart. Nothing of them has been
+measured on Stable Diffusion itself. Words are explained in [methods.md](methods.md), the published
+figures in [study.md](study.md).
 """
 
 
