@@ -12,10 +12,15 @@ import pandas as pd
 import pytest
 import synthetic
 
-from vlg.analysis import claims, scores, tables
+from vlg import plugins
+from vlg.analysis import claims, scores
+from vlg.analysis import study as studies
+from vlg.analysis import table as tables
+from vlg.analysis.comparison import FEWEST
 from vlg.errors import UserError
+from vlg.workflow.codehash import code_hash
 
-SCRIPT = Path(tables.__file__).parents[1] / "tables.py"
+SCRIPT = plugins.PACKAGE.parent / "table.py"
 CONTRACT = ["model", "prompts", "seeds", "clipscore", "clipscore_low", "clipscore_high"]
 CONTRACT += ["delta", "delta_low", "delta_high", "fidelity", "published"]
 OWN = {
@@ -34,26 +39,29 @@ FIGURES = {"finetune": {"base": 23.46, "embed-500": 23.87}, "refinement": {"0": 
 
 def settings(study, **changes):
     values = {"draws": 400, "confidence": 0.95, "seed": 0, "published": FIGURES}
-    values |= {"models": study.models, "train_seeds": study.train_seeds}
-    return values | {"rounds": study.rounds} | changes
+    values |= {"models": study.models, "train_seeds": list(study.train_seeds)}
+    return values | changes
 
 
 def load(root, study, files=None, **changes):
-    """The study as scripts/tables.py loads it."""
-    prompts = scores.read_prompts(root / "prompts.tsv")
-    summaries = (root / "training").glob("*/summary.json")
-    return tables.Study(
-        grids=scores.Grids(scores.read(files or synthetic.score_files(root), prompts)),
-        prompts=prompts,
-        hard=scores.read_prompts(root / "hard_prompts.tsv"),
-        training={path.parent.name: json.loads(path.read_text()) for path in summaries},
-        settings=settings(study, **changes),
+    """The study as scripts/table.py reads it for a table that needs everything."""
+    return studies.read(
+        studies.Settings.parse(settings(study, **changes), "settings"),
+        prompts=[root / "prompts.tsv"],
+        scores=files or synthetic.score_files(root),
+        hard=root / "hard_prompts.tsv",
+        training=sorted((root / "training").glob("*/summary.json")),
     )
 
 
+def build(study, name="finetune"):
+    return plugins.load(plugins.TABLES, name).build(study)
+
+
 def make(root, study, **changes):
-    for table in tables.build(load(root, study, **changes)):
-        tables.write(table, root / "tables")
+    loaded = load(root, study, **changes)
+    for name in (*OWN, "claims"):
+        tables.write(name, build(loaded, name).texts(name), root / "tables")
     return root / "tables"
 
 
@@ -110,7 +118,8 @@ def test_intervals_hold_their_means_and_shares_are_shares(results, name):
 
 def test_every_table_is_there_in_three_formats(results):
     names = {path.name for path in (results[0] / "tables").iterdir()}
-    assert names == {f"{name}.{kind}" for name in [*OWN, "claims"] for kind in ("csv", "md", "tex")}
+    files = {f"{name}.{kind}" for name in [*OWN, "claims"] for kind in ("csv", "md", "tex")}
+    assert names == files | {f"{name}.sha256" for name in files}
 
 
 # --- fine-tuning ---------------------------------------------------------------------------------
@@ -263,7 +272,7 @@ def test_further_trainings_are_averaged_and_widen_intervals(tmp_path):
     assert row["delta_sd"] == pytest.approx(pd.Series(means).std(), abs=1e-5)
     assert (row["trainings"], frame.loc["base", "trainings"]) == (3, 0)
     # What base scores is known as well as before; what a new training would gain is not.
-    alone = tables.build(load(root, study, train_seeds=[0]))[0].frame.set_index("model")
+    alone = build(load(root, study, train_seeds=[0])).frame.set_index("model")
     width, before = (
         f.loc["embed-500", "delta_high"] - f.loc["embed-500", "delta_low"] for f in (frame, alone)
     )
@@ -356,7 +365,7 @@ def test_by_fact_counts_the_prompts_that_state_it(results):
 
 def test_groups_too_small_for_an_interval_have_none(results):
     frame = table(results[0], "by_length")
-    small = frame[frame["prompts"] < tables.FEWEST]
+    small = frame[frame["prompts"] < FEWEST]
     assert len(small)
     assert small["clipscore"].notna().all()
     assert small[["clipscore_low", "delta_high", "p_holm"]].isna().all(axis=None)
@@ -533,35 +542,70 @@ def test_latex_compiles_and_is_no_wider_than_the_line(results, tmp_path):
 # --- running -------------------------------------------------------------------------------------
 
 
-def command(root, study, **changes):
-    return [
-        sys.executable,
-        *(str(SCRIPT), "--settings", json.dumps(settings(study, **changes))),
-        *("--prompts", str(root / "prompts.tsv"), "--hard", str(root / "hard_prompts.tsv")),
-        *("--scores", *map(str, synthetic.score_files(root))),
-        *("--training", *map(str, sorted((root / "training").glob("*/summary.json")))),
-        *("--out", str(root / "by_script"), "--log", str(root / "tables.log")),
-    ]
+def command(root, study, name, **changes):
+    """The command line of a table, with what its NEEDS name and nothing else."""
+    needs = plugins.constant(plugins.TABLES, name, "NEEDS")
+    plain, refined = (sorted((root / "scores" / k).rglob("*.csv")) for k in ("images", "refined"))
+    words = [sys.executable, SCRIPT, name, "--settings", json.dumps(settings(study, **changes))]
+    words += ["--prompts", root / "prompts.tsv", "--scores", *plain]
+    words += refined if "refined" in needs else []
+    words += ["--hard", root / "hard_prompts.tsv"] if "hard" in needs else []
+    if "training" in needs:
+        words += ["--training", *sorted((root / "training").glob("*/summary.json"))]
+    words += ["--out", root / "by_script", "--page", root / f"by_script/{name}.html"]
+    return [*map(str, words), "--log", str(root / "table.log")]
 
 
-def test_the_script_writes_the_same_bytes_without_torch(results):
+@pytest.mark.parametrize("name", [*OWN, "claims"])
+def test_the_script_writes_the_same_bytes_from_what_a_table_needs_without_torch(results, name):
     root, study = results
     program = (
         "import os, runpy, sys; sys.argv = sys.argv[1:];"
         "sys.path.insert(0, os.path.dirname(sys.argv[0]));"
         "runpy.run_path(sys.argv[0], run_name='__main__'); sys.exit('torch' in sys.modules)"
     )
-    arguments = command(root, study)
+    arguments = command(root, study, name)
     arguments[1:1] = ["-c", program]
     subprocess.run(arguments, check=True, capture_output=True)
-    for path in (root / "tables").iterdir():
-        assert (root / "by_script" / path.name).read_bytes() == path.read_bytes(), path.name
+    for form in ("csv", "md", "tex"):
+        file = f"{name}.{form}"
+        assert (root / "by_script" / file).read_bytes() == (root / "tables" / file).read_bytes()
+
+
+def test_a_table_reruns_for_its_own_code_alone(tmp_path):
+    """A copy in which one table is edited and another added; the hash is what the rule compares."""
+    shutil.copytree(SCRIPT.parent, tmp_path / "scripts")
+    room = tmp_path / "scripts/vlg/analysis/tables"
+
+    def codes():
+        code_hash.cache_clear()
+        found = {path.stem: path for path in room.glob("*.py") if path.stem != "__init__"}
+        script = tmp_path / "scripts/table.py"
+        return {name: code_hash(script, path) for name, path in found.items()}
+
+    before = codes()
+    assert set(before) == set(plugins.names(plugins.TABLES))
+    (room / "mine.py").write_text('"""Mine."""\n\nNEEDS = ("scores",)\n')
+    (room / "claims.py").write_text((room / "claims.py").read_text() + "\nMORE = 1\n")
+    after = codes()
+    assert {name for name in before if after[name] != before[name]} == {"claims"}
+    grouped = tmp_path / "scripts/vlg/analysis/groups.py"
+    grouped.write_text(grouped.read_text() + "\nMORE = 1\n")
+    changed = {name for name, code in codes().items() if code != after[name]}
+    assert changed == {name for name in before if name.startswith("by_")}
+
+
+def test_what_a_table_asks_for_is_known():
+    for name in plugins.names(plugins.TABLES):
+        needs = plugins.constant(plugins.TABLES, name, "NEEDS")
+        assert needs and set(needs) <= set(tables.NEEDED), name
+        assert plugins.constant(plugins.TABLES, name, "WHEN", needs[0]) in needs, name
 
 
 def test_a_mistake_ends_in_one_line(fresh):
     root, study = fresh
     (root / "scores/images/base/study.csv").unlink()
-    ended = subprocess.run(command(root, study), capture_output=True, text=True)
+    ended = subprocess.run(command(root, study, "finetune"), capture_output=True, text=True)
     assert ended.returncode == 1
     assert len(ended.stderr.splitlines()) == 1
     assert "study prompts" in ended.stderr
@@ -570,13 +614,9 @@ def test_a_mistake_ends_in_one_line(fresh):
 def test_the_order_of_score_files_does_not_matter(fresh):
     root, study = fresh
     files = synthetic.score_files(root)
-    for order in (files, files[::-1]):
-        found = tables.build(load(root, study, files=order))
-        frames = [made.frame for made in found]
-        if order is files:
-            first = frames
-    for one, other in zip(first, frames, strict=True):
-        pd.testing.assert_frame_equal(one, other)
+    one, other = (load(root, study, files=order) for order in (files, files[::-1]))
+    for name in OWN:
+        pd.testing.assert_frame_equal(build(one, name).frame, build(other, name).frame)
 
 
 def change(root, name, edit):
@@ -611,15 +651,15 @@ def test_bad_scores_are_refused(fresh, edit, message):
     root, study = fresh
     change(root, "images/embed-200/study", edit)
     with pytest.raises(UserError, match=re.escape(message)) as error:
-        tables.build(load(root, study))
+        build(load(root, study))
     assert "\n" not in str(error.value)
 
 
 def test_the_same_score_twice_counts_once(fresh):
     root, study = fresh
-    before = tables.build(load(root, study))[0].frame
+    before = build(load(root, study)).frame
     change(root, "images/embed-200/study", lambda table: [*table, table[0]])
-    pd.testing.assert_frame_equal(before, tables.build(load(root, study))[0].frame)
+    pd.testing.assert_frame_equal(before, build(load(root, study)).frame)
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b'model,set\n"a,b\n'])
@@ -637,20 +677,17 @@ def test_missing_files_are_named(fresh):
         load(root, study, files=[root / "gone.csv"])
     (root / "training/embed-500/summary.json").unlink()
     with pytest.raises(UserError, match="no summary of embed-500"):
-        tables.build(load(root, study))
+        build(load(root, study))
 
 
-def test_missing_settings_are_named(fresh):
+def test_settings_that_are_not_given_have_those_of_the_config(fresh):
     root, study = fresh
-    incomplete = load(root, study)
-    with pytest.raises(UserError, match="no key draws, models"):
-        tables.Study(
-            incomplete.grids,
-            incomplete.prompts,
-            incomplete.hard,
-            {},
-            {"confidence": 0.95, "seed": 0, "published": {}, "rounds": 1},
-        )
+    given = studies.Settings.parse({"draws": 50}, "settings")
+    assert (given.confidence, given.seed) == (0.95, 0)
+    with pytest.raises(UserError, match="settings.drawz: unknown key"):
+        studies.Settings.parse({"drawz": 50}, "settings")
+    found = load(root, study, models=None)
+    assert found.models == [(model, "", 0) for model in ("base", *sorted(study.models[1:]))]
 
 
 def test_prompts_that_look_like_missing_values_are_prompts(fresh):
