@@ -11,25 +11,19 @@ from vlg.workflow import cli
 
 
 def main(args):
-    from vlg.files import identity
     from vlg.models.device import set_up
-    from vlg.models.families import file_of
     from vlg.sample import drawing, listing
     from vlg.sample.sampler import Sampler
 
     settings = listing.Stage.parse(args.settings, "generate")
     hard = prompts.read_table(args.hard) if args.hard else []
     wanted = listing.listing(prompts.read_table(args.prompts), hard, settings)
-    sampling = settings.sampling.model_dump()
     drawing.plain(
         listing.shard(wanted, settings.shard, settings.shard_size),
-        lambda: Sampler(args.model, sampling, set_up(args.device, args.threads)),
+        lambda: Sampler(args.model, settings.sampling, set_up(args.device, args.threads)),
         args.out,
-        settings.model,
-        identity(args.model),
-        sampling,
+        drawing.made_by(args.model, settings.model, settings.sampling),
         args.batch_size,
-        file_of(args.model),
     )
 
 

@@ -8,14 +8,12 @@ metadata.jsonl (which picture was kept, its guide score and its cost).
 from pathlib import Path
 
 from vlg.data import prompts
+from vlg.errors import UserError
 from vlg.workflow import cli
 
 
 def main(args):
-    from vlg import plugins
-    from vlg.files import identity
     from vlg.models.device import set_up
-    from vlg.models.families import file_of
     from vlg.models.guide import load_guide
     from vlg.sample import arm as arms
     from vlg.sample import drawing, listing
@@ -23,27 +21,29 @@ def main(args):
 
     settings = arms.Job.parse(args.settings, "refine")
     arm = arms.load(settings.kind, settings.keys)
-    sampling = settings.sampling.model_dump()
-    if args.start:
+    guided = "guide" in arm.needs
+    given = {"guide": args.guide, "pictures": args.start}
+    if missing := [name for name in sorted(arm.needs) if not given[name]]:
+        raise UserError(f"refine: an arm of kind {settings.kind} needs {missing[0]}; see --help")
+    if "pictures" in arm.needs:
         start = drawing.from_folders(args.start)[args.skip : args.skip + settings.shard_size]
     else:
         study = listing.study(prompts.read_table(args.prompts), settings.seeds)
         start = drawing.from_nothing(listing.shard(study, settings.shard, settings.shard_size))
-    weights = {"weights": identity(args.model)}
-    if args.guide:
-        weights["chosen_by"] = identity(args.guide)
 
     def models():
         device = set_up(args.device, args.threads)
-        guide = load_guide(args.guide, device) if args.guide else None
-        return drawing.Models(Sampler(args.model, sampling, device), guide)
+        guide = load_guide(args.guide, device) if guided else None
+        return drawing.Models(Sampler(args.model, settings.sampling, device), guide)
 
-    made = drawing.Made(
+    made = drawing.made_by(
+        args.model,
         settings.model,
-        weights,
-        {**sampling, "kind": settings.kind, "arm": settings.keys},
+        settings.sampling,
         settings.arm,
-        drawing.code_of(plugins.file(plugins.ARMS, settings.kind), file_of(args.model)),
+        settings.kind,
+        arm.settings.handed_on(),
+        args.guide if guided else None,
     )
     drawing.draw(arm, start, models, dict(enumerate(args.out, start=1)), made, args.batch_size)
 

@@ -6,10 +6,12 @@ import torch
 
 from vlg.data import pictures
 from vlg.sample import drawing, listing
+from vlg.sample.drawing import Made
 from vlg.sample.listing import Picture, Stage, shard
 
 PROMPTS = ["a red circle", "the blue square", "a big green circle on white", "a small square"]
 SETTINGS = {"steps": 3, "guidance_scale": 4.0, "scheduler": "ddim"}
+MADE = Made("base", {"weights": "weights"}, SETTINGS)
 
 # ------------------------------------------------------------------- which pictures, which shard
 
@@ -92,7 +94,7 @@ WANTED = [Picture(f"p{i:04}", text, 3, "study") for i, text in enumerate([*PROMP
 def drawn(out, wanted=WANTED, settings=SETTINGS, model_key="weights"):
     """What a run of generation into `out` draws."""
     fake = Fake()
-    drawing.plain(wanted, lambda: fake, out, "base", model_key, settings, 2)
+    drawing.plain(wanted, lambda: fake, out, Made("base", {"weights": model_key}, settings), 2)
     return fake.drawn
 
 
@@ -124,7 +126,7 @@ def test_a_second_run_loads_no_model_and_changes_nothing(tmp_path):
     def never():
         raise AssertionError("a model was loaded")
 
-    drawing.plain(WANTED, never, tmp_path, "base", "weights", SETTINGS, 2)
+    drawing.plain(WANTED, never, tmp_path, MADE, 2)
     assert bytes_of(tmp_path) == before
     assert [r["prompt"] for r in pictures.read_metadata(tmp_path)] == [w.prompt for w in WANTED]
 
@@ -168,14 +170,14 @@ def test_an_interrupted_run_keeps_what_it_had(tmp_path):
             return super().draw(texts, seeds)
 
     with pytest.raises(KeyboardInterrupt):
-        drawing.plain(WANTED, Dying, tmp_path, "base", "weights", SETTINGS, 2)
+        drawing.plain(WANTED, Dying, tmp_path, MADE, 2)
     assert len(bytes_of(tmp_path)) == 2 and not (tmp_path / "metadata.jsonl").exists()
     assert drawn(tmp_path) == [each.prompt for each in WANTED[2:]]
     assert bytes_of(tmp_path).keys() == {each.file_name for each in WANTED}
 
 
 def test_an_empty_shard_is_a_finished_folder(tmp_path):
-    drawing.plain([], Fake, tmp_path / "empty", "base", "weights", SETTINGS, 2)
+    drawing.plain([], Fake, tmp_path / "empty", MADE, 2)
     assert pictures.read_metadata(tmp_path / "empty") == []
 
 

@@ -300,18 +300,20 @@ def test_the_gallery_shows_pictures_that_are_there(results):
 
 def test_pictures_do_not_depend_on_how_the_work_is_cut(results, tmp_path):
     """Other shards and batches than the study's: at most one grey level apart."""
+    from vlg.config.sections import Sampling
     from vlg.data import prompts
     from vlg.models.device import set_up
     from vlg.sample import drawing, listing
     from vlg.sample.sampler import Sampler
 
-    how = {"steps": 2, "guidance_scale": 5.0, "scheduler": "dpm++"}
+    how = Sampling(steps=2)
     which = listing.Stage(stage="selection", model="base", selection=SELECTION)
     wanted = listing.listing(prompts.read_table(results / "prompts.tsv"), [], which)
     sampler = Sampler(results / "models/base", how, set_up("cpu", 1))
+    made = drawing.made_by(results / "models/base", "base", how)
     for index in range(2):
         part = listing.shard(wanted, index, 13)
-        drawing.plain(part, lambda: sampler, tmp_path / str(index), "base", "weights", how, 5)
+        drawing.plain(part, lambda: sampler, tmp_path / str(index), made, 5)
     study = {path.name: path for path in (results / "images/base/selection").rglob("*.png")}
     again = {path.name: path for path in tmp_path.rglob("*.png")}
     assert again.keys() == study.keys()

@@ -1,5 +1,8 @@
 """Rounds keep the best by the guide, cost what they cost, and are never drawn twice."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -311,6 +314,37 @@ def test_an_arm_may_need_neither_guide_nor_pictures(tmp_path):
                 FakeSampler().image(row["prompt"], 0, f"refine-{number}-{i}") for i in range(3)
             ]
             assert np.array_equal(row["image"], max(drawn, key=np.mean))
+
+
+class Follow(arm.Arm):
+    """Looks at the guide while it draws, and chooses nothing."""
+
+    needs = frozenset(("guide",))
+
+    def draw(self, sampler, guide, before):
+        assert guide is not None and before.scores is None
+        return arm.Drawn(sampler.draw(before.texts, before.seeds, before.purpose))
+
+
+def test_an_arm_may_follow_the_guide_and_choose_nothing(tmp_path):
+    begin = drawing.from_nothing([Picture("p0000", "a red circle", 0, "study")])
+    made = drawing.Made("base", {"weights": "w", "chosen_by": "g"}, SETTINGS, "follow")
+    for last in (1, 3):  # what stands after a round that was kept is read from its file
+        folders = {number: tmp_path / f"{number}" for number in range(1, last + 1)}
+        models = Models(FakeSampler(), FakeGuide())
+        drawing.draw(Follow(None), begin, lambda models=models: models, folders, made, 2)
+    found = [row for (row,) in rounds(tmp_path, 3)]
+    assert not [row for row in found if {"guide", "accepted"} & row.keys()]
+    assert [row["unet_calls"] for row in found] == [20, 40, 60]
+
+
+def test_an_arm_without_what_it_needs_is_refused_in_one_line(tmp_path):
+    words = ["--model", tmp_path, "--out", tmp_path / "1", "--settings", '{"kind": "best_of_n"}']
+    done = subprocess.run(
+        [sys.executable, "scripts/refine.py", *words], capture_output=True, text=True
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "an arm of kind best_of_n needs guide" in done.stderr
 
 
 def test_starts_are_the_study_pictures_of_folders(start):

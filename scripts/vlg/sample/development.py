@@ -84,25 +84,18 @@ def draw(
 
     The pictures are those that the generate step would draw.
     """
-    from vlg.files import identity
-    from vlg.models.families import file_of
     from vlg.sample import drawing
     from vlg.sample.listing import Picture
     from vlg.sample.sampler import Sampler
 
-    sampling = settings.model_dump(mode="json")
+    sampling = Sampling(**settings.model_dump(exclude={"seeds"}))
     wanted = [
-        Picture(row["id"], row["Prompt"], seed, SET)
-        for seed in sampling.pop("seeds")
-        for row in rows
+        Picture(row["id"], row["Prompt"], seed, SET) for seed in settings.seeds for row in rows
     ]
     drawing.plain(
         wanted,
         lambda: Sampler(model, sampling, device),
         out,
-        model.name,
-        identity(model),
-        sampling,
+        drawing.made_by(model, model.name, sampling),
         batch_size,
-        file_of(model),
     )

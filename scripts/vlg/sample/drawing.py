@@ -18,7 +18,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from vlg import plugins
+from vlg.config.sections import Sampling
 from vlg.data import pictures
+from vlg.files import identity
+from vlg.models.families import file_of
 from vlg.models.guide import Guide, guide_scores
 from vlg.models.ledger import Cost, Ledger
 from vlg.sample.arm import Arm, Before, Drawn
@@ -101,28 +105,40 @@ class Plain(Arm):
         return Drawn(sampler.draw(before.texts, before.seeds))
 
 
+def made_by(
+    folder: Path,
+    name: str,
+    sampling: Sampling,
+    arm: str = "",
+    kind: str = "",
+    keys: Mapping[str, Any] | None = None,
+    guide: Path | None = None,
+) -> Made:
+    """What a model folder, called `name`, and an arm of a kind make pictures by.
+
+    keys: the kind's. guide: its folder, where one chooses. The code is that of this module, of the
+    model's family and of the kind of arm.
+    """
+    chosen = [file_of(folder)]
+    settings: dict[str, Any] = {"sampling": sampling.model_dump(mode="json")}
+    if kind:
+        chosen.append(plugins.file(plugins.ARMS, kind))
+        settings |= {"kind": kind, "keys": dict(keys or {})}
+    weights = {"weights": identity(folder)}
+    if guide:
+        weights["chosen_by"] = identity(guide)
+    return Made(name, weights, settings, arm, code_hash(Path(__file__), *chosen))
+
+
 def plain(
     wanted: Sequence[Picture],
     sampler: Callable[[], Sampler],
     out: Path,
-    model: str,
-    weights: str,
-    settings: Mapping[str, Any],
+    made: Made,
     batch_size: int,
-    *chosen: Path,
 ) -> None:
-    """Draw pictures to the folder `out`: round 0.
-
-    sampler: called when something has to be drawn. weights: the hash of the model's. settings: the
-    sampler's. chosen: files of the code that are found by name, as the model's family.
-    """
-    made = Made(model, {"weights": weights}, settings, code=code_of(*chosen))
+    """Draw pictures, round 0, to the folder `out`; `sampler` is called when one has to be drawn."""
     draw(Plain(), from_nothing(wanted), lambda: Models(sampler()), {0: out}, made, batch_size)
-
-
-def code_of(*chosen: Path) -> str:
-    """The hash of the code that draws, files that are found by name among it."""
-    return code_hash(Path(__file__), *chosen)
 
 
 def draw(
@@ -224,8 +240,8 @@ def _before(
     if images is None:
         images = np.stack([pictures.load(last / row["file_name"]) for row in stands.rows])
     # Not scored again: the last bits of a score depend on its batch.
-    scores = [row["guide"] for row in stands.rows] if models.guide else None
-    return Before(number, who, images, scores)
+    known = all("guide" in row for row in stands.rows)
+    return Before(number, who, images, [row["guide"] for row in stands.rows] if known else None)
 
 
 def _round(
@@ -243,7 +259,7 @@ def _round(
     cost = models.ledger.take().each(len(keys))
     result = []
     for index, (each, row, key) in enumerate(zip(before.pictures, rows, keys, strict=True)):
-        total, spent = Cost(row["cost"]) + cost, row["seconds"]
+        total, spent = Cost(row.get("cost", {})) + cost, row["seconds"]
         chosen = {
             name: values[index]
             for name, values in (("guide", drawn.scores), ("accepted", drawn.accepted))
