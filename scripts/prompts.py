@@ -6,6 +6,7 @@ which are reported (`set` = study) and which only serve to find hard ones (`set`
 
 from pathlib import Path
 
+from vlg.config import sections
 from vlg.data import prompts
 from vlg.workflow import cli
 
@@ -13,22 +14,25 @@ from vlg.workflow import cli
 def main(args):
     settings = args.settings
     if args.source:
-        prompts.check_sha256(args.source, settings.get("sha256"))
+        prompts.check_sha256(args.source, settings.sha256)
         rows = prompts.read(args.source)
     else:
         from vlg.shapes import captions
 
-        number = settings["pool"] or settings["study"]
+        number = settings.pool or settings.study
         rows = [
             {**row, "id": f"p{index:04d}"}
-            for index, row in enumerate(captions.prompts(number, settings["seed"]))
+            for index, row in enumerate(captions.prompts(number, settings.seed))
         ]
-    chosen = {name: settings[name] for name in ("study", "pool", "category", "challenge", "order")}
+    chosen = {
+        name: getattr(settings, name)
+        for name in ("study", "pool", "category", "challenge", "order")
+    }
     prompts.write(args.out, prompts.select(rows, **chosen))
 
 
 if __name__ == "__main__":
-    arguments = cli.parser(__doc__)
+    arguments = cli.parser(__doc__, sections.Prompts, "prompts")
     arguments.add_argument("--source", type=Path, help="prompt file; without it the shapes world's")
     arguments.add_argument("--out", type=Path, required=True, help="prompts.tsv to write")
     cli.run(main, arguments)

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
 from hypothesis import given, settings
@@ -784,10 +785,51 @@ def test_shipped_overlays_load(path):
     load(merge(shipped, yaml.safe_load(overlay)), ROOT)
 
 
-def test_reference_is_current():
-    now = config_reference.TARGET.read_text(encoding="utf-8")
-    difference = difflib.unified_diff(now.split("\n"), config_reference.render().split("\n"))
+@pytest.mark.parametrize("path", config_reference.files(), ids=lambda p: p.name)
+def test_reference_is_current(path):
+    now, then = config_reference.files()[path], path.read_text(encoding="utf-8")
+    difference = difflib.unified_diff(then.split("\n"), now.split("\n"))
     assert not list(difference), "run `python tools/config_reference.py`"
+
+
+SHIPPED = [ROOT / "config.yaml", *sorted((ROOT / "config").glob("*.yaml"))]
+
+
+@pytest.mark.parametrize("path", [*SHIPPED, ROOT / "tests/reduced.yaml"], ids=lambda p: p.name)
+def test_an_editor_finds_nothing_wrong_with_shipped_configs(path):
+    validator = jsonschema.Draft202012Validator(reference.schema())
+    validator.validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize(
+    "overlay",
+    [
+        "finetune: {variants: {mine: {method: embed, window: [0, 9], lora_rank: 4}, embed: null}}",
+        "finetune: {sweeps: {s: {method: embed, target: [text, mix]}, t: {window: [[0, 9]]}}}",
+        "refine: {arms: {mine: {strength: 0.7, rounds: 2}, best_of_n: {strength: 1.0}, x: null}}",
+        "judges: {mine: {kind: clip_iqa, source: x, pair: [A., B.]}}",
+        "{prompts: {pool: null}, seeds: {train: [0, 1]}, published: {finetune: {base: 2}}}",
+    ],
+)
+def test_an_editor_knows_what_a_config_may_say(overlay):
+    jsonschema.Draft202012Validator(reference.schema()).validate(yaml.safe_load(overlay))
+
+
+@pytest.mark.parametrize(
+    "overlay",
+    [
+        "finetunes: {}",
+        "finetune: {variants: {mine: {seed: 4}}}",
+        "finetune: {variants: {mine: {method: none}}}",
+        "finetune: {variants: {Mine: {}}}",
+        "refine: {arms: {mine: {strength: 2}}}",
+        "judges: {mine: {pairs: [A., B.]}}",
+        "generate: {steps: 0}",
+    ],
+)
+def test_an_editor_marks_a_mistake(overlay):
+    validator = jsonschema.Draft202012Validator(reference.schema())
+    assert list(validator.iter_errors(yaml.safe_load(overlay)))
 
 
 def test_loading_is_light():

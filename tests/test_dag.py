@@ -86,15 +86,3 @@ def test_every_job_says_what_it_needs(checkout):
     assert needs["generate"] == needs["score"] == needs["encode"] == (90, 1, 5000, 1)
     assert needs["finetune"] == (600, 2, 10000, 6), "a device, and memory, for each process"
     assert needs["tables"] == needs["pages"] == (60, 0, 2000, 1)
-
-
-def test_exceptions_name_rules():
-    from pathlib import Path
-
-    from vlg.configschema import schema
-
-    known = schema()["properties"]["resources"]["properties"]["stages"]["propertyNames"]
-    rules = [path.read_text() for path in (Path(__file__).parents[1] / "rules").glob("*.smk")]
-    assert set(known["enum"]) == {
-        name for text in rules for name in re.findall(r"^rule (\w+):", text, re.M)
-    }

@@ -10,12 +10,12 @@ import yaml
 
 from tests.pipeline import ROOT
 from vlg import files
-from vlg.config import checks
+from vlg.config.load import load
 from vlg.errors import UserError
 from vlg.record import archive, provenance
 from vlg.report import cards
 
-CONFIG = checks.load({"study": "small", "finetune": {"variants": {"odd": {}}}}, ROOT)
+CONFIG = load({"study": "small", "finetune": {"variants": {"odd": {}}}}, ROOT)
 ROW = "embed-4,embed,4,8,2,{},44.118863,22.84258,60.401099,1.5,-2,3,0.57"
 SUMMARY = {
     "settings": {"guide_scale": 0.05, "batch_size": 4, "seed": 0},
@@ -119,7 +119,7 @@ def test_the_config_of_an_archive_makes_the_same_study():
             },
         }
 
-    assert checks.load(lay(overlay, shipped), ROOT) == CONFIG
+    assert load(lay(overlay, shipped), ROOT) == CONFIG
 
 
 # --- cards --------------------------------------------------------------------------------------

@@ -84,6 +84,15 @@ class Models(Keys):
             "or a Stable Diffusion 1.x checkpoint in one `.safetensors` file."
         ),
     )
+    family: str = Field(
+        "sd",
+        min_length=1,
+        json_schema_extra=NEUTRAL,
+        description=(
+            "The family of the base, which says how its networks are called. A base of another "
+            "family is refused."
+        ),
+    )
     guide: str = Field(
         "shapes",
         min_length=1,
@@ -91,15 +100,6 @@ class Models(Keys):
             "The CLIP that embed fine-tuning and refinement follow: `shapes` (shipped), a Hub "
             "repository (`hub:owner/name`) or a folder, of open_clip (`open_clip_config.json` "
             "and weights)."
-        ),
-    )
-    family: str = Field(
-        "sd",
-        min_length=1,
-        json_schema_extra=NEUTRAL,
-        description=(
-            "The family of the base, which says how its networks are called: `sd` is Stable "
-            "Diffusion 1.x and 2.x, with a UNet. A folder of another family's pipeline is refused."
         ),
     )
     judge: str = Field(
@@ -568,19 +568,21 @@ class Finetune(Shared):
         {"normal": {}, "embed": {}},
         min_length=1,
         description=(
-            "One fine-tuned model per name and step count. Each sets keys of this section, "
-            "from `batch_size` to `watch_guide`, and takes the others from here; `null` "
-            "removes a variant in an overlay."
+            "One fine-tuned model per name and step count. Each may name its `method` and set keys "
+            "of its own, and takes the others from here. Without `method` it is the one that its "
+            "name says, and otherwise `embed` where `guide_scale` is above 0 and `normal` where it "
+            "is not; a `guide_scale` of 0 is always `normal`. `null` removes a variant in an "
+            "overlay."
         ),
     )
     sweeps: dict[Name, dict[str, Any]] = Field(
         {},
         description=(
-            "Grids of further variants, which are trained, draw the development prompts and "
-            "are ranked by them in `tables/sweep`, and are nowhere else: no reported prompt "
-            "chooses a setting. Each names keys of a variant, each with a list of values, for "
-            "example `strength: {guide_scale: [0.02, 0.05], window: [[0, 300], [0, 600]]}`; "
-            "`null` removes one in an overlay."
+            "Grids of further variants, which are trained, draw the development prompts and are "
+            "ranked by them in `tables/sweep`, and are nowhere else: no reported prompt chooses a "
+            "setting. Each names keys of a variant, each with a list of values, for example "
+            "`strength: {guide_scale: [0.02, 0.05], window: [[0, 300], [0, 600]]}`, and may name "
+            "the `method` of all; `null` removes one in an overlay."
         ),
     )
 
@@ -971,20 +973,20 @@ class Published(Keys):
 class JudgeKeys(Keys):
     """Keys of every further judge; `Settings` of a kind is a subclass with its own."""
 
-    kind: str = Field("clip", description="Which kind of judge.")
+    kind: str = Field("clip", description="What it judges by.")
     source: str = Field(
         min_length=1,
         description=(
-            "The folder, or `hub:owner/name[@revision]`; for `callable` `module.function`, the "
-            "module a file below the folder in which Snakemake runs. The function gets pictures, a "
-            "list of (height, width, 3) uint8 arrays, and a list of as many prompts, and returns "
-            "as many numbers, the higher the better."
+            "The folder of its model, or `hub:owner/name[@revision]`; for `callable` "
+            "`module.function`, the module a file below the folder in which Snakemake runs. The "
+            "function gets pictures, a list of (height, width, 3) uint8 arrays, and a list of as "
+            "many prompts, and returns as many numbers, the higher the better."
         ),
     )
 
 
 class Config(Keys):
-    """The whole config: a section is a class of this file."""
+    """All keys of the study."""
 
     study: str = Field(
         "shapes",

@@ -23,8 +23,28 @@ from typing import Any
 from vlg import files
 from vlg.errors import UserError
 
-SOURCE_COLUMNS = ("Prompt", "Category", "Challenge", "Note")
-COLUMNS = (*SOURCE_COLUMNS, "id", "split", "set")
+# Columns of the study's own table with their meaning; a source needs only the first. The first four
+# are PartiPrompts'.
+MEANING = {
+    "Prompt": "The text given to the model. Spaces at its edges were removed.",
+    "Category": "Subject of the prompt, such as `Animals`; may be empty.",
+    "Challenge": "What makes it difficult, such as `Quantity`; may be empty.",
+    "Note": "Free text; may be empty.",
+    "id": "`p` and the position in the source file, counted from 0, in at least 4 digits.",
+    "split": (
+        "In the shapes world, whether its pairs of shape and colour were seen by the base (`in`), "
+        "only by fine-tuning (`adapt`) or by no training (`never`); empty elsewhere, unless the "
+        "source has the column."
+    ),
+    "set": (
+        "`study` for the prompts that are reported, `rest` for those that only belong to the pool "
+        "the hard ones are chosen from."
+    ),
+}
+COLUMNS = tuple(MEANING)
+SOURCE_COLUMNS = COLUMNS[:4]
+# A further one of hard_prompts.tsv.
+CLIPSCORE = "Mean ClipScore of the base model on the selection seeds, 100·cos."
 
 Row = dict[str, str]
 

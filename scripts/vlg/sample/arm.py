@@ -23,7 +23,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from pydantic import Field
 
 from vlg import plugins
@@ -32,6 +31,8 @@ from vlg.config.keys import Keys
 from vlg.config.layout import BASE
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from vlg.models.guide import Guide
     from vlg.sample.listing import Picture
     from vlg.sample.sampler import Sampler
@@ -124,6 +125,8 @@ def keep(before: Before, images: np.ndarray, scores: list[float], always: bool =
     """The new pictures where the guide prefers them (or `always`), elsewhere what stood before."""
     if before.images is None or before.scores is None:
         return Drawn(images, scores, [True] * len(images))
+    import numpy as np
+
     accepted = [always or new > old for new, old in zip(scores, before.scores, strict=True)]
     return Drawn(
         np.where(np.array(accepted)[:, None, None, None], images, before.images),

@@ -10,22 +10,36 @@ import os
 import re
 import signal
 import sys
+import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vlg.errors import UserError
 from vlg.workflow import processes, running
+
+if TYPE_CHECKING:
+    from vlg.config.keys import Keys
 
 log = logging.getLogger("vlg")
 FORMAT = "%(asctime)s %(message)s"
 
 
-def parser(description: str | None) -> argparse.ArgumentParser:
-    """An argument parser with the options every step has: `--settings` (JSON) and `--log`."""
+def parser(
+    description: str | None, keys: type[Keys] | None = None, where: str = "settings"
+) -> argparse.ArgumentParser:
+    """An argument parser with the options every step has: `--settings` (JSON) and `--log`.
+
+    keys: what the settings are read as, with the config's defaults for what is not given; None
+    leaves them the object that they are. where: the section they are of, for messages.
+    """
     result = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description,
+        epilog=described(keys) if keys else None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    result.set_defaults(keys=keys, where=where)
     result.add_argument(
         "--settings",
         type=json.loads,
@@ -35,6 +49,16 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     )
     result.add_argument("--log", type=Path, help="also write messages to this file")
     return result
+
+
+def described(keys: type[Keys]) -> str:
+    """What `--help` says of settings: each with its default and its meaning."""
+    lines = ["settings:"]
+    for name, field in keys.model_fields.items():
+        default = "" if field.is_required() else f" (default: {json.dumps(field.get_default())})"
+        words = f"{name}{default}: {field.description}"
+        lines += textwrap.wrap(words, 98, initial_indent="  ", subsequent_indent="      ")
+    return "\n".join(lines)
 
 
 def run(function: Callable[[argparse.Namespace], None], arguments: argparse.ArgumentParser) -> None:
@@ -58,6 +82,8 @@ def run(function: Callable[[argparse.Namespace], None], arguments: argparse.Argu
             file = logging.FileHandler(args.log, mode="w", encoding="utf-8")
             file.setFormatter(logging.Formatter(FORMAT))
             logging.getLogger().addHandler(file)
+        if args.keys:
+            args.settings = args.keys.parse(args.settings, args.where)
         function(args)
         log.info("peak memory %s", peak_memory())
         if args.log:
