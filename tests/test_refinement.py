@@ -10,7 +10,8 @@ from tests import tiny
 from vlg.data import pictures
 from vlg.errors import UserError
 from vlg.files import write_manifest
-from vlg.models.guide import guide_scores, load_guide
+from vlg.models.cosines import guide_scores
+from vlg.models.guide import load_guide
 from vlg.sample import arm, drawing
 from vlg.sample.drawing import Models
 from vlg.sample.listing import Picture
