@@ -11,7 +11,8 @@ from vlg import plugins
 from vlg.data import pictures
 from vlg.errors import UserError
 from vlg.files import write_manifest
-from vlg.models.guide import guide_scores, load_guide
+from vlg.models.cosines import guide_scores
+from vlg.models.guide import load_guide
 from vlg.sample import arm, drawing
 from vlg.sample.drawing import Models
 from vlg.sample.listing import Picture
