@@ -28,7 +28,7 @@ class Stop:
 
 
 def process() -> tuple[int, int]:
-    """(rank, number of processes), as `accelerate launch` or torchrun set them."""
+    """(rank, number of processes), as torchrun sets them."""
     return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
 
