@@ -302,7 +302,8 @@ def scoring(bench: Bench, work: dict[str, float], threads: int) -> None:
 
     from vlg.data import pictures
     from vlg.models.clip import Clip
-    from vlg.models.guide import guide_scores, load_guide
+    from vlg.models.cosines import guide_scores
+    from vlg.models.guide import load_guide
 
     judge = Clip(bench.folder / "models" / "judge", bench.device, bench.precision)
     guide = load_guide(bench.guide, bench.device)

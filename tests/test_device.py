@@ -14,9 +14,10 @@ from vlg.errors import UserError
 from vlg.files import read_json, write_manifest
 from vlg.models import device
 from vlg.models.clip import Clip
+from vlg.models.cosines import guide_scores
 from vlg.models.device import Parts
 from vlg.models.families.sd import StableDiffusion
-from vlg.models.guide import guide_scores, load_guide
+from vlg.models.guide import load_guide
 from vlg.models.ledger import Ledger
 from vlg.sample.sampler import Sampler
 from vlg.train import checkpoints

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from vlg.train.method import Method
 
-
 FILES = ("log.csv", "held_out.csv")
 
 
