@@ -16,6 +16,22 @@ report: "report/workflow.rst"
 
 
 include: "rules/common.smk"
+
+
+def everything(wildcards):
+    """The files of the whole study."""
+    parts = [rules.tables.input, rules.figures.input, rules.gallery.output, rules.sheets.output]
+    parts += [rules.findings.output, rules.provenance.output, all_pictures(), cards()]
+    return [file for part in parts for file in part]
+
+
+# The first rule is what runs when nothing is named, also where another workflow takes these rules.
+rule all:
+    """The whole study."""
+    input:
+        everything,
+
+
 include: "rules/sources.smk"
 include: "rules/fetch.smk"
 include: "rules/prompts.smk"
@@ -36,17 +52,3 @@ onstart:
     check_writable(
         file for job in workflow.dag.needrun_jobs() for file in [*job.output, *job.log]
     )
-
-
-rule all:
-    """The whole study."""
-    default_target: True
-    input:
-        all_pictures(),
-        rules.tables.input,
-        rules.figures.input,
-        rules.gallery.output,
-        rules.sheets.output,
-        rules.findings.output,
-        rules.provenance.output,
-        cards(),

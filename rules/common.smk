@@ -7,8 +7,12 @@ import shlex
 import sys
 from pathlib import Path
 
-ROOT = Path(workflow.basedir)
+# Where this file's workflow is, which is not workflow.basedir when another one loads it as a module.
+HOME = workflow.current_basedir.get_path_or_uri(secret_free=True)
+ROOT = Path(HOME).parent
 SCRIPTS = ROOT / "scripts"
+if not SCRIPTS.is_dir():
+    sys.exit(f"error: {HOME}: rules alone; clone the repository and name its Snakefile instead")
 sys.path.insert(0, str(SCRIPTS))
 
 from vlg import plugins
