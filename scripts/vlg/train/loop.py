@@ -49,8 +49,9 @@ from vlg.train.batches import Batch, held_out_batches
 from vlg.train.log import FILES, Log, check_held_out
 from vlg.train.method import Method
 from vlg.train.state import State, add_lora, final_weights, learning_rate
+from vlg.train.together import agreed, from_first, gathered, wait_for_all
 from vlg.workflow.codehash import code_hash
-from vlg.workflow.processes import Stop, agreed, from_first, gathered, process, wait_for_all
+from vlg.workflow.processes import Stop, process
 
 if TYPE_CHECKING:
     import torch
