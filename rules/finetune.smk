@@ -83,11 +83,9 @@ rule development:
         LAYOUT.log("development"),
     conda:
         "../envs/models.yaml"
-    threads: need("development", "threads")
+    threads: threads_of("development")
     resources:
-        mem_mb=memory("development"),
-        runtime=need("development", "runtime"),
-        gpu=0,
+        **needs("development"),
     params:
         settings=development_settings(),
         code=code("development"),
@@ -120,11 +118,9 @@ rule finetune:
     priority: 10
     conda:
         "../envs/models.yaml"
-    threads: need("finetune", "threads") * PROCESSES
+    threads: threads_of("finetune") * PROCESSES
     resources:
-        mem_mb=memory("finetune", PROCESSES),
-        runtime=need("finetune", "runtime"),
-        gpu=GPUS * PROCESSES,
+        **needs("finetune", gpu=GPUS * PROCESSES, times=PROCESSES),
         device=DEVICE,
         processes=PROCESSES,
         nodes=NODES,

@@ -75,11 +75,9 @@ rule generate:
         LAYOUT.log("generate", "{model}", "{stage}-{shard}"),
     conda:
         "../envs/models.yaml"
-    threads: need("generate", "threads")
+    threads: threads_of("generate")
     resources:
-        mem_mb=memory("generate"),
-        runtime=need("generate", "runtime"),
-        gpu=GPUS,
+        **needs("generate", gpu=GPUS),
         device=DEVICE,
         batch=CONFIG["generate"]["batch_size"],
     params:

@@ -32,11 +32,9 @@ rule judge:
         LAYOUT.log("judge", "{judge}-{model}"),
     conda:
         "../envs/models.yaml"
-    threads: need("judge", "threads")
+    threads: threads_of("judge")
     resources:
-        mem_mb=memory("judge"),
-        runtime=need("judge", "runtime"),
-        gpu=GPUS,
+        **needs("judge", gpu=GPUS),
         device=DEVICE,
         batch=CONFIG["score"]["batch_size"],
     params:
@@ -61,11 +59,9 @@ rule diversity:
         LAYOUT.log("diversity"),
     conda:
         "../envs/models.yaml"
-    threads: need("diversity", "threads")
+    threads: threads_of("diversity")
     resources:
-        mem_mb=memory("diversity"),
-        runtime=need("diversity", "runtime"),
-        gpu=GPUS,
+        **needs("diversity", gpu=GPUS),
         device=DEVICE,
         batch=CONFIG["score"]["batch_size"],
     params:

@@ -22,11 +22,9 @@ rule model:
         LAYOUT.log("model", "{kind}"),
     conda:
         "../envs/models.yaml"
-    threads: need("model", "threads")
+    threads: threads_of("model")
     resources:
-        mem_mb=memory("model"),
-        runtime=need("model", "runtime"),
-        gpu=0,
+        **needs("model"),
     params:
         settings=model_settings,
         code=code("model"),

@@ -115,11 +115,9 @@ for number in sorted({arm.rounds for arm in ARMS.values()}):
             arm="|".join(name for name, arm in ARMS.items() if arm.rounds == number),
         conda:
             "../envs/models.yaml"
-        threads: need("refine", "threads")
+        threads: threads_of("refine")
         resources:
-            mem_mb=memory("refine"),
-            runtime=need("refine", "runtime"),
-            gpu=GPUS,
+            **needs("refine", gpu=GPUS),
             device=DEVICE,
             batch=CONFIG["generate"]["batch_size"],
         params:

@@ -79,11 +79,9 @@ rule figure:
         figure="|".join(FIGURES),
     conda:
         "../envs/tables.yaml"
-    threads: need("figure", "threads")
+    threads: threads_of("figure")
     resources:
-        mem_mb=memory("figure"),
-        runtime=need("figure", "runtime"),
-        gpu=0,
+        **needs("figure"),
     params:
         settings=settings({"confidence": CONFIG["statistics"]["confidence"]}),
         code=lambda wildcards: code("figure", (plugins.FIGURES, wildcards.figure)),
@@ -119,11 +117,9 @@ rule gallery:
         LAYOUT.log("gallery"),
     conda:
         "../envs/tables.yaml"
-    threads: need("gallery", "threads")
+    threads: threads_of("gallery")
     resources:
-        mem_mb=memory("gallery"),
-        runtime=need("gallery", "runtime"),
-        gpu=0,
+        **needs("gallery"),
     params:
         settings=settings(
             {
@@ -164,11 +160,9 @@ rule sheets:
         LAYOUT.log("sheets"),
     conda:
         "../envs/tables.yaml"
-    threads: need("sheets", "threads")
+    threads: threads_of("sheets")
     resources:
-        mem_mb=memory("sheets"),
-        runtime=need("sheets", "runtime"),
-        gpu=0,
+        **needs("sheets"),
     params:
         settings=settings({"sheets": SHEETS}),
         code=code("sheets"),
@@ -190,11 +184,9 @@ rule findings:
         LAYOUT.log("findings"),
     conda:
         "../envs/tables.yaml"
-    threads: need("findings", "threads")
+    threads: threads_of("findings")
     resources:
-        mem_mb=memory("findings"),
-        runtime=need("findings", "runtime"),
-        gpu=0,
+        **needs("findings"),
     params:
         code=code("findings"),
     shell:
@@ -225,11 +217,9 @@ rule provenance:
         LAYOUT.log("provenance"),
     conda:
         "../envs/tables.yaml"
-    threads: need("provenance", "threads")
+    threads: threads_of("provenance")
     resources:
-        mem_mb=memory("provenance"),
-        runtime=need("provenance", "runtime"),
-        gpu=0,
+        **needs("provenance"),
     params:
         settings=settings(CONFIG),
         code=code("provenance"),
@@ -253,11 +243,9 @@ rule card:
         LAYOUT.log("card", "{variant}-{step}{run}"),
     conda:
         "../envs/models.yaml"
-    threads: need("card", "threads")
+    threads: threads_of("card")
     resources:
-        mem_mb=memory("card"),
-        runtime=need("card", "runtime"),
-        gpu=0,
+        **needs("card"),
     params:
         settings=settings(
             {

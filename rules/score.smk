@@ -34,11 +34,9 @@ rule score:
         LAYOUT.log("score", "images", "{model}-{stage}"),
     conda:
         "../envs/models.yaml"
-    threads: need("score", "threads")
+    threads: threads_of("score")
     resources:
-        mem_mb=memory("score"),
-        runtime=need("score", "runtime"),
-        gpu=GPUS,
+        **needs("score", gpu=GPUS),
         device=DEVICE,
         batch=CONFIG["score"]["batch_size"],
     params:

@@ -111,11 +111,9 @@ rule table:
         table="|".join(TABLES),
     conda:
         "../envs/tables.yaml"
-    threads: need("table", "threads")
+    threads: threads_of("table")
     resources:
-        mem_mb=memory("table"),
-        runtime=need("table", "runtime"),
-        gpu=0,
+        **needs("table"),
     params:
         settings=settings(
             {
