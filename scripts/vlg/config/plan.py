@@ -17,7 +17,7 @@ from vlg import plugins
 from vlg.config import layout, sections
 from vlg.config.keys import Keys, said_of
 from vlg.config.layout import BASE, Model, parse_model
-from vlg.config.read import Key, clean, fail, nearest, read, read_one, refuse, shown, unknown
+from vlg.config.read import Key, UnknownKey, clean, fail, nearest, read, read_one, refuse, shown
 from vlg.data import hub, prompts
 from vlg.workflow import slots
 
@@ -125,7 +125,7 @@ def _variant(config: Config, name: str, own: Any, key: Key) -> Variant:
         elif name in config_keys(embed) and "method" not in own and not scale:
             unused[name] = read_one(embed, name, value, (*key, name))
         elif name != "method":
-            unknown((*key, name), ["method", *config_keys(keys)], f"method {method}")
+            raise UnknownKey((*key, name), ["method", *config_keys(keys)], f"method {method}")
     read(embed, unused, key)
     merged = {name: shared[name] for name in config_keys(keys) if name in shared}
     merged |= values
@@ -184,7 +184,7 @@ def grid(config: Config, sweep: str) -> dict[str, Any]:
     for name, values in given.items():
         at = (*key, name)
         if name not in config_keys(keys):
-            unknown(at, ["method", *config_keys(keys)], of)
+            raise UnknownKey(at, ["method", *config_keys(keys)], of)
         if not isinstance(values, list):
             fail(at, f"expected a list, got {shown(values)}", "see docs/configuration.md")
         if not values:
