@@ -2,23 +2,7 @@
 # None of these rules runs unless the config asks for it.
 
 
-def judge_files(wildcards):
-    """What a further judge judges by: its files, or its download."""
-    judge = JUDGES[wildcards.judge]
-    if hub.parse(judge.source):
-        return LAYOUT.download(f"judge_{wildcards.judge}")
-    return [str(file) for file in judge_kind.find(judge.kind).files(judge)]
-
-
-def judge_settings(wildcards):
-    """What a further judge is; the source of a download is its folder."""
-    values = JUDGES[wildcards.judge].handed_on()
-    if hub.parse(values["source"]):
-        values["source"] = layout.folder(LAYOUT.download(f"judge_{wildcards.judge}"))
-    return settings(values)
-
-
-JUDGES = plan.judges(CONFIG)
+include: "functions/judge.smk"
 
 
 rule judge:

@@ -2,13 +2,7 @@
 # Out: models/.
 
 
-def guide_to_differ_from(wildcards):
-    """The guide, for a judge that can be compared with it only after a download.
-
-    Two local folders are compared before the study starts (vlg.config.checks).
-    """
-    fetched = {"guide", "judge"} & set(hub_sources())
-    return LAYOUT.model("guide") if wildcards.kind == "judge" and fetched else []
+include: "functions/models.smk"
 
 
 rule model:
