@@ -357,6 +357,20 @@ def device(config: Config) -> str:
     return ",".join([config["device"], *(name for name, on in config["gpu"].items() if on)])
 
 
+def needs(config: dict[str, Any], rule: str, computes: bool) -> dict[str, int]:
+    """{threads, mem_mb, runtime} of a rule's jobs, as the section `resources` has them.
+
+    computes: whether they compute with a model; others are light.
+    """
+    given = config["resources"]
+    usual = given if computes else {"threads": 1, **given["light"]}
+    own = given["stages"].get(rule, {})
+    return {
+        what: usual[what] if own.get(what) is None else own[what]
+        for what in ("threads", "mem_mb", "runtime")
+    }
+
+
 def gpus(config: Config) -> int:
     """GPUs that each process of a job asks for, if it computes with a model.
 
