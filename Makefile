@@ -88,7 +88,7 @@ test-slow: $(DEV) ## run the tests that take minutes
 lint: $(DEV) ## check style and rules
 	@$(RUN) ruff check .
 	@$(RUN) ruff format --check .
-	@$(RUN) snakefmt --check Snakefile rules/*.smk
+	@$(RUN) snakefmt --check Snakefile rules/*.smk rules/*/*.smk
 	@$(RUN) snakemake --lint
 
 lock: $(DEV) ## pin requirements*.in anew (ARGS=--upgrade for the newest releases)

@@ -18,21 +18,14 @@ report: "report/workflow.rst"
 include: "rules/common.smk"
 
 
-def everything(wildcards):
-    """The files of the whole study."""
-    parts = [rules.tables.input, rules.figures.input, rules.gallery.output, rules.sheets.output]
-    parts += [rules.findings.output, rules.provenance.output, all_pictures(), cards()]
-    return [file for part in parts for file in part]
-
-
 # The first rule is what runs when nothing is named, also where another workflow takes these rules.
 rule all:
     """The whole study."""
     input:
-        everything,
+        lambda wildcards: everything(),
 
 
-include: "rules/sources.smk"
+include: "rules/functions/sources.smk"
 include: "rules/fetch.smk"
 include: "rules/prompts.smk"
 include: "rules/data.smk"

@@ -86,4 +86,4 @@ def test_every_job_says_what_it_needs(checkout):
         assert name == "all" or set(found) == {"mem_mb", "runtime", "gpu"}, text
     assert needs["generate"] == needs["score"] == needs["encode"] == (90, 1, 5000, 1)
     assert needs["finetune"] == (600, 2, 10000, 6), "a device, and memory, for each process"
-    assert needs["table"] == needs["figure"] == (60, 0, 2000, 1)
+    assert needs["table"] == needs["sheets"] == (60, 0, 2000, 1)

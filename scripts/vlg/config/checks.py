@@ -74,7 +74,7 @@ def _check_names(config: dict[str, Any]) -> None:
 def rules() -> list[str]:
     """The names by which rules ask what they may use, in alphabetical order."""
     texts = [path.read_text("utf-8") for path in sorted(RULES.glob("*.smk"))]
-    return sorted({name for text in texts for name in re.findall(r"\bneed\(\"(\w+)\",", text)})
+    return sorted({name for text in texts for name in re.findall(r"\bneeds\(\"(\w+)\"", text)})
 
 
 def _check_variants(config: dict[str, Any], root: Path) -> None:

@@ -325,12 +325,7 @@ def family(config: Config) -> dict[str, Any]:
 
 def dataset(config: Config) -> dict[str, Any]:
     """Which pictures are drawn, or gathered from what has captions."""
-    chosen = config["dataset"]
-    if chosen["source"] == SHAPES:
-        names = ["source", "size", "seed"]
-    else:
-        names = ["source", "size", "split", "picture", "captions", "smallest"]
-    return {name: chosen[name] for name in names}
+    return sections.Dataset(**config["dataset"]).handed_on()
 
 
 def encode(config: Config) -> dict[str, Any]:
@@ -360,6 +355,20 @@ def has_truth(config: Config) -> bool:
 def device(config: Config) -> str:
     """Where and how models run, as `models.device.set_up` reads it, for example `auto,compile`."""
     return ",".join([config["device"], *(name for name, on in config["gpu"].items() if on)])
+
+
+def needs(config: dict[str, Any], rule: str, computes: bool) -> dict[str, int]:
+    """{threads, mem_mb, runtime} of a rule's jobs, as the section `resources` has them.
+
+    computes: whether they compute with a model; others are light.
+    """
+    given = config["resources"]
+    usual = given if computes else {"threads": 1, **given["light"]}
+    own = given["stages"].get(rule, {})
+    return {
+        what: usual[what] if own.get(what) is None else own[what]
+        for what in ("threads", "mem_mb", "runtime")
+    }
 
 
 def gpus(config: Config) -> int:
