@@ -16,6 +16,8 @@ REPORT ?= report.zip
 PYTHON ?= python3.12 python3.13 python3.11 python3
 
 INSTALLED = .venv/requirements.lock
+DEV = .venv/requirements-dev.lock
+PIP = .venv/bin/python -m pip install --no-input --disable-pip-version-check --require-hashes
 # Rules call `python`: it must be the one of .venv, activated or not.
 RUN = PATH="$$PWD/.venv/bin:$$PATH" .venv/bin/python -m
 WHICH = $(if $(CONFIG), CONFIG="$(CONFIG)")$(if $(filter command,$(firstword $(origin STUDY))), STUDY="$(STUDY)")
@@ -77,19 +79,19 @@ pretrain: $(INSTALLED) ## train the shipped tiny models again from scratch
 test: lint ## check the code and run the tests
 	@OMP_NUM_THREADS=1 $(RUN) pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(ARGS)
 
-test-slurm: $(INSTALLED) ## run the study on a Slurm that the test starts (root, Debian packages)
+test-slurm: $(DEV) ## run the study on a Slurm that the test starts (root, Debian packages)
 	@OMP_NUM_THREADS=1 $(RUN) pytest -m "slow or not slow" tests/test_slurm.py $(ARGS)
 
-test-slow: $(INSTALLED) ## run the tests that take minutes
+test-slow: $(DEV) ## run the tests that take minutes
 	@$(RUN) pytest -m slow $(ARGS)
 
-lint: $(INSTALLED) ## check style and rules
+lint: $(DEV) ## check style and rules
 	@$(RUN) ruff check .
 	@$(RUN) ruff format --check .
-	@$(RUN) snakefmt --check Snakefile rules/*.smk
+	@$(RUN) snakefmt --check Snakefile rules/*.smk rules/*/*.smk
 	@$(RUN) snakemake --lint
 
-lock: $(INSTALLED) ## pin requirements.in anew (ARGS=--upgrade for the newest releases)
+lock: $(DEV) ## pin requirements*.in anew (ARGS=--upgrade for the newest releases)
 	@$(RUN) tools.lock $(ARGS)
 
 clean: ## remove results and Snakemake's records, keep .venv
@@ -111,6 +113,13 @@ $(INSTALLED): requirements.lock
 	    exit 1; \
 	fi; \
 	echo 'Installing the locked packages into .venv (6.5 GB, some minutes)'; \
-	.venv/bin/python -m pip install --no-input --disable-pip-version-check \
-	    --require-hashes --requirement requirements.lock; \
+	$(PIP) --requirement requirements.lock; \
 	cp requirements.lock $@
+
+# What tests and upkeep need on top; pip wants to see all that these need, so it reads both locks.
+$(DEV): $(INSTALLED) requirements-dev.lock
+	@set -e; \
+	if cmp -s requirements-dev.lock $@; then exec touch $@; fi; \
+	echo 'Installing what tests need into .venv'; \
+	$(PIP) --quiet --requirement requirements.lock --requirement requirements-dev.lock; \
+	cp requirements-dev.lock $@

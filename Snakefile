@@ -16,7 +16,16 @@ report: "report/workflow.rst"
 
 
 include: "rules/common.smk"
-include: "rules/sources.smk"
+
+
+# The first rule is what runs when nothing is named, also where another workflow takes these rules.
+rule all:
+    """The whole study."""
+    input:
+        lambda wildcards: everything(),
+
+
+include: "rules/functions/sources.smk"
 include: "rules/fetch.smk"
 include: "rules/prompts.smk"
 include: "rules/data.smk"
@@ -36,17 +45,3 @@ onstart:
     check_writable(
         file for job in workflow.dag.needrun_jobs() for file in [*job.output, *job.log]
     )
-
-
-rule all:
-    """The whole study."""
-    default_target: True
-    input:
-        all_pictures(),
-        rules.tables.input,
-        rules.figures.input,
-        rules.gallery.output,
-        rules.sheets.output,
-        rules.findings.output,
-        rules.provenance.output,
-        cards(),

@@ -31,7 +31,7 @@ sys.path[:0] = [str(HERE), str(SCRIPTS)]
 STEPS = 4  # denoising steps of the picture; a round at strength 0.5 takes half of them
 TRAINING = {
     "batch_size": 1, "learning_rate": 1e-5, "weight_decay": 0.01, "max_grad_norm": 1.0, "seed": 0,
-    "window": [0, 999], "gradient_checkpointing": True,
+    "ema_decay": 0.0, "warmup_steps": 0, "caption_dropout": 0.0, "gradient_checkpointing": True,
 }  # fmt: skip
 SAMPLING = {"steps": STEPS, "guidance_scale": 7.5, "scheduler": "dpm++", "vae_tiling": False}
 SHARD = {"shard": 0, "shard_size": 1}
@@ -102,21 +102,21 @@ def build(folder: Path, size: str) -> None:
 
 def train(args: argparse.Namespace) -> None:
     """Take the first steps of a variant, as scripts/finetune.py does, and say what they took."""
-    from vlg.data.encoded import Cache
     from vlg.models.device import set_up
-    from vlg.train.loop import Settings, begin, train_step
+    from vlg.train.loop import begin, train_step
+    from vlg.train.method import settings_of
     from vlg.workflow import cli
 
-    scale = {"normal": 0.0, "embed": 0.05}[args.step]
-    values = {**TRAINING, "precision": args.precision, "guide_scale": scale, "step": args.steps}
+    values = {**TRAINING, "precision": args.precision, "step": args.steps}
+    folders = {"base": args.folder / "models/base", "cache": args.folder / "cache"}
+    if args.step == "embed":
+        values["window"] = [0, 999]
+        folders |= {"guide": args.folder / "models/guide", "embeddings": args.folder / "embeddings"}
     device = set_up(args.device, args.threads)
-    folder, models = args.folder, args.folder / "models"
-    source = Cache(folder / "cache", folder / "embeddings")
-    settings = Settings.parse(values)
-    state, terms = begin(settings, source, models / "base", models / "guide", device)
+    training = begin(args.step, settings_of(args.step, values), folders, device)
     for _ in range(args.steps):
         started = time.monotonic()
-        numbers = train_step(state, terms).tolist()
+        numbers = train_step(training)[1].tolist()
         print(f"the step took {time.monotonic() - started:.1f} s, loss {numbers[0]:.3f}")
     print(f"peak memory {cli.peak_memory()}")
 

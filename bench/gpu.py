@@ -32,7 +32,7 @@ import sd15  # noqa: E402
 PROMPT = "a photograph of thing number {} on a table"
 GUIDED = {"guidance_scale": 7.5, "scheduler": "dpm++"}
 TRAINING = {"learning_rate": 1e-5, "weight_decay": 0.01, "max_grad_norm": 1.0, "seed": 0,
-            "step": 10**6, "caption_dropout": 0.1, "window": [0, 600]}  # fmt: skip
+            "step": 10**6, "caption_dropout": 0.1, "ema_decay": 0.0, "warmup_steps": 0}  # fmt: skip
 # size: batches and steps of drawing, batch of training, side of the ceilings' matrices
 SCALE = {"full": ((1, 4, 16, 64), (20, 50), 16, 8192), "tiny": ((1, 2), (2, 3), 4, 128)}
 GOALS = {
@@ -142,30 +142,34 @@ def ceilings(bench: Bench) -> None:
 
 def training(bench: Bench, variant: str, checkpointing: bool, work: dict[str, float]) -> None:
     """Steps of `vlg.train.loop`, from cached latents and text states."""
-    from vlg.data.encoded import Cache
-    from vlg.train.loop import Settings, begin, train_step
+    from vlg.train.loop import begin, train_step
+    from vlg.train.method import settings_of
 
     size = SCALE[bench.size][2]
-    scale = {"normal": 0.0, "embed": 0.05}[variant]
-    settings = Settings.parse({
-        **TRAINING, "guide_scale": scale, "batch_size": size,
+    settings = settings_of(variant, {
+        **TRAINING, "batch_size": size,
         "precision": "bf16" if bench.precision in ("bf16", "fp16") else "fp32",
         "gradient_checkpointing": checkpointing,
     })  # fmt: skip
-    source = Cache(bench.folder / "cache", bench.folder / "embeddings")
-    state, terms = begin(settings, source, bench.base, bench.guide, bench.device)
-    numbers: list[Any] = []
-    train_step(state, terms)  # makes the optimizer's state, and finds a batch that fits
+    folders = {"base": bench.base, "cache": bench.folder / "cache"}
+    if variant == "embed":
+        folders |= {"guide": bench.guide, "embeddings": bench.folder / "embeddings"}
+    run = begin(variant, settings, folders, bench.device)
+    train_step(run)  # makes the optimizer's state, and finds a batch that fits
+    run.ledger.take()
+    steps = 0
 
     def step() -> None:
-        numbers.append(train_step(state, terms))
+        nonlocal steps
+        steps += 1
+        train_step(run)
 
     seconds = bench.timed(step)
-    looked = sum(float(each[3]) for each in numbers) / len(numbers)  # samples of the CLIP term
+    looked = run.ledger.take().each(steps).of("guide")
     done = size * work["unet step"] + looked * work["clip term"]
     name = f"{variant} training" + (", checkpointing" if checkpointing else "")
-    parts = "" if state.part >= size else f", {state.part} at a time"
-    more = f", {looked:.1f} through the guide" if scale else ""
+    parts = "" if run.state.part >= size else f", {run.state.part} at a time"
+    more = f", {looked:.1f} through the guide" if looked else ""
     rate = f"{1 / seconds:.3g} steps/s, {size / seconds:.3g} pictures/s"
     bench.row(f"{name}, batch {size}{parts}{more}", rate, done / seconds)
     bench.found[name] = seconds
@@ -235,20 +239,25 @@ def sampler(bench: Bench) -> Any:
     return Sampler(bench.base, settings, bench.device)
 
 
+def set_steps(draws: Any, steps: int) -> None:
+    """Let a sampler take so many steps."""
+    draws.settings = draws.settings.model_copy(update={"steps": steps})
+
+
 def drawing(
     bench: Bench, draws: Any, batch: int, steps: int, work: dict[str, float], label: str = ""
 ) -> None:
     """Pictures drawn by `vlg.sample.sampler`, guided."""
     texts, seeds = [PROMPT.format(i) for i in range(batch)], list(range(batch))
-    draws.settings["steps"] = min(steps, 2)
+    set_steps(draws, min(steps, 2))
     draws.draw(texts, seeds)  # warms up this shape
-    draws.settings["steps"] = steps
+    set_steps(draws, steps)
     started, calls = time.monotonic(), 0
     while calls == 0 or (bench.elapsed(started) < bench.seconds and bench.left() > 0):
         draws.draw(texts, seeds)
         calls += 1
     seconds = bench.elapsed(started) / calls
-    unet = batch * draws.unet_calls * work["unet"]
+    unet = batch * 2 * steps * work["unet"]  # two calls a guided step
     name = f"drawing{label}, {steps} steps, batch {batch}"
     bench.row(name, f"{batch / seconds:.3g} pictures/s", unet / seconds)
     if steps == SCALE[bench.size][1][0]:
@@ -293,7 +302,8 @@ def scoring(bench: Bench, work: dict[str, float], threads: int) -> None:
 
     from vlg.data import pictures
     from vlg.models.clip import Clip
-    from vlg.models.guide import guide_scores, load_guide
+    from vlg.models.cosines import guide_scores
+    from vlg.models.guide import load_guide
 
     judge = Clip(bench.folder / "models" / "judge", bench.device, bench.precision)
     guide = load_guide(bench.guide, bench.device)
@@ -329,7 +339,8 @@ def scoring(bench: Bench, work: dict[str, float], threads: int) -> None:
 
 def measure(bench: Bench, threads: int) -> None:
     """Every section in turn, the most important first."""
-    from vlg.data.encoded import encode, encode_guide
+    from vlg.data.embedded import encode_guide
+    from vlg.data.encoded import encode
     from vlg.models import device
     from vlg.models.guide import load_guide
 

@@ -12,9 +12,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable
+import sys
 from pathlib import Path
 from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
+
+from tests import tiny  # noqa: E402
 
 TOKENS = 49408  # CLIP's vocabulary, which comes with open_clip
 
@@ -112,10 +117,7 @@ def guide_config(size: str) -> dict[str, Any]:
 
 def guide(size: str) -> Any:
     """open_clip's ViT-B/32."""
-    from open_clip.model import CLIP
-
-    config = guide_config(size)
-    return CLIP(config["embed_dim"], config["vision_cfg"], config["text_cfg"])
+    return tiny.guide_of(guide_config(size))
 
 
 def tokenizer() -> Any:
@@ -133,39 +135,19 @@ def tokenizer() -> Any:
 def build(folder: Path, size: str = "full", device: str = "cpu") -> dict[str, Path]:
     """Write base, guide and judge below `folder` (6.6 GB at size `full`); returns their paths."""
     import torch
-    from diffusers import DDIMScheduler, StableDiffusionPipeline
-    from safetensors.torch import save_file
-    from transformers import CLIPImageProcessor, CLIPProcessor
 
     from vlg.files import write_manifest
 
     torch.manual_seed(0)
     paths = {name: folder / name for name in ("base", "guide", "judge")}
     tokens = tokenizer()
-    scheduler = DDIMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False,
-        set_alpha_to_one=False, steps_offset=1,
-    )  # fmt: skip
-    with on(device):
-        StableDiffusionPipeline(
-            vae=vae(size), text_encoder=text_encoder(size), tokenizer=tokens, unet=unet(size),
-            scheduler=scheduler, safety_checker=None, feature_extractor=None,
-            requires_safety_checker=False,
-        ).save_pretrained(paths["base"])  # fmt: skip
-        judge(size).save_pretrained(paths["judge"])
-        weights = {name: each.contiguous() for name, each in guide(size).state_dict().items()}
-    side = SIZES[size]["vision"]["image_size"]
-    processor = CLIPImageProcessor(
-        size={"shortest_edge": side}, crop_size={"height": side, "width": side}
-    )
-    CLIPProcessor(processor, tokens).save_pretrained(paths["judge"])
-    paths["guide"].mkdir()
-    save_file(weights, paths["guide"] / "open_clip_model.safetensors")
     preprocess = {
         "mean": [0.48145466, 0.4578275, 0.40821073], "std": [0.26862954, 0.26130258, 0.27577711],
     }  # fmt: skip
-    config = {"model_cfg": guide_config(size), "preprocess_cfg": preprocess}
-    (paths["guide"] / "open_clip_config.json").write_text(json.dumps(config))
+    with on(device):
+        tiny.write_base(paths["base"], unet(size), vae(size), text_encoder(size), tokens)
+        tiny.write_judge(paths["judge"], judge(size), tokens)
+        tiny.write_guide(paths["guide"], guide(size), guide_config(size), preprocess)
     for path in paths.values():
         write_manifest(path)
     return paths
@@ -201,42 +183,40 @@ def flops(size: str) -> dict[str, float]:
     """FLOPs of one sample through each part, counted on modules without storage."""
     import torch
     from diffusers import AutoencoderTiny
-    from torch.utils.flop_counter import FlopCounterMode
 
-    def count(function: Callable[[], Any]) -> float:
-        with FlopCounterMode(display=False) as counter:
-            function()
-        return counter.get_total_flops()
+    from vlg.models.ledger import count_flops
 
     config = SIZES[size]
     side, pixels = config["unet"]["sample_size"], config["vae"]["sample_size"]
     with torch.device("meta"):
         net, coder = unet(size), vae(size).requires_grad_(False)
         clip, other = judge(size), guide(size).requires_grad_(False)
-        z, t = torch.randn(1, 4, side, side, requires_grad=True), torch.tensor([1])
+        z, t = torch.randn(1, 4, side, side), torch.tensor([1])
         states = torch.randn(1, 77, config["unet"]["cross_attention_dim"])
         seen = torch.randn(1, 3, *[guide_config(size)["vision_cfg"]["image_size"]] * 2)
         judged = torch.randn(1, 3, *[config["vision"]["image_size"]] * 2)
         picture = torch.randn(1, 3, pixels, pixels)
-
         taesd = AutoencoderTiny().requires_grad_(False)  # full size only
         text, words = text_encoder(size), torch.zeros(1, 77, dtype=torch.long)
 
-        def clip_term(decoder: Any) -> None:
-            decoder.decode(z).sample.sum().backward()
-            other.encode_image(seen.requires_grad_()).sum().backward()
+    def forward(module: Any, *args: Any) -> float:
+        return count_flops(module, args, {})[0]
 
-        return {
-            "unet": count(lambda: net(z.detach(), t, states)),
-            "unet step": count(lambda: net(z.detach(), t, states)[0].sum().backward()),
-            "vae encode": count(lambda: coder.encode(picture)),
-            "vae decode": count(lambda: coder.decode(z.detach())),
-            "clip term": count(lambda: clip_term(coder)),
-            "clip term, tiny decoder": count(lambda: clip_term(taesd)),
-            "text encode": count(lambda: text(words)),
-            "judge": count(lambda: clip.get_image_features(judged)),
-            "guide": count(lambda: other.encode_image(seen.detach())),
-        }
+    def both(module: Any, x: Any) -> float:  # to the input, as the weights are frozen
+        return sum(count_flops(module, (x.detach().requires_grad_(),), {}))
+
+    looking = both(other.visual, seen)
+    return {
+        "unet": forward(net, z, t, states),
+        "unet step": sum(count_flops(net, (z, t, states), {})),
+        "vae encode": forward(coder.encoder, picture),
+        "vae decode": forward(coder.decoder, z),
+        "clip term": both(coder.decoder, z) + looking,
+        "clip term, tiny decoder": both(taesd.decoder, z) + looking,
+        "text encode": forward(text, words),
+        "judge": forward(clip.vision_model, judged),
+        "guide": forward(other.visual, seen),
+    }
 
 
 def kept(size: str, part: str, bf16: bool, checkpointing: bool) -> tuple[float, float]:

@@ -46,7 +46,7 @@ KINDS = {
 # The study's: 60 % of the timesteps, and one caption in ten is dropped.
 SETTINGS = {
     "learning_rate": 1e-5, "weight_decay": 0.01, "max_grad_norm": 1.0, "ema_decay": 0.98,
-    "caption_dropout": 0.1, "window": [0, 600], "seed": 0, "step": 10**6,
+    "caption_dropout": 0.1, "seed": 0, "step": 10**6,
 }  # fmt: skip
 
 
@@ -126,7 +126,7 @@ class Example:
         from torchvision import transforms
         from transformers import CLIPTextModel, CLIPTokenizer
 
-        from vlg.data.encoded import read_captions
+        from vlg.data.captioned import read_captions
 
         base = folder / "models/base"
         self.device, self.clock, self.precision = device, clock, args.precision
@@ -208,33 +208,33 @@ class Example:
 
 
 class Ours:
-    """`vlg.train.loop.train_step` with the numbers it logs."""
+    """`vlg.train.loop.train_step` with the numbers that it logs."""
 
     def __init__(
         self, folder: Path, args: argparse.Namespace, device: str, clock: Clock, kind: str
     ) -> None:
-        from vlg.data.encoded import Cache
-        from vlg.train.loop import Settings, begin
+        from vlg.train.loop import begin
+        from vlg.train.method import settings_of
 
+        method = "normal" if kind == "normal" else "embed"
         values = {**SETTINGS, "batch_size": args.batch, "precision": args.precision}
-        values |= {"guide_scale": 0.0 if kind == "normal" else 0.05}
         values |= {"gradient_checkpointing": args.gradient_checkpointing}
-        decoder = tiny_decoder(folder / "decoder", args.size) if kind == "tiny" else None
-        cache, models = Cache(folder / "cache", folder / "embeddings"), folder / "models"
-        settings = Settings.parse(values)
-        self.state, self.terms = begin(
-            settings, cache, models / "base", models / "guide", device, decoder
-        )
-        self.inside = [0, 0]
+        given = {"base": folder / "models/base", "cache": folder / "cache"}
+        if method == "embed":
+            given |= {"guide": folder / "models/guide", "embeddings": folder / "embeddings"}
+        if kind == "tiny":
+            given["decoder"] = tiny_decoder(folder / "decoder", args.size)
+        self.run = begin(method, settings_of(method, values), given, device)
+        self.steps = 0
         self.watch(clock)
 
     def watch(self, clock: Clock) -> None:
         """Let the clock see the parts of a step, in forward order: backward is what is left."""
         for owner, name, part in (
-            (self.terms, "predict", "UNet, forward"),
-            (self.terms, "decode", "decoder, forward"),
-            (self.terms.guide, "encode_image", "guide, forward"),
-            (self.state, "update", "AdamW and average"),
+            (self.run.family, "predict", "UNet, forward"),
+            (self.run.family, "decode", "decoder, forward"),
+            (getattr(self.run.method, "guide", None), "encode_image", "guide, forward"),
+            (self.run.state, "update", "AdamW and average"),
         ):
             if owner is not None:
                 setattr(owner, name, self.timed(getattr(owner, name), clock, part))
@@ -250,8 +250,14 @@ class Ours:
     def step(self) -> None:
         from vlg.train.loop import train_step
 
-        numbers = train_step(self.state, self.terms).tolist()
-        self.inside = [self.inside[0] + int(numbers[3]), self.inside[1] + 1]
+        _, numbers = train_step(self.run)
+        numbers.tolist()  # as the log reads them
+        self.steps += 1
+
+    def inside(self) -> float:
+        """Share of the samples so far that the guide looked at."""
+        looked = self.run.ledger.take().of("guide")
+        return looked / self.steps / self.run.settings.batch_size
 
 
 def measure(args: argparse.Namespace) -> None:
@@ -323,8 +329,7 @@ def print_parts(kind: str, run: Any, clock: Clock, steps: int) -> None:
         parts["backward and the rest"] = total - sum(parts.values())
     words = [f"{name} {1e3 * s / steps:.1f} ms" for name, s in parts.items()]
     inside = ""
-    if isinstance(run, Ours) and run.state.settings.guide_scale:
-        share = run.inside[0] / run.inside[1] / run.state.settings.batch_size
+    if isinstance(run, Ours) and (share := run.inside()):
         inside = f" ({share:.0%} of the samples are captioned and inside the window)"
     print(f"{KINDS[kind]}{inside}: {', '.join(words)}; {1e3 * total / steps:.1f} ms in all")
 

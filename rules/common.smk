@@ -7,8 +7,12 @@ import shlex
 import sys
 from pathlib import Path
 
-ROOT = Path(workflow.basedir)
+# Where this file's workflow is, which is not workflow.basedir when another one loads it as a module.
+HOME = workflow.current_basedir.get_path_or_uri(secret_free=True)
+ROOT = Path(HOME).parent
 SCRIPTS = ROOT / "scripts"
+if not SCRIPTS.is_dir():
+    sys.exit(f"error: {HOME}: rules alone; clone the repository and name its Snakefile instead")
 sys.path.insert(0, str(SCRIPTS))
 
 from vlg import plugins
@@ -69,17 +73,17 @@ def python(name):
     return f"python {script(name)}"
 
 
-def need(name, what):
-    """How much of `threads`, `mem_mb` or `runtime` the config lets a job of a rule have."""
-    given = CONFIG["resources"]
-    light = {"threads": 1, **given["light"]}
-    own = given["stages"].get(name, {}).get(what)
-    return (given if name in COMPUTING else light)[what] if own is None else own
+def threads_of(name):
+    """How many CPU threads the config lets a job of a rule have."""
+    return plan.needs(CONFIG, name, name in COMPUTING)["threads"]
 
 
-def memory(name, times=1):
-    """Memory of a job in MB, as much more again with each further try."""
-    return lambda wildcards, attempt: need(name, "mem_mb") * times * attempt
+def needs(name, gpu=0, times=1):
+    """The resources of a rule's jobs as a cluster must be told them: memory and minutes as the
+    config says, `times` as much memory, and as much again with each further try."""
+    given = plan.needs(CONFIG, name, name in COMPUTING)
+    memory = lambda wildcards, attempt: given["mem_mb"] * times * attempt
+    return {"mem_mb": memory, "runtime": given["runtime"], "gpu": gpu}
 
 
 def settings(values):

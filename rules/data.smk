@@ -12,11 +12,9 @@ rule dataset:
         LAYOUT.log("dataset"),
     conda:
         "../envs/models.yaml"
-    threads: need("dataset", "threads")
+    threads: threads_of("dataset")
     resources:
-        mem_mb=memory("dataset"),
-        runtime=need("dataset", "runtime"),
-        gpu=0,
+        **needs("dataset"),
     params:
         settings=settings(plan.dataset(CONFIG)),
         code=code("dataset"),
@@ -38,11 +36,9 @@ rule encode:
         LAYOUT.log("encode"),
     conda:
         "../envs/models.yaml"
-    threads: need("encode", "threads")
+    threads: threads_of("encode")
     resources:
-        mem_mb=memory("encode"),
-        runtime=need("encode", "runtime"),
-        gpu=GPUS,
+        **needs("encode", gpu=GPUS),
         device=DEVICE,
         batch=CONFIG["encode"]["batch_size"],
     params:
@@ -68,11 +64,9 @@ rule encode_guide:
         LAYOUT.log("encode_guide"),
     conda:
         "../envs/models.yaml"
-    threads: need("encode_guide", "threads")
+    threads: threads_of("encode_guide")
     resources:
-        mem_mb=memory("encode_guide"),
-        runtime=need("encode_guide", "runtime"),
-        gpu=GPUS,
+        **needs("encode_guide", gpu=GPUS),
         device=DEVICE,
         batch=CONFIG["encode"]["batch_size"],
     params:

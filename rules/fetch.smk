@@ -14,11 +14,9 @@ rule fetch:
         LAYOUT.log("fetch", "{what}"),
     conda:
         "../envs/models.yaml"
-    threads: need("fetch", "threads")
+    threads: threads_of("fetch")
     resources:
-        mem_mb=memory("fetch"),
-        runtime=need("fetch", "runtime"),
-        gpu=0,
+        **needs("fetch"),
     params:
         settings=fetch_settings,
         code=code("fetch"),

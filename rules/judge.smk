@@ -2,23 +2,7 @@
 # None of these rules runs unless the config asks for it.
 
 
-def judge_files(wildcards):
-    """What a further judge judges by: its files, or its download."""
-    judge = JUDGES[wildcards.judge]
-    if hub.parse(judge.source):
-        return LAYOUT.download(f"judge_{wildcards.judge}")
-    return [str(file) for file in judge_kind.find(judge.kind).files(judge)]
-
-
-def judge_settings(wildcards):
-    """What a further judge is; the source of a download is its folder."""
-    values = JUDGES[wildcards.judge].handed_on()
-    if hub.parse(values["source"]):
-        values["source"] = layout.folder(LAYOUT.download(f"judge_{wildcards.judge}"))
-    return settings(values)
-
-
-JUDGES = plan.judges(CONFIG)
+include: "functions/judge.smk"
 
 
 rule judge:
@@ -32,11 +16,9 @@ rule judge:
         LAYOUT.log("judge", "{judge}-{model}"),
     conda:
         "../envs/models.yaml"
-    threads: need("judge", "threads")
+    threads: threads_of("judge")
     resources:
-        mem_mb=memory("judge"),
-        runtime=need("judge", "runtime"),
-        gpu=GPUS,
+        **needs("judge", gpu=GPUS),
         device=DEVICE,
         batch=CONFIG["score"]["batch_size"],
     params:
@@ -61,11 +43,9 @@ rule diversity:
         LAYOUT.log("diversity"),
     conda:
         "../envs/models.yaml"
-    threads: need("diversity", "threads")
+    threads: threads_of("diversity")
     resources:
-        mem_mb=memory("diversity"),
-        runtime=need("diversity", "runtime"),
-        gpu=GPUS,
+        **needs("diversity", gpu=GPUS),
         device=DEVICE,
         batch=CONFIG["score"]["batch_size"],
     params:

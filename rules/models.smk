@@ -2,13 +2,7 @@
 # Out: models/.
 
 
-def guide_to_differ_from(wildcards):
-    """The guide, for a judge that can be compared with it only after a download.
-
-    Two local folders are compared before the study starts (vlg.config.checks).
-    """
-    fetched = {"guide", "judge"} & set(hub_sources())
-    return LAYOUT.model("guide") if wildcards.kind == "judge" and fetched else []
+include: "functions/models.smk"
 
 
 rule model:
@@ -22,11 +16,9 @@ rule model:
         LAYOUT.log("model", "{kind}"),
     conda:
         "../envs/models.yaml"
-    threads: need("model", "threads")
+    threads: threads_of("model")
     resources:
-        mem_mb=memory("model"),
-        runtime=need("model", "runtime"),
-        gpu=0,
+        **needs("model"),
     params:
         settings=model_settings,
         code=code("model"),

@@ -11,11 +11,9 @@ rule prompts:
         LAYOUT.log("prompts"),
     conda:
         "../envs/tables.yaml"
-    threads: need("prompts", "threads")
+    threads: threads_of("prompts")
     resources:
-        mem_mb=memory("prompts"),
-        runtime=need("prompts", "runtime"),
-        gpu=0,
+        **needs("prompts"),
     params:
         settings=prompt_settings(),
         code=code("prompts"),
@@ -36,11 +34,9 @@ rule hard_prompts:
         LAYOUT.log("hard_prompts"),
     conda:
         "../envs/tables.yaml"
-    threads: need("hard_prompts", "threads")
+    threads: threads_of("hard_prompts")
     resources:
-        mem_mb=memory("hard_prompts"),
-        runtime=need("hard_prompts", "runtime"),
-        gpu=0,
+        **needs("hard_prompts"),
     params:
         settings=settings(CONFIG["hard"]),
         code=code("hard_prompts"),

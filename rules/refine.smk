@@ -2,96 +2,7 @@
 # Out: refined/<model>/round-<r>/<arm>/shard-<k>/.
 
 
-def arm_needs(wildcards):
-    """What the kind of an arm works with, of guide and pictures."""
-    return plugins.constant(plugins.ARMS, ARMS[wildcards.arm].kind, "NEEDS", ())
-
-
-def refine_guide(wildcards):
-    """The guide, for an arm that is guided."""
-    return LAYOUT.model("guide") if "guide" in arm_needs(wildcards) else []
-
-
-def refine_prompts(wildcards):
-    """The prompts, for an arm that draws from noise alone."""
-    return [] if "pictures" in arm_needs(wildcards) else LAYOUT.prompts
-
-
-def refine_start(wildcards):
-    """The metadata files among which the pictures are that one shard of an arm begins with."""
-    if "pictures" not in arm_needs(wildcards):
-        return []
-    size = CONFIG["generate"]["shard_size"]
-    first = int(wildcards.shard) * size
-    last = min(first + size, STUDY * len(CONFIG["seeds"]["selection"])) - 1
-    begin, end = (study_place(wildcards.model, number) // size for number in (first, last))
-    return study_images(wildcards.model)[begin : end + 1]
-
-
-def refine_skip(wildcards):
-    """How many of the study pictures in those files belong to an earlier shard of the arm."""
-    size = CONFIG["generate"]["shard_size"]
-    first = int(wildcards.shard) * size
-    begin = study_place(wildcards.model, first) // size * size
-    return sum(study_place(wildcards.model, n) >= begin for n in range(max(0, first - size), first))
-
-
-def refine_options(wildcards, input):
-    """What not every arm begins with, as words of a command line."""
-    guide = ["--guide", layout.folder(input.guide)] if input.guide else []
-    if input.start:
-        start = ["--start", *folders(input.start), "--skip", str(refine_skip(wildcards))]
-    else:
-        start = ["--prompts", input.prompts]
-    return [*guide, *start]
-
-
-def refine_settings(wildcards):
-    """How an arm draws, and which pictures. More rounds change nothing of those there are."""
-    arm = ARMS[wildcards.arm]
-    keys = arm.settings.handed_on()
-    keys.pop("rounds", None)
-    alone = "pictures" not in arm_needs(wildcards)
-    return settings(
-        {
-            "sampling": plan.sampling(CONFIG),
-            "model": wildcards.model,
-            "arm": wildcards.arm,
-            "kind": arm.kind,
-            "keys": keys,
-            "shard": int(wildcards.shard),
-            "shard_size": CONFIG["generate"]["shard_size"],
-            **({"seeds": CONFIG["seeds"]["selection"]} if alone else {}),
-        }
-    )
-
-
-def refine_code(wildcards):
-    """The code of the kind of arm and of the family; no other kind's."""
-    return code("refine", (plugins.ARMS, ARMS[wildcards.arm].kind), FAMILY)
-
-
-def rounds(arm):
-    """The numbers of an arm's rounds."""
-    return range(1, ARMS[arm].rounds + 1)
-
-
-def refined(model, arm):
-    """The metadata files of all rounds of an arm."""
-    number = STUDY * len(CONFIG["seeds"]["selection"])
-    size = CONFIG["generate"]["shard_size"]
-    return [
-        LAYOUT.refined(model, each, arm, shard)
-        for each in rounds(arm)
-        for shard in layout.shards(number, size)
-    ]
-
-
-def all_pictures():
-    """The metadata files of every picture folder. The whole study asks for them by name, because
-    Snakemake makes a deleted file again only when something that is wanted needs it."""
-    plain = [images(model, stage) for model in RUNS for stage in stages(model)]
-    return sum([*plain, *(refined(model, arm) for model in REFINED for arm in ARMS)], [])
+include: "functions/refine.smk"
 
 
 # A rule's outputs are the same for all its jobs, so arms with other numbers of rounds have a rule
@@ -115,11 +26,9 @@ for number in sorted({arm.rounds for arm in ARMS.values()}):
             arm="|".join(name for name, arm in ARMS.items() if arm.rounds == number),
         conda:
             "../envs/models.yaml"
-        threads: need("refine", "threads")
+        threads: threads_of("refine")
         resources:
-            mem_mb=memory("refine"),
-            runtime=need("refine", "runtime"),
-            gpu=GPUS,
+            **needs("refine", gpu=GPUS),
             device=DEVICE,
             batch=CONFIG["generate"]["batch_size"],
         params:

@@ -3,46 +3,7 @@
 # What `snakemake --report` shows is flagged here, each with a caption from report/.
 
 
-def known_as(source):
-    """What the Hub calls a source: owner/name, without our prefix and the revision."""
-    found = hub.parse(source)
-    return found.id if found else source
-
-
-def sheet_labels(model, arm, number):
-    """What the report calls a contact sheet. It sorts labels as text: blanks keep 20 before 100."""
-    name = layout.parse_model(model)
-    labels = {"model": name.variant, "step": str(name.step).rjust(7)}
-    return labels | ({"arm": in_words(arm), "round": str(number).rjust(3)} if arm else {})
-
-
-def cards():
-    """The card of every fine-tuned model."""
-    return [LAYOUT.card(model) for model in RUNS[1:]]
-
-
-def figure_needs(figure):
-    """The tables that a figure draws, and `logs` where it draws those of training."""
-    return plugins.constant(plugins.FIGURES, figure, "NEEDS", ())
-
-
-def figure_tables(figure):
-    """The tables that a figure draws."""
-    return [need for need in figure_needs(figure) if need != "logs"]
-
-
-# Every figure of whose tables the study has all.
-FIGURES = [
-    figure for figure in plugins.names(plugins.FIGURES) if set(figure_tables(figure)) <= set(TABLES)
-]
-
-# Name of a sheet: its model, arm and round.
-SHEETS = {model: (model, "", 0) for model in MODELS} | {
-    f"{model}-{arm}-{number}": (model, arm, number)
-    for model in (CONFIG["refine"]["models"] if ARMS else [])
-    for arm in ARMS
-    for number in rounds(arm)
-}
+include: "functions/report.smk"
 
 
 rule figures:
@@ -79,11 +40,9 @@ rule figure:
         figure="|".join(FIGURES),
     conda:
         "../envs/tables.yaml"
-    threads: need("figure", "threads")
+    threads: threads_of("figure")
     resources:
-        mem_mb=memory("figure"),
-        runtime=need("figure", "runtime"),
-        gpu=0,
+        **needs("figure"),
     params:
         settings=settings({"confidence": CONFIG["statistics"]["confidence"]}),
         code=lambda wildcards: code("figure", (plugins.FIGURES, wildcards.figure)),
@@ -119,11 +78,9 @@ rule gallery:
         LAYOUT.log("gallery"),
     conda:
         "../envs/tables.yaml"
-    threads: need("gallery", "threads")
+    threads: threads_of("gallery")
     resources:
-        mem_mb=memory("gallery"),
-        runtime=need("gallery", "runtime"),
-        gpu=0,
+        **needs("gallery"),
     params:
         settings=settings(
             {
@@ -164,11 +121,9 @@ rule sheets:
         LAYOUT.log("sheets"),
     conda:
         "../envs/tables.yaml"
-    threads: need("sheets", "threads")
+    threads: threads_of("sheets")
     resources:
-        mem_mb=memory("sheets"),
-        runtime=need("sheets", "runtime"),
-        gpu=0,
+        **needs("sheets"),
     params:
         settings=settings({"sheets": SHEETS}),
         code=code("sheets"),
@@ -190,11 +145,9 @@ rule findings:
         LAYOUT.log("findings"),
     conda:
         "../envs/tables.yaml"
-    threads: need("findings", "threads")
+    threads: threads_of("findings")
     resources:
-        mem_mb=memory("findings"),
-        runtime=need("findings", "runtime"),
-        gpu=0,
+        **needs("findings"),
     params:
         code=code("findings"),
     shell:
@@ -225,11 +178,9 @@ rule provenance:
         LAYOUT.log("provenance"),
     conda:
         "../envs/tables.yaml"
-    threads: need("provenance", "threads")
+    threads: threads_of("provenance")
     resources:
-        mem_mb=memory("provenance"),
-        runtime=need("provenance", "runtime"),
-        gpu=0,
+        **needs("provenance"),
     params:
         settings=settings(CONFIG),
         code=code("provenance"),
@@ -253,11 +204,9 @@ rule card:
         LAYOUT.log("card", "{variant}-{step}{run}"),
     conda:
         "../envs/models.yaml"
-    threads: need("card", "threads")
+    threads: threads_of("card")
     resources:
-        mem_mb=memory("card"),
-        runtime=need("card", "runtime"),
-        gpu=0,
+        **needs("card"),
     params:
         settings=settings(
             {

@@ -1,25 +1,8 @@
 # In: pictures, judge, guide. Out: scores/images/<model>/<stage>.csv, scores/refined/<model>/<arm>.csv,
 # scores/samples/<model>.csv.
 
-from vlg.judge import kind as judge_kind
 
-
-def plain_score_files():
-    """The score files of plain pictures."""
-    return [LAYOUT.image_scores(model, stage) for model in RUNS for stage in stages(model)]
-
-
-def score_files():
-    """All score files of the study."""
-    refined = [LAYOUT.refined_scores(model, arm) for model in REFINED for arm in ARMS]
-    return [*plain_score_files(), *refined]
-
-
-SCORE = (
-    python("score") + " --settings {params.settings:q} --pictures {params.pictures:q}"
-    " --judge {params.judge:q} --guide {params.guide:q} --root {params.root:q} --out {output:q}"
-    " --batch-size {resources.batch} --device {resources.device} --threads {threads} --log {log:q}"
-)
+include: "functions/score.smk"
 
 
 rule score:
@@ -34,11 +17,9 @@ rule score:
         LAYOUT.log("score", "images", "{model}-{stage}"),
     conda:
         "../envs/models.yaml"
-    threads: need("score", "threads")
+    threads: threads_of("score")
     resources:
-        mem_mb=memory("score"),
-        runtime=need("score", "runtime"),
-        gpu=GPUS,
+        **needs("score", gpu=GPUS),
         device=DEVICE,
         batch=CONFIG["score"]["batch_size"],
     params:

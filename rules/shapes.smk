@@ -18,11 +18,9 @@ rule pretrain_part:
         part="vae|guide|judge",
     conda:
         "../envs/models.yaml"
-    threads: need("pretrain_part", "threads")
+    threads: threads_of("pretrain_part")
     resources:
-        mem_mb=memory("pretrain_part"),
-        runtime=need("pretrain_part", "runtime"),
-        gpu=0,
+        **needs("pretrain_part"),
     params:
         settings=lambda wildcards: settings(CONFIG["pretrain"][wildcards.part]),
         code=code("pretrain"),
@@ -45,11 +43,9 @@ rule pretrain_base:
         LAYOUT.log("pretrain", "base"),
     conda:
         "../envs/models.yaml"
-    threads: need("pretrain_base", "threads")
+    threads: threads_of("pretrain_base")
     resources:
-        mem_mb=memory("pretrain_base"),
-        runtime=need("pretrain_base", "runtime"),
-        gpu=0,
+        **needs("pretrain_base"),
     params:
         settings=settings(CONFIG["pretrain"]["base"]),
         code=code("pretrain"),
@@ -70,11 +66,9 @@ rule pretrain:
         LAYOUT.log("pretrain", "ship"),
     conda:
         "../envs/models.yaml"
-    threads: need("pretrain", "threads")
+    threads: threads_of("pretrain")
     resources:
-        mem_mb=memory("pretrain"),
-        runtime=need("pretrain", "runtime"),
-        gpu=0,
+        **needs("pretrain"),
     params:
         settings=settings(plan.sampling(CONFIG)),
         code=code("ship"),

@@ -13,7 +13,7 @@ from PIL import Image
 from tests.pipeline import ROOT, Checkout
 
 BLOCK = re.compile(
-    r"^```(python|yaml)(?: (\S+?)(?:: (.+))?)?\n(.*?)^```$", re.MULTILINE | re.DOTALL
+    r"^```(python|yaml)(?: (\S+?)(?:: ([^\n]+))?)?\n(.*?)^```$", re.MULTILINE | re.DOTALL
 )
 PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## Six additions")[2]
 BLOCKS = [match.groups() for match in BLOCK.finditer(PAGE)]
@@ -117,6 +117,7 @@ def test_a_config_key_is_a_line_of_its_section(study, tmp_path):
     begin, found, rest = text.partition(f"{place}:\n")
     assert found, f"{path} has no {place}"
     section, end, after = rest.partition("\n\n\n")
+    line = line.rstrip()
     (tree.root / path).write_text(f"{begin}{found}{section}\n{line}{end}{after}", "utf-8")
     assert not any("finetune" in job for job in tree.planned(gallery="{title: My pictures}"))
     refused = tree.snakemake("--dry-run", gallery="{title: [1, 2]}")

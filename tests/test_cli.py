@@ -1,16 +1,19 @@
 """What every command line shares."""
 
 import json
+import os
 import re
 import resource
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from vlg.workflow import cli, processes
+from tools import lock
+from vlg.workflow import cli, processes, versions
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
@@ -28,13 +31,35 @@ def test_memory_is_the_same_wherever_it_is_read(monkeypatch, system, unit):
     assert cli.cost(1.25)["memory_mb"] == 5 * 2**10
 
 
-def test_a_job_logs_what_it_cost(tmp_path):
+def job(log, body="pass", **environment):
+    """What a job that does `body` has logged after ` cost: ` and ` packages: `."""
     program = (
-        f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); from vlg.workflow import cli; "
-        "cli.run(lambda args: bytearray(2**26), cli.parser(''))"
+        f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); from vlg.workflow import cli\n"
+        f"def main(args):\n    {body}\ncli.run(main, cli.parser(''))"
     )
-    log = tmp_path / "log"
-    subprocess.run([sys.executable, "-c", program, "--log", log], check=True)
-    cost = json.loads(re.search(r" cost: (\{.*\})", log.read_text())[1])
+    words = [sys.executable, "-c", program, "--log", log]
+    subprocess.run(words, check=True, env={**os.environ, **environment})
+    return [
+        json.loads(re.search(rf" {what}: (\{{.*\}})", log.read_text())[1])
+        for what in ("cost", "packages")
+    ]
+
+
+def test_a_job_logs_what_it_cost(tmp_path):
+    cost, _ = job(tmp_path / "log", "bytearray(2**26)")
     assert set(cost) == {"seconds", "processor_seconds", "memory_mb"}
     assert cost["memory_mb"] >= 2**6 and cost["processor_seconds"] > 0
+
+
+def test_a_job_logs_the_packages_it_imported_and_no_others(tmp_path):
+    _, packages = job(tmp_path / "log", "import numpy, PIL, json", VLG_SNAKEMAKE="9")
+    assert {"numpy", "pillow"} <= set(packages) and not {"json", "torch"} & set(packages)
+    assert packages["numpy"] == metadata.version("numpy") and packages["snakemake"] == "9"
+
+
+def test_each_package_that_steps_import_is_found_by_its_module():
+    """A package whose module has another name would never be recorded."""
+    modules = metadata.packages_distributions()
+    for name in {name for each in lock.ENVIRONMENTS.values() for name in each.packages}:
+        module = versions.MODULES.get(name, name.replace("-", "_"))
+        assert module in modules, f"{name}: say in versions.MODULES what it is imported as"

@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import jsonschema
@@ -479,13 +478,20 @@ def test_valid(overlay, root):
     load(merged(overlay), root)
 
 
-def test_a_large_folder_is_not_searched_whole(tmp_path):
-    for i in range(1001):
+def test_a_large_folder_is_not_searched_whole(tmp_path, monkeypatch):
+    for i in range(1500):
         (tmp_path / f"{i}.txt").touch()
-    start = time.perf_counter()
+    seen = 0
+    rglob = Path.rglob
+
+    def counted(self, pattern):
+        nonlocal seen
+        for seen, path in enumerate(rglob(self, pattern), 1):  # noqa: B007
+            yield path
+
+    monkeypatch.setattr(Path, "rglob", counted)
     load(merged(f"dataset: {{source: {tmp_path}}}"), ROOT)
-    load(merged("dataset: {source: /}"), ROOT)
-    assert time.perf_counter() - start < 5
+    assert seen == 1000
 
 
 def test_a_loaded_config_loads_as_it_is_and_input_is_kept():
@@ -840,12 +846,10 @@ def test_loading_is_light():
         "print(sorted({'torch', 'numpy', 'pandas', 'PIL', 'diffusers'} & set(sys.modules)))"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT / "scripts")}
-    start = time.perf_counter()
     out = subprocess.check_output(
         [sys.executable, "-c", code], cwd=ROOT, env=environment, text=True
     )
     assert out.strip() == "[]"
-    assert time.perf_counter() - start < 5  # 0.2 s; generous, for a busy machine
 
 
 # Keys and values that reach deep into the schema, mixed with anything YAML can hold.

@@ -7,20 +7,22 @@ import re
 
 import pytest
 
+from tests.pipeline import Checkout
+
 EACH = {  # jobs that every study has once
     "dataset": 1,
     "development": 1,
     "encode": 1,
     "encode_guide": 1,
-    "figures": 1,
+    "figure": 6,
+    "findings": 1,
     "gallery": 1,
     "hard_prompts": 1,
     "model": 3,
-    "pages": 1,
     "prompts": 1,
     "provenance": 1,
     "sheets": 1,
-    "tables": 1,
+    "table": 10,
 }
 JOBS = {
     # two variants at three step counts; one shard a model and stage; two arms
@@ -28,7 +30,8 @@ JOBS = {
     # three trainings of each variant; base and those of one checkpoint refined by three arms
     "config/shapes-full.yaml": {
         "diversity": 1,
-        "judges": 1,
+        "figure": 7,
+        "table": 11,
         "finetune": 18,
         "generate": 20,
         "refine": 12,
@@ -85,4 +88,27 @@ def test_every_job_says_what_it_needs(checkout):
         assert name == "all" or set(found) == {"mem_mb", "runtime", "gpu"}, text
     assert needs["generate"] == needs["score"] == needs["encode"] == (90, 1, 5000, 1)
     assert needs["finetune"] == (600, 2, 10000, 6), "a device, and memory, for each process"
-    assert needs["tables"] == needs["pages"] == (60, 0, 2000, 1)
+    assert needs["table"] == needs["sheets"] == (60, 0, 2000, 1)
+
+
+def test_a_table_and_a_figure_of_ones_own_are_made_of_what_they_need(tmp_path):
+    """By a file each, and the figure from its own table alone."""
+    tree = Checkout(tmp_path / "tree")
+    for path, needs in (("analysis/tables", "hard"), ("report/figures", "mine")):
+        file = tree.root / f"scripts/vlg/{path}/mine.py"
+        file.write_text(f'"""Mine."""\n\nNEEDS = ("{needs}",)\n', encoding="utf-8")
+    done = tree.snakemake("--dry-run", "--forceall", "--printshellcmds")
+    assert done.code == 0, done.output
+    results = "results/reduced"
+    inputs = {
+        (rule, name): set(files.split(", "))
+        for rule, files, name in re.findall(
+            r"^rule (table|figure):\n +input: (.*)\n.*\n +log: \S+/(\w+)\.log$", done.output, re.M
+        )
+    }
+    assert inputs["figure", "mine"] == {f"{results}/tables/mine.csv"}
+    own = {file for file in inputs["table", "mine"] if file.startswith(results)}
+    assert own == {f"{results}/hard_prompts.tsv"}
+    assert inputs["figure", "refinement"] == {f"{results}/tables/refinement.csv"}
+    plain = {file for file in inputs["table", "by_split"] if file.startswith(results)}
+    assert plain and not any("refined" in file or "training" in file for file in plain)

@@ -14,9 +14,10 @@ from vlg.errors import UserError
 from vlg.files import read_json, write_manifest
 from vlg.models import device
 from vlg.models.clip import Clip
+from vlg.models.cosines import guide_scores
 from vlg.models.device import Parts
 from vlg.models.families.sd import StableDiffusion
-from vlg.models.guide import guide_scores, load_guide
+from vlg.models.guide import load_guide
 from vlg.models.ledger import Ledger
 from vlg.sample.sampler import Sampler
 from vlg.train import checkpoints
@@ -41,20 +42,7 @@ def base(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def judge(tmp_path_factory):
-    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
-
-    folder = tmp_path_factory.mktemp("device") / "judge"
-    tokens = tiny.tokenizer()
-    small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1,
-             "num_attention_heads": 2}  # fmt: skip
-    text = {**small, "vocab_size": len(tokens), "max_position_embeddings": tiny.LENGTH,
-            "eos_token_id": tokens.eos_token_id}  # fmt: skip
-    vision = {**small, "image_size": 16, "patch_size": 4}
-    torch.manual_seed(3)
-    CLIPModel(CLIPConfig(text_config=text, vision_config=vision)).save_pretrained(folder)
-    size = {"size": {"shortest_edge": 16}, "crop_size": {"height": 16, "width": 16}}
-    CLIPProcessor(CLIPImageProcessor(**size), tokens).save_pretrained(folder)
-    return folder
+    return tiny.save_judge(tmp_path_factory.mktemp("device") / "judge")
 
 
 def images(number=4):
@@ -87,7 +75,7 @@ def test_options_of_the_device_are_read_and_unknown_ones_refused(monkeypatch):
 
 
 def test_the_config_says_how_models_run():
-    from vlg.config.checks import load
+    from vlg.config.load import load
     from vlg.config.plan import device as of
 
     assert of(load({}, ".")) == "auto,channels_last,vae_slicing"

@@ -1,8 +1,9 @@
-"""The lock, the conda environments and what the code imports agree with one another."""
+"""The locks, the conda environments and what the code imports agree with one another."""
 
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.metadata
 import re
 import shutil
@@ -15,10 +16,15 @@ import yaml
 from packaging.requirements import Requirement
 
 from tools import lock
+from vlg import plugins
 
 ROOT = Path(__file__).resolve().parent.parent
-LOCKED = lock.pins(lock.LOCK.read_text(encoding="utf-8"))
-WANTED = lock.requirements((ROOT / "requirements.in").read_text(encoding="utf-8"))
+LOCKS = {path.name: lock.pins(path.read_text(encoding="utf-8")) for path in (lock.LOCK, lock.DEV)}
+LOCKED, DEV = LOCKS.values()
+WANTED, DEV_WANTED = (
+    lock.requirements(path.with_suffix(".in").read_text(encoding="utf-8"))
+    for path in (lock.LOCK, lock.DEV)
+)
 DISTRIBUTIONS = importlib.metadata.packages_distributions()
 
 
@@ -29,21 +35,50 @@ def pip_pins(name: str) -> dict[str, Requirement]:
     return {lock.canonical(Requirement(line).name): Requirement(line) for line in inline}
 
 
-def test_lock_holds_every_requirement():
+def test_locks_hold_every_requirement():
     by_name = {name for name, pin in LOCKED.items() if "-r requirements.in" in pin.wanted_by}
     assert by_name and by_name == WANTED, "run `make lock`"
+    by_name = {name for name, pin in DEV.items() if "-r requirements-dev.in" in pin.wanted_by}
+    # What a study has already is only named for what tests do with it.
+    assert by_name and by_name == DEV_WANTED - LOCKED.keys(), "run `make lock`"
 
 
-def test_each_pin_is_exact_and_hashed():
-    for pin in LOCKED.values():
+def test_no_package_is_in_both_locks():
+    """So they cannot say different things of one."""
+    assert not LOCKED.keys() & DEV.keys()
+
+
+def test_the_second_lock_has_what_its_packages_need():
+    """What they need stands in it or in the first, as their installed metadata state it."""
+    for name, pin in DEV.items():
+        assert {each.removeprefix("-r ") for each in pin.wanted_by} <= {
+            *LOCKED,
+            *DEV,
+            "requirements-dev.in",
+        }
+        needs = map(Requirement, importlib.metadata.requires(name) or [])
+        here = [each for each in needs if not each.marker or each.marker.evaluate({"extra": ""})]
+        lacking = {lock.canonical(each.name) for each in here} - LOCKED.keys() - DEV.keys()
+        assert not lacking, f"{name} needs {lacking}"
+
+
+def test_a_study_installs_no_tools_of_ours():
+    """pytest and the like are for who works on the pipeline."""
+    assert {"pytest", "hypothesis", "ruff", "snakefmt", "uv"} <= DEV.keys()
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_each_pin_is_exact_and_hashed(name):
+    for pin in LOCKS[name].values():
         (specifier,) = Requirement(str(pin)).specifier
         assert specifier.operator == "==" and "*" not in specifier.version, pin
         assert pin.hashes, f"{pin}: no hash"
 
 
-def test_lock_has_packages_and_hashes_and_nothing_else():
+@pytest.mark.parametrize("name", LOCKS)
+def test_a_lock_has_packages_and_hashes_and_nothing_else(name):
     """No address, index, find-links or editable line: those differ between machines."""
-    for line in lock.LOCK.read_text(encoding="utf-8").splitlines():
+    for line in (ROOT / name).read_text(encoding="utf-8").splitlines():
         content = line.strip().removesuffix("\\").strip()
         assert content.startswith(("#", "--hash=sha256:")) or Requirement(content), line
         assert "://" not in line and "@" not in line, line
@@ -98,14 +133,19 @@ def test_every_environment_file_is_known():
     assert {path.stem for path in (ROOT / "envs").glob("*.y*ml")} == set(lock.ENVIRONMENTS)
 
 
+@functools.cache
 def imported(path: Path) -> set[str]:
-    """Full names of all that a Python file imports, wherever in it: modules, or names in them."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    """Full names of all that a Python file imports, wherever in it: modules, or names in them;
+    but not what only type checkers read."""
+    names, todo = set(), [ast.parse(path.read_text(encoding="utf-8"))]
+    while todo:
+        node = todo.pop()
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and not node.level:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        typing = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        todo += [] if typing else ast.iter_child_nodes(node)
     return names
 
 
@@ -119,14 +159,22 @@ def providers(module: str) -> set[str]:
     return {lock.canonical(name) for name in DISTRIBUTIONS.get(module, [])}
 
 
+# What plans and guards a run; of these a job calls nothing that needs a package.
+OF_THE_RUN = {ROOT / "scripts/vlg/config/plan.py", ROOT / "scripts/vlg/workflow/running.py"}
+
+
 def reached(script: Path) -> set[str]:
-    """What a script of scripts/ imports, directly or through the package."""
-    names, seen, todo = set(), set(), {script}
+    """What a script of scripts/ imports, directly or through the package, and what it finds there
+    by name."""
+    names, seen, todo = set(), set(OF_THE_RUN), {script}
     while todo:
         path = todo.pop()
         seen.add(path)
         found = imported(path)
         names |= found
+        # What it loads by name: any file of that room.
+        for room in re.findall(r"plugins\.load\(plugins\.([A-Z]+)", path.read_text("utf-8")):
+            todo |= set(plugins.folder(getattr(plugins, room)).glob("*.py")) - seen
         places = [ROOT / "scripts" / name.replace(".", "/") for name in found]
         ours = {
             file for place in places for file in (place.with_suffix(".py"), place / "__init__.py")
@@ -135,16 +183,28 @@ def reached(script: Path) -> set[str]:
     return names
 
 
-def test_each_import_is_required_by_name():
-    """What code imports stands in requirements.in, not only among what others happen to need."""
-    folders = [ROOT / name for name in ("scripts", "tests", "tools", "bench")]
-    own = {path.stem for folder in (ROOT, *folders) for path in folder.glob("*")}
-    names = set().union(*(imported(path) for folder in folders for path in folder.rglob("*.py")))
+@pytest.mark.parametrize(
+    ("folders", "wanted", "file"),
+    [
+        (("scripts", "tools", "bench"), WANTED, "requirements.in"),
+        (("tests",), WANTED | DEV_WANTED, "requirements-dev.in"),
+    ],
+)
+def test_each_import_is_required_by_name(folders, wanted, file):
+    """What code imports stands in an .in file, not only among what others happen to need."""
+    places = [ROOT, *(ROOT / name for name in ("scripts", "tests", "tools", "bench"))]
+    own = {path.stem for place in places for path in place.glob("*")}
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    names = set().union(*map(imported, files))
     for module in foreign(names, own):
-        assert providers(module) & WANTED, f"{module}: add its package to requirements.in"
+        assert providers(module) & wanted, f"{module}: add its package to {file}"
 
 
-RULES = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "rules").glob("*.smk")}
+# A stage's rules, with the functions and the command lines that they use.
+RULES = {
+    path.stem: "".join(each.read_text("utf-8") for each in (ROOT / "rules").rglob(path.name))
+    for path in (ROOT / "rules").glob("*.smk")
+}
 STEPS = [
     (stage, script)
     for stage, text in RULES.items()
@@ -154,7 +214,10 @@ STEPS = [
 
 def test_steps_are_found():
     """Guards the reading of rules/ above."""
-    assert ("generate", "generate") in STEPS and ("tables", "tables") in STEPS
+    assert {("generate", "generate"), ("score", "score")} <= set(STEPS) and (
+        "tables",
+        "table",
+    ) in STEPS
 
 
 @pytest.mark.parametrize(("stage", "script"), STEPS)

@@ -10,17 +10,17 @@ import pytest
 import synthetic
 from test_tables import make
 
-from tools import strength
+from tools.strength import ladders
 from vlg import plugins
 from vlg.errors import UserError
-from vlg.report import figure as figures
-from vlg.report import plots
-from vlg.workflow.codehash import code_hash
+from vlg.report import figure, plots
+from vlg.report.figures import refinement, training
+from vlg.workflow import codehash
 
 SCRIPT = plugins.PACKAGE.parent / "figure.py"
-# What every study has the tables for; further judges and diversity only some.
-NAMES = [n for n in plugins.names(plugins.FIGURES) if n not in ("judges", "diversity")]
 SETTINGS = {"confidence": 0.95}
+# Of the tables that every study has.
+NAMES = [name for name in plugins.names(plugins.FIGURES) if name not in ("judges", "diversity")]
 
 
 def study(root, **changes):
@@ -30,24 +30,19 @@ def study(root, **changes):
     return root
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    root = study(tmp_path_factory.mktemp("study"))
-    draw_all(root, logs(root))
-    return root
-
-
-def draw_all(root, training):
+def draw(root, training=()):
     return [
         path
         for name in NAMES
-        for path in figures.draw(name, root / "tables", training, root / "figures", SETTINGS)
+        for path in figure.draw(name, root / "tables", training, root / "figures", SETTINGS)
     ]
 
 
-def drawn_by(name, **needed):
-    """The figure itself, of tables or logs that were read."""
-    return plugins.load(plugins.FIGURES, name).draw(SETTINGS, **needed)
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    root = study(tmp_path_factory.mktemp("study"))
+    draw(root, logs(root))
+    return root
 
 
 def logs(root):
@@ -57,66 +52,79 @@ def logs(root):
 def test_every_figure_is_there_in_both_formats(results):
     from PIL import Image
 
-    names = {path.name for path in (results / "figures").iterdir()}
-    files = {f"{name}.{kind}" for name in NAMES for kind in ("svg", "png")}
-    assert names == files | {f"{name}.sha256" for name in files}
+    names = {path.name for path in (results / "figures").iterdir() if path.suffix != ".sha256"}
+    assert names == {f"{name}.{kind}" for name in NAMES for kind in ("svg", "png")}
     for name in NAMES:
         ElementTree.parse(results / "figures" / f"{name}.svg")
         with Image.open(results / "figures" / f"{name}.png") as picture:
             assert len(picture.convert("RGB").getcolors(1 << 24)) > 20, name  # not blank
 
 
-@pytest.mark.parametrize("name", ["finetune", "training"])
-def test_a_figure_is_the_same_each_time_from_what_it_needs_alone(results, tmp_path, name):
-    needs = plugins.constant(plugins.FIGURES, name, "NEEDS")
-    (tmp_path / "tables").mkdir()
-    for need in needs:
-        if need != figures.LOGS:
-            shutil.copy(results / f"tables/{need}.csv", tmp_path / "tables")
-    words = [sys.executable, SCRIPT, name, "--settings", json.dumps(SETTINGS)]
-    words += ["--tables", tmp_path / "tables", "--out", tmp_path]
-    words += ["--training", *(logs(results) if figures.LOGS in needs else [])]
-    subprocess.run(words, check=True, capture_output=True)
-    for form in ("svg", "png"):
-        again = (tmp_path / f"{name}.{form}").read_bytes()
-        assert again == (results / f"figures/{name}.{form}").read_bytes()
-
-
-def test_what_a_figure_needs_are_tables_or_logs():
+def test_what_a_figure_draws_is_a_table_or_the_logs():
+    known = {*plugins.names(plugins.TABLES), figure.LOGS}
     for name in plugins.names(plugins.FIGURES):
         needs = plugins.constant(plugins.FIGURES, name, "NEEDS")
-        assert needs and set(needs) <= {*plugins.names(plugins.TABLES), figures.LOGS}, name
+        assert needs and set(needs) <= known, name
+
+
+@pytest.mark.parametrize("name", ["finetune", "training"])
+def test_figures_are_the_same_each_time_and_the_script_draws_them(results, name, tmp_path):
+    """From what a figure needs, and nothing else."""
+    needs = plugins.constant(plugins.FIGURES, name, "NEEDS")
+    for need in needs:
+        if need != figure.LOGS:
+            shutil.copy(results / f"tables/{need}.csv", tmp_path)
+    arguments = [name, "--settings", json.dumps(SETTINGS), "--tables", tmp_path]
+    arguments += ["--out", results / "again"]
+    arguments += ["--training", *logs(results)] if figure.LOGS in needs else []
+    subprocess.run([sys.executable, SCRIPT, *arguments], check=True, capture_output=True)
+    for kind in ("svg", "png"):
+        one, other = (results / folder / f"{name}.{kind}" for folder in ("figures", "again"))
+        assert one.read_bytes() == other.read_bytes(), name
 
 
 def test_a_figure_reruns_for_its_own_code_alone(tmp_path):
-    """A copy in which one figure is edited and another added; the rule compares this hash."""
+    """A copy in which one figure is edited and another added; the hash is what the rule compares.
+
+    The code of a table is none of a figure's: a figure is drawn anew when its table changes.
+    """
     shutil.copytree(SCRIPT.parent, tmp_path / "scripts")
     room = tmp_path / "scripts/vlg/report/figures"
 
     def codes():
-        code_hash.cache_clear()
+        codehash.code_hash.cache_clear()
+        codehash._module.cache_clear()
         script = tmp_path / "scripts/figure.py"
         found = (path for path in room.glob("*.py") if path.stem != "__init__")
-        return {path.stem: code_hash(script, path) for path in found}
+        return {path.stem: codehash.code_hash(script, path) for path in found}
 
     before = codes()
     assert set(before) == set(plugins.names(plugins.FIGURES))
     (room / "mine.py").write_text('"""Mine."""\n\nNEEDS = ("finetune",)\n')
-    (room / "judges.py").write_text((room / "judges.py").read_text() + "\nMORE = 1\n")
-    table = tmp_path / "scripts/vlg/analysis/tables/finetune.py"
-    table.write_text(table.read_text() + "\nMORE = 1\n")
+    table = tmp_path / "scripts/vlg/analysis/tables/judges.py"
+    for path in (room / "judges.py", table):
+        path.write_text(path.read_text() + "\nMORE = 1\n")
     after = codes()
     assert {name for name in before if after[name] != before[name]} == {"judges"}
 
 
+def test_the_terms_of_a_method_are_drawn_by_their_names():
+    import pandas as pd
+
+    log = pd.DataFrame({"step": [1, 2], "denoising": [0.2, 0.1], "preference_loss": [0.7, 0.6]})
+    drawn = training.draw(SETTINGS, {"dpo": log.assign(seconds=1.0, loss=0.5)})
+    titles = [axis.get_title() for axis in drawn.axes if axis.get_visible()]
+    assert titles == ["denoising loss", "preference loss"]
+
+
 def test_a_study_with_less_to_show_is_drawn(tmp_path):
     root = study(tmp_path, truth=False, arms={}, hard=0, variants=("other", "another", "normal"))
-    assert len(draw_all(root, [])) == 2 * len(NAMES)
+    assert len(draw(root)) == 2 * len(NAMES)
 
 
 def test_every_arm_of_every_model_is_in_the_legend(tmp_path):
     made = study(tmp_path, refined=("base", "embed-50"))
-    drawn = drawn_by("refinement", refinement=figures.read(made / "tables", "refinement"))
+    drawn = refinement.draw(SETTINGS, figure.read(made / "tables", "refinement"))
     legend = drawn.legends[0]
     told = {text.get_text() for text in legend.get_texts()}
     arms = {"refine", "best of n"}
@@ -136,7 +144,7 @@ def test_variants_without_a_colour_of_their_own_differ():
 
 
 def test_chained_logs_are_joined(results):
-    chains = figures.read_logs(logs(results)[::-1])
+    chains = figure.read_logs(logs(results)[::-1])
     assert set(chains) == {"normal", "embed"}
     for log in chains.values():
         assert list(log["step"]) == list(range(1, 51))
@@ -148,18 +156,18 @@ def test_held_out_losses_stand_beside_the_steps(results, tmp_path):
     (folder / "held_out.csv").write_text("step,denoising,guide_cosine\n0,0.3,\n50,0.2,0.7\n")
     # The checkpoint before has its own steps only, and they stay.
     both = [folder / "log.csv", results / "training/embed-20/log.csv"]
-    whole = figures.read_logs(both)["embed"].set_index("step")
+    whole = figure.read_logs(both)["embed"].set_index("step")
     assert list(whole["denoising"].dropna().index) == list(range(1, 51))
-    log = figures.read_logs(both[:1])["embed"].set_index("step")
+    log = figure.read_logs(both[:1])["embed"].set_index("step")
     assert log["held_out_denoising"].dropna().to_dict() == {0: 0.3, 50: 0.2}
     assert log["held_out_guide_cosine"].dropna().to_dict() == {50: 0.7}
     assert list(log["denoising"].dropna().index) == list(range(21, 51))
-    drawn = drawn_by("training", logs={"embed": log.reset_index()})
+    drawn = training.draw(SETTINGS, {"embed": log.reset_index()})
     assert "held-out denoising loss" in [axis.get_title() for axis in drawn.axes]
 
 
 def test_the_control_of_refinement_is_a_band(results):
-    drawn = drawn_by("refinement", refinement=figures.read(results / "tables", "refinement"))
+    drawn = refinement.draw(SETTINGS, figure.read(results / "tables", "refinement"))
     labels = drawn.axes[0].get_legend_handles_labels()[1]
     assert sorted(labels) == ["best of n (control)", "refine"]
     for axis in drawn.axes:
@@ -175,8 +183,8 @@ def test_ladders_of_two_bases_stand_side_by_side(results, tmp_path):
     arguments = [other, results, "--out", tmp_path / "strength"]
     subprocess.run([sys.executable, tool, *arguments], check=True, capture_output=True)
     ElementTree.parse(tmp_path / "strength.svg")
-    tables = {root.name: figures.read(root / "tables", "finetune") for root in (other, results)}
-    drawn = strength.ladders(tables, SETTINGS)
+    tables = {root.name: figure.read(root / "tables", "finetune") for root in (other, results)}
+    drawn = ladders(tables, SETTINGS)
     titles = [axis.get_title() for axis in drawn.axes]
     assert titles == [f"{n}: {m}" for m in ("ClipScore", "fidelity, %") for n in tables]
     for axis, table in zip(drawn.axes[:2], tables.values(), strict=True):
@@ -186,12 +194,12 @@ def test_ladders_of_two_bases_stand_side_by_side(results, tmp_path):
 
 def test_mistakes_are_named(results, tmp_path):
     with pytest.raises(UserError, match="finetune.csv: not found"):
-        figures.read(tmp_path, "finetune")
+        figure.read(tmp_path, "finetune")
     (tmp_path / "normal-20").mkdir()
     log = tmp_path / "normal-20" / "log.csv"
     log.write_text("loss\n1\n")
     with pytest.raises(UserError, match="no column step"):
-        figures.read_logs([log])
+        figure.read_logs([log])
     log.write_text("")
     with pytest.raises(UserError, match="damaged"):
-        figures.read_logs([log])
+        figure.read_logs([log])

@@ -11,17 +11,16 @@ import numpy as np
 import pytest
 import synthetic
 
-from vlg import plugins
 from vlg.analysis import scores
 from vlg.data import pictures
 from vlg.errors import UserError
 from vlg.report import gallery
 
-SCRIPT = plugins.PACKAGE.parent / "gallery.py"
+SCRIPT = Path(gallery.__file__).parents[2] / "gallery.py"
 
 
 def settings(study, **changes):
-    values = {"study": "made <up>", "prompts": 12, "models": study.models, "rounds": study.rounds}
+    values = {"study": "made <up>", "prompts": 12, "models": study.models}
     return values | changes
 
 

@@ -4,19 +4,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vlg import plugins
 from vlg.analysis import study as studies
 from vlg.analysis.comparison import compare
-from vlg.data import prompts as table_of_prompts
+from vlg.analysis.tables import diversity, judges
 from vlg.errors import UserError
-from vlg.judge.columns import COLUMNS, NUMBERS
+from vlg.judge.columns import NUMBERS
+from vlg.report.figures import diversity as diversity_figure
+from vlg.report.figures import judges as judges_figure
 
 OPTIONS = {"draws": 200, "confidence": 0.95, "seed": 0}
 MODELS = ["base", "normal-2", "embed-2"]
 
 
-def made(folder, prompts=8, seeds=(0, 1), gains=(0, 1, 2), models=MODELS):
-    """Prompts and scores in which embed gains 2 and normal 1 on every picture; the scores."""
+def made(prompts=8, seeds=(0, 1), gains=(0, 1, 2), models=MODELS):
+    """Scores in which embed gains 2 and normal 1 on every picture."""
     rng = np.random.default_rng(0)
     rows = []
     for number in range(prompts):
@@ -24,23 +25,31 @@ def made(folder, prompts=8, seeds=(0, 1), gains=(0, 1, 2), models=MODELS):
             noise = rng.normal(50, 5)
             for gain, model in zip(gains, models, strict=True):
                 rows.append(
-                    dict.fromkeys(COLUMNS, "x")
-                    | dict.fromkeys(NUMBERS, "")
-                    | {"model": model, "arm": "", "set": "study", "id": f"p{number:04d}"}
-                    | {"round": 0, "seed": seed, "sha256": f"{model}{number}{seed}", "guide": 30}
-                    | {"clipscore": noise + gain + rng.normal(0, 0.1)}
-                )
-    ids = [f"p{number:04d}" for number in range(prompts)]
-    texts = [dict.fromkeys(table_of_prompts.COLUMNS, "") for _ in ids]
-    texts = [row | {"Prompt": key, "id": key} for row, key in zip(texts, ids, strict=True)]
-    table_of_prompts.write(folder / "prompts.tsv", [row | {"set": "study"} for row in texts])
-    scores = pd.DataFrame(rows)
-    scores.to_csv(folder / "scores.csv", index=False)
-    return scores
+                    {
+                        "model": model, "arm": "", "set": "study", "id": f"p{number:04d}",
+                        "seed": seed, "sha256": f"{model}{number}{seed}",
+                        "clipscore": noise + gain + rng.normal(0, 0.1),
+                    }
+                )  # fmt: skip
+    return pd.DataFrame(rows)
 
 
-def judged(scores, folder, column):
-    """A further judge's files, of the name of their folder."""
+def study(scores, folders=(), diversity=None, train_seeds=(0,)):
+    """What the tables are built from, with what the judges in `folders` say."""
+    ids = list(dict.fromkeys(scores["id"]))
+    others = {name: np.nan for name in NUMBERS if name != "clipscore"}
+    files = [path for folder in folders for path in sorted(folder.glob("*.csv"))]
+    frame, measures = studies.further(scores.assign(round=0, **others), files, diversity)
+    settings = OPTIONS | {"models": MODELS, "train_seeds": list(train_seeds)}
+    return studies.Study(
+        prompts=pd.DataFrame({"id": ids, "set": "study"}),
+        scores=frame,
+        judges=measures,
+        settings=studies.Settings.parse(settings, "settings"),
+    )
+
+
+def written(scores, folder, column):
     folder.mkdir(parents=True)
     for model, rows in scores.groupby("model"):
         rows = rows.assign(score=column(rows))[["model", "id", "seed", "sha256", "score"]]
@@ -48,34 +57,14 @@ def judged(scores, folder, column):
     return folder
 
 
-def apart(scores, folder, **columns):
-    """What diversity.py writes."""
-    rows = scores[["model", "id", "seed", "sha256"]].assign(**columns)
-    rows.to_csv(folder / "diversity.csv", index=False)
-
-
-def table(name, folder, seeds=(0,)):
-    """A table, read and built as scripts/table.py does it from all that lies in `folder`."""
-    settings = OPTIONS | {"models": MODELS, "train_seeds": list(seeds)}
-    runs = pd.read_csv(folder / "scores.csv")["model"].unique()
-    judges = [path / f"{run}.csv" for path in sorted(folder.iterdir()) for run in runs]
-    diversity = folder / "diversity.csv"
-    study = studies.read(
-        studies.Settings.parse(settings, "settings"),
-        prompts=[folder / "prompts.tsv"],
-        scores=[folder / "scores.csv"],
-        judges=[path for path in judges if path.parent.is_dir()] if name == "judges" else [],
-        diversity=diversity if name == "diversity" else None,
-    )
-    return plugins.load(plugins.TABLES, name).build(study)
-
-
 def test_judges_that_agree_and_one_that_does_not(tmp_path):
-    scores = made(tmp_path)
-    judged(scores, tmp_path / "same", lambda rows: 3 * rows["clipscore"] + 7)
-    judged(scores, tmp_path / "against", lambda rows: -rows["clipscore"])
-    frame = table("judges", tmp_path).frame.set_index(["judge", "model"])
-    assert list(dict.fromkeys(frame.index.get_level_values(0))) == ["judge", "against", "same"]
+    scores = made()
+    folders = [
+        written(scores, tmp_path / "same", lambda rows: 3 * rows["clipscore"] + 7),
+        written(scores, tmp_path / "against", lambda rows: -rows["clipscore"]),
+    ]
+    frame = judges.build(study(scores, folders)).frame.set_index(["judge", "model"])
+    assert list(dict.fromkeys(frame.index.get_level_values(0))) == ["judge", "same", "against"]
     assert frame.loc[("judge", "embed-2"), "delta"] == pytest.approx(2, abs=0.1)
     assert frame.loc[("same", "embed-2"), "delta"] == pytest.approx(6, abs=0.3)
     assert (
@@ -89,29 +78,37 @@ def test_judges_that_agree_and_one_that_does_not(tmp_path):
 
 
 def test_the_studys_own_judge_says_the_same_in_every_table(tmp_path):
-    judged(made(tmp_path), tmp_path / "same", lambda rows: rows["clipscore"])
-    found = table("judges", tmp_path).frame.set_index(["judge", "model"])
-    settings = studies.Settings.parse(OPTIONS | {"models": MODELS}, "settings")
-    study = studies.read(settings, [tmp_path / "prompts.tsv"], [tmp_path / "scores.csv"])
-    compared = compare(study, study.models).set_index("model")
+    """And so does a further one that gives the same scores: all come by one way."""
+    scores = made()
+    made_up = study(scores, [written(scores, tmp_path / "same", lambda rows: rows["clipscore"])])
+    found = judges.build(made_up).frame.set_index(["judge", "model"])
+    compared = compare(made_up, made_up.models)
     for judge in ("judge", "same"):
         own = found.loc[judge]
         for mine, theirs in (("score", "clipscore"), ("delta", "delta")):
             for end in ("", "_low", "_high"):
                 assert own[mine + end].tolist() == compared[theirs + end].tolist(), (judge, mine)
-        assert own["p"].iloc[1:].tolist() == compared["p"].iloc[1:].tolist()
+        assert own["p"].tolist()[1:] == compared["p"].tolist()[1:]
+    distances = scores[["model", "id", "seed", "sha256"]]
+    distances = distances.assign(spread=scores["clipscore"], drift=0.2)
+    distances.to_csv(tmp_path / "diversity.csv", index=False)
+    apart = diversity.build(study(scores, diversity=tmp_path / "diversity.csv")).frame
+    for end in ("", "_low", "_high"):
+        assert apart[f"spread{end}"].tolist() == compared[f"clipscore{end}"].tolist()
+        assert apart[f"delta{end}"].tolist() == compared[f"delta{end}"].tolist()
 
 
 def test_further_trainings_are_averaged_and_widen_the_interval(tmp_path):
     names = [*MODELS, "normal-2-s5", "embed-2-s5"]
-    scores = made(tmp_path, gains=(0, 1, 2, 1, 6), models=names)
-    judged(scores, tmp_path / "same", lambda rows: rows["clipscore"])
-    spread = np.where(scores["model"] == "embed-2-s5", 0.2, 0.4)
-    apart(scores, tmp_path, spread=spread, drift=0.2)
-    alone = table("judges", tmp_path).frame.set_index(["judge", "model"])
-    made_of_both = table("judges", tmp_path, [0, 5])
-    both = made_of_both.frame.set_index(["judge", "model"])
-    assert "Means over 2 trainings" in made_of_both.caption
+    scores = made(gains=(0, 1, 2, 1, 6), models=names)
+    folders = [written(scores, tmp_path / "same", lambda rows: rows["clipscore"])]
+    rows = scores[["model", "id", "seed", "sha256"]].assign(spread=0.4, drift=0.2)
+    rows.loc[rows["model"] == "embed-2-s5", "spread"] = 0.2
+    rows.to_csv(tmp_path / "diversity.csv", index=False)
+    alone = judges.build(study(scores, folders)).frame.set_index(["judge", "model"])
+    table = judges.build(study(scores, folders, train_seeds=(0, 5)))
+    both = table.frame.set_index(["judge", "model"])
+    assert "Means over 2 trainings" in table.caption
     assert both.loc["same", "trainings"].tolist() == [0, 2, 2]
     for judge in ("judge", "same"):
         assert both.loc[(judge, "embed-2"), "delta"] == pytest.approx(4, abs=0.1)
@@ -120,57 +117,53 @@ def test_further_trainings_are_averaged_and_widen_the_interval(tmp_path):
             for each in (alone, both)
         ]
         assert width[1] > 5 * width[0]
-    found = table("diversity", tmp_path, [0, 5]).frame
+    found = diversity.build(
+        study(scores, diversity=tmp_path / "diversity.csv", train_seeds=(0, 5))
+    ).frame
     assert found["spread"].tolist() == pytest.approx([0.4, 0.4, 0.3])
     (tmp_path / "same/embed-2-s5.csv").unlink()
-    with pytest.raises(UserError, match="embed-2-s5.csv: not found"):
-        table("judges", tmp_path, [0, 5])
+    with pytest.raises(UserError, match="score of embed-2-s5: pictures are missing"):
+        study(scores, folders, train_seeds=(0, 5))
 
 
 def test_a_score_of_another_picture_is_refused(tmp_path):
-    scores = made(tmp_path)
-    folder = judged(scores, tmp_path / "old", lambda rows: rows["clipscore"])
+    scores = made()
+    folder = written(scores, tmp_path / "old", lambda rows: rows["clipscore"])
     path = folder / "embed-2.csv"
     path.write_text(path.read_text().replace("embed-201", "other", 1))
     with pytest.raises(UserError, match=r"embed-2.csv: line 3 is of another picture"):
-        table("judges", tmp_path)
+        study(scores, [folder])
     path.unlink()
-    with pytest.raises(UserError, match="embed-2.csv: not found"):
-        table("judges", tmp_path)
-
-
-def test_a_picture_that_a_judge_did_not_see_is_named(tmp_path):
-    scores = made(tmp_path)
-    path = judged(scores, tmp_path / "old", lambda rows: rows["clipscore"]) / "embed-2.csv"
-    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
     with pytest.raises(UserError, match="score of embed-2: pictures are missing"):
-        table("judges", tmp_path)
+        study(scores, [folder])
 
 
 def test_a_collapse_shows(tmp_path):
-    scores = made(tmp_path)
+    scores = made()
     spread = {"base": 0.4, "normal-2": 0.4, "embed-2": 0.01}
-    drift = (scores["model"] != "base") * 0.2
-    apart(scores, tmp_path, spread=scores["model"].map(spread), drift=drift)
-    found = table("diversity", tmp_path).frame.set_index("model")
+    rows = scores[["model", "id", "seed", "sha256"]].assign(
+        spread=scores["model"].map(spread), drift=(scores["model"] != "base") * 0.2
+    )
+    rows.to_csv(tmp_path / "diversity.csv", index=False)
+    found = diversity.build(study(scores, diversity=tmp_path / "diversity.csv")).frame
+    found = found.set_index("model")
     assert found.loc["embed-2", "delta"] == pytest.approx(-0.39)
     assert found.loc["embed-2", "delta_high"] < 0 and found.loc["normal-2", "delta"] == 0
     assert found["drift"].tolist() == pytest.approx([0, 0.2, 0.2])
 
 
 def test_judges_and_diversity_are_drawn(tmp_path):
-    scores = made(tmp_path)
-    judged(scores, tmp_path / "other", lambda rows: rows["clipscore"])
-    apart(scores, tmp_path, spread=0.4, drift=0.2)
-
-    def drawn(name, frame):
-        return plugins.load(plugins.FIGURES, name).draw(OPTIONS, **{name: frame})
-
-    both = drawn("judges", table("judges", tmp_path).frame)
+    scores = made()
+    folders = [written(scores, tmp_path / "other", lambda rows: rows["clipscore"])]
+    rows = scores[["model", "id", "seed", "sha256"]].assign(spread=0.4, drift=0.2)
+    rows.to_csv(tmp_path / "diversity.csv", index=False)
+    both = judges_figure.draw(OPTIONS, judges.build(study(scores, folders)).frame)
     assert [axis.get_title() for axis in both.axes] == ["Δ ClipScore", "Δ other"]
-    found = table("diversity", tmp_path).frame
-    drift = drawn("diversity", found).axes[1]
-    points = [line.get_xdata()[0] for line in drift.lines if line.get_marker() in "sD"]
-    assert points == pytest.approx([20, 20])
+    found = diversity.build(study(scores, diversity=tmp_path / "diversity.csv")).frame
+    drift = diversity_figure.draw(OPTIONS, found).axes[1]
+    drawn = [line.get_xdata()[0] for line in drift.lines if line.get_marker() in "sD"]
+    assert drawn == pytest.approx([20, 20])
     alone = found[found["model"] == "base"]
-    assert "one model only" in [text.get_text() for text in drawn("diversity", alone).texts]
+    assert "one model only" in [
+        text.get_text() for text in diversity_figure.draw(OPTIONS, alone).texts
+    ]

@@ -71,7 +71,8 @@ def test_a_plug_in_must_return_a_finite_number_each(root, name):
 
 
 def test_an_open_clip_folder_judges_as_the_guide_scores():
-    from vlg.models.guide import guide_scores, load_guide
+    from vlg.models.cosines import guide_scores
+    from vlg.models.guide import load_guide
 
     folder = tiny.world()["guide"]
     expected = guide_scores(load_guide(folder), np.stack(IMAGES), TEXTS)

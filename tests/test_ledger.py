@@ -61,6 +61,13 @@ def test_samples_are_counted_forward_and_backward():
     assert cost.flops == flops and ledger.take() == Cost()
 
 
+def test_precision_does_not_change_a_count():
+    exact, half = nn.Conv2d(3, 5, kernel_size=3), nn.Conv2d(3, 5, kernel_size=3).half()
+    x = torch.zeros(1, 3, 8, 8)
+    assert count_flops(exact, (x,), {}) == count_flops(half, (x.half(),), {})
+    assert count_flops(exact, (x,), {}) == count_flops(exact, (x.bfloat16(),), {})  # autocast
+
+
 def test_what_gradient_checkpointing_computes_again_is_part_of_the_backward_pass():
     from diffusers import UNet2DConditionModel
 

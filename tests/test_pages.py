@@ -4,15 +4,16 @@ import html
 import re
 import subprocess
 import sys
-from xml.etree import ElementTree
 
+import numpy as np
+import pandas as pd
 import pytest
 import synthetic
-from test_tables import build, command, load, made
+from test_tables import build, load, made
 
 from vlg import plugins
-from vlg.analysis import scores
-from vlg.analysis.table import FORMS
+from vlg.analysis import markup, scores
+from vlg.analysis.table import FORMS, Table
 from vlg.errors import UserError
 from vlg.report import pages, sheets
 
@@ -21,76 +22,90 @@ NAMES = ["finetune", "refinement", "hard_prompts", "claims"]
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    return made(tmp_path_factory.mktemp("study"), prompts=36)
+def results(tmp_path_factory):
+    return made(tmp_path_factory.mktemp("study"), prompts=36)[0]
 
 
 @pytest.fixture(scope="module")
-def results(study):
-    return study[0]
-
-
-@pytest.fixture(scope="module")
-def written(study):
-    """The pages as the rules have them made."""
-    root, shape = study
+def written(tmp_path_factory, results):
+    """The pages of the made-up study, and its findings by their script."""
+    out = results / "report"
+    loaded = load(results, synthetic.Study(pictures=False, prompts=36))
     for name in NAMES:
-        subprocess.run(command(root, shape, name), check=True, capture_output=True)
-    words = [sys.executable, SCRIPTS / "findings.py", "--claims", root / "tables/claims.csv"]
-    out = root / "by_script/findings.html"
-    subprocess.run([*words, "--out", out], check=True, capture_output=True)
-    return root / "by_script"
+        made_table = build(loaded, name)
+        pages.write(out / f"{name}.html", pages.table(name, made_table, made_table.texts(name)))
+    arguments = ["--claims", results / "tables/claims.csv", "--out", out / "findings.html"]
+    subprocess.run([sys.executable, SCRIPTS / "findings.py", *arguments], check=True)
+    return out
 
 
-def view(page, name):
-    """A table of a page as a reader sees it: titles, and rows of (text, strong)."""
-    text = page.read_text(encoding="utf-8")
-    (table,) = re.findall(rf'<table id="view-{name}".*?</table>', text, re.DOTALL)
-    head, *rows = ElementTree.fromstring(re.sub(" hidden(?=[ >])", "", table)).iter("tr")
-    cells = [[("".join(c.itertext()), c.find("b") is not None) for c in row] for row in rows]
-    return ["".join(cell.itertext()) for cell in head], cells
+def views(path):
+    """{view: (header, rows of texts)} of a page."""
+    text = path.read_text(encoding="utf-8")
+    return {name: grid(found) for name, found in re.findall(VIEW, text, re.DOTALL)}
 
 
-def sources(page):
-    """The forms of a page that can be copied, by title."""
-    text = page.read_text(encoding="utf-8")
-    found = re.findall(r"<summary>(\w+)</summary>.*?<pre>\n(.*?)</pre>", text, re.DOTALL)
-    return {title: html.unescape(form) for title, form in found}
+VIEW = r'<table id="view-(\w+)".*?>(.*?)</table>'
+
+
+def grid(text):
+    header = re.findall(r"<button type=\"button\">(.*?)</button>", text)
+    rows = [re.findall(r"<td.*?>(.*?)</td>", row) for row in re.findall(r"<tr>(<td.*)</tr>", text)]
+    return [html.unescape(title) for title in header], rows
+
+
+def plain(cell):
+    return html.unescape(cell.removeprefix("<b>").removesuffix("</b>"))
 
 
 def test_a_page_holds_the_table_in_all_forms(written, results):
-    page, frame = written / "finetune.html", synthetic.rows(results / "tables/finetune.csv")
-    forms = sources(page)
+    frame = synthetic.rows(results / "tables/finetune.csv")
+    text = (written / "finetune.html").read_text("utf-8")
     for form, title in FORMS.items():
-        assert forms[title] == (results / f"tables/finetune.{form}").read_text("utf-8")
-    header, rows = view(page, "shown")
-    assert [row[0][0].rstrip("†") for row in rows] == [row["model"] for row in frame]
+        source = re.search(rf"<summary>{title}</summary>.*?<pre>\n(.*?)</pre>", text, re.DOTALL)[1]
+        assert html.unescape(source) == (results / f"tables/finetune.{form}").read_text("utf-8")
+    header, rows = views(written / "finetune.html")["shown"]
+    assert [plain(row[0]) for row in rows] == [row["model"] for row in frame]
     place = header.index("ClipScore")
     for cells, row in zip(rows, frame, strict=True):
-        assert cells[place][0].startswith(f"{float(row['clipscore']):.2f} [")
-    strong = [row[0][0] for row in rows if row[0][1]]
-    assert strong == re.findall(r"^\| \*\*([\w-]+)\*\*", forms["Markdown"], re.MULTILINE)
-    assert '<p class="caption">Fine-tuning. 24 prompts' in page.read_text("utf-8")
-    header, rows = view(page, "all")
+        assert plain(cells[place]).startswith(f"{float(row['clipscore']):.2f} [")
+    strong = [plain(row[0]) for row in rows if row[0].startswith("<b>")]
+    marked = (results / "tables/finetune.md").read_text("utf-8")
+    assert strong == re.findall(r"^\| \*\*([\w-]+)\*\*", marked, re.MULTILINE) != []
+    assert '<p class="caption">Fine-tuning. 24 prompts' in text
+    header, rows = views(written / "finetune.html")["all"]
     assert header == list(frame[0])
-    assert [text for text, _ in rows[1]] == list(frame[1].values())
+    assert [plain(cell) for cell in rows[1]] == list(frame[1].values())
 
 
-def test_words_of_a_table_are_text(study):
-    made_of = build(load(*study))
-    made_of.caption = made_of.frame.loc[1, "model"] = "<b>&</b></script>"
-    text = pages.table("finetune", made_of, made_of.texts("finetune"))
-    assert "&lt;b&gt;&amp;&lt;/b&gt;&lt;/script&gt;" in text
-    assert "<b>&" not in text and text.count("</script>") == 1
+def test_a_table_of_anything_has_a_page(tmp_path):
+    """Words that are not safe in HTML, numbers with gaps, a column of both."""
+    frame = pd.DataFrame(
+        {"name": ["<b>&</script>", "b", "c"], "value": [1.5, np.nan, -2], "both": ["x", np.nan, ""]}
+    )
+    columns = [markup.Column("Name", "name"), markup.Column("Value <", "value", scale=10)]
+    made_table = Table(frame, "A <caption>.", columns)
+    text = pages.table("my_table", made_table, made_table.texts("my_table"))
+    assert "<title>My table</title>" in text and "A &lt;caption&gt;." in text
+    (tmp_path / "page.html").write_text(text)
+    header, rows = views(tmp_path / "page.html")["shown"]
+    assert header == ["Name", "Value <"]
+    assert [[plain(cell) for cell in row] for row in rows] == [
+        ["<b>&</script>", "15.00"], ["b", "–"], ["c", "−20.00"],
+    ]  # fmt: skip
+    assert text.count("</script>") == 1
+    numbers = re.findall(r'data-value="(.*?)"', text)
+    assert numbers == ["1.5", "-2.0"] * 2  # in either view, and none for what is empty or words
 
 
 def test_an_empty_table_has_a_page(tmp_path):
-    root, shape = made(tmp_path, prompts=12, rounds=1, hard=0)
-    table = build(load(root, shape), "hard_prompts")
-    page = tmp_path / "page.html"
-    pages.write(page, pages.table("hard_prompts", table, table.texts("hard_prompts")))
-    header, rows = view(page, "shown")
-    assert header == [column.title for column in table.columns] and rows == []
+    shape = synthetic.Study(pictures=False, prompts=12, rounds=1, hard=0)
+    root, _ = made(tmp_path, prompts=12, rounds=1, hard=0)
+    nothing = build(load(root, shape), "hard_prompts")
+    text = pages.table("hard_prompts", nothing, nothing.texts("hard_prompts"))
+    (tmp_path / "page.html").write_text(text, encoding="utf-8")
+    header, rows = views(tmp_path / "page.html")["shown"]
+    assert header == [column.title for column in nothing.columns] and rows == []
 
 
 def test_findings_are_the_rows_of_the_claims(written, results):
@@ -119,43 +134,42 @@ def test_pages_ask_for_nothing_from_elsewhere(written):
         )
 
 
-def test_a_missing_table_is_named(tmp_path):
-    words = [sys.executable, SCRIPTS / "findings.py", "--claims", tmp_path / "claims.csv"]
-    words += ["--out", tmp_path / "findings.html"]
-    ended = subprocess.run([*map(str, words)], capture_output=True, text=True)
+def test_missing_claims_are_named(tmp_path):
+    words = ["--claims", tmp_path / "claims.csv", "--out", tmp_path / "findings.html"]
+    command = [sys.executable, SCRIPTS / "findings.py", *words]
+    ended = subprocess.run(command, capture_output=True, text=True)
     assert ended.returncode == 1
     assert "claims.csv: not found; make the tables first" in ended.stderr
 
 
 def test_browser_sorts_filters_and_copies(written, browser):
-    page = written / "finetune.html"
     browser.width(1280)
-    browser.open(page)
-    table = "document.querySelector('.wide table:not([hidden])')"
+    browser.open(written / "finetune.html")
     column = (
-        f"return [...{table}.tBodies[0].rows].filter((row) => !row.hidden)"
+        "return [...document.querySelectorAll('table:not([hidden]) tbody tr:not([hidden])')]"
         ".map((row) => row.cells[0].textContent)"
     )
-    header, rows = view(page, "shown")
-    asked = [row[0][0] for row in rows]
+    header, rows = views(written / "finetune.html")["shown"]
+    asked = [plain(row[0]) for row in rows]
     assert browser.run(column) == asked
     # By ClipScore: largest first, then smallest, then as written.
     title = "[...document.querySelectorAll('th button')].find((b) => b.textContent === 'ClipScore')"
     place = header.index("ClipScore")
-    scored = {row[0][0]: float(row[place][0].split(" ")[0].rstrip("†")) for row in rows}
+    scored = {plain(row[0]): float(plain(row[place]).split(" ")[0]) for row in rows}
     falling = sorted(asked, key=scored.get, reverse=True)
     for order in (falling, falling[::-1], asked):
         browser.run(f"{title}.click()")
         assert browser.run(column) == order
     browser.run("search.value = 'EMBED'; search.dispatchEvent(new Event('input'))")
     assert browser.run(column) == [name for name in asked if name.startswith("embed")]
+    assert browser.run("return document.getElementById('count').textContent") == "3 of 7 rows"
     browser.run("search.value = ''; all.click()")
-    titles = f"return [...{table}.tHead.rows[0].cells].map((c) => c.textContent)"
-    assert browser.run(titles) == view(page, "all")[0]
-    assert len(browser.run(column)) == len(asked)
+    shown = "return [...document.querySelectorAll('table:not([hidden]) th')]"
+    everything = views(written / "finetune.html")["all"][0]
+    assert browser.run(f"{shown}.map((c) => c.textContent)") == everything
     latex = "[...document.querySelectorAll('details')].find((d) => d.textContent[0] === 'L')"
     text = browser.run(f"return {latex}.querySelector('pre').textContent")
-    assert text == sources(page)["LaTeX"]
+    assert text.startswith("% \\usepackage{booktabs")
     browser.width(360)
     assert browser.run("return document.documentElement.scrollWidth") == 360
     assert browser.messages() == []

@@ -25,6 +25,7 @@ from PIL import Image
 from tests.faults import Fault, twin
 from tests.pipeline import command, on_small_disk
 from tests.test_judges import PLUG_IN
+from vlg import plugins
 
 RESULTS = Path("results/reduced")
 TUNED = ["normal-2", "normal-4", "embed-2", "embed-4"]
@@ -36,9 +37,36 @@ TABLES = ["finetune", "refinement", "hard_prompts", "by_category", "by_challenge
 SCORED = ["model", "prompts", "seeds", "clipscore", "clipscore_low", "clipscore_high"]
 SCORED += ["delta", "delta_low", "delta_high", "fidelity", "published"]
 CARDS = {"card variant={}, step={}".format(*model.split("-")) for model in TUNED}
-RECORDS = {"provenance", "pages", *CARDS}  # what tells the config
+RECORDS = {"provenance", *CARDS}  # what tells the config
 SCORING = {"truth": True, "precision": "fp32"}
-AFTER_SCORES = {"tables", "figures", "gallery", "sheets", "pages", "provenance", *CARDS}
+MADE = {  # tables of this study
+    name
+    for name in plugins.names(plugins.TABLES)
+    if not plugins.constant(plugins.TABLES, name, "WHEN")
+}
+DRAWN = {  # figures of these, and of the training logs
+    name: set(plugins.constant(plugins.FIGURES, name, "NEEDS"))
+    for name in plugins.names(plugins.FIGURES)
+    if set(plugins.constant(plugins.FIGURES, name, "NEEDS")) <= {*MADE, "logs"}
+}
+
+
+def after_scores(*needs):
+    """The jobs that follow when tables which need one of these kinds of input are made anew."""
+    tables = {
+        name for name in MADE if {*plugins.constant(plugins.TABLES, name, "NEEDS")} & {*needs}
+    }
+    jobs = {f"table table={name}" for name in tables}
+    jobs |= {f"figure figure={name}" for name, shown in DRAWN.items() if shown & tables}
+    return (
+        jobs
+        | {"gallery", "sheets", "findings", "provenance"}
+        | (CARDS if "finetune" in tables else set())
+    )
+
+
+AFTER_SCORES = after_scores("scores")
+AFTER_TRAINING = AFTER_SCORES | {"figure figure=training"}
 
 
 @pytest.fixture(scope="module")
@@ -428,7 +456,7 @@ def edited(path, *changes):
 def followers(*models):
     """The jobs that new weights of these models start."""
     jobs = {f"generate model={m}, stage=final, shard={k}" for m in models for k in (0, 1)}
-    return jobs | {f"score model={m}, stage=final" for m in models} | AFTER_SCORES
+    return jobs | {f"score model={m}, stage=final" for m in models} | AFTER_TRAINING
 
 
 def finetunes(*models):
@@ -484,7 +512,7 @@ def test_a_sweep_trains_what_is_new_and_nothing_else(study):
         finetune="{sweeps: {s: {learning_rate: [1e-5], guide_scale: [0.1, 0.2]}}}"
     )
     scored = {f"score_samples model={model}" for model in {*tuned, *TUNED}}
-    assert planned - RECORDS == {*finetunes(*tuned), *scored, "sweep"}
+    assert planned - RECORDS == {*finetunes(*tuned), *scored, "table table=sweep"}
 
 
 @pytest.mark.slow
@@ -505,7 +533,7 @@ def test_a_sweep_grows_without_repeating_anything(study, tmp_path):
     added = {"s_gs0_2-2", "s_gs0_2-4"}
     scored = {f"score_samples model={model}" for model in added}
     grown = study.planned(finetune="{sweeps: {s: {guide_scale: [0.2, 0.1]}}}")
-    assert grown - RECORDS == {*finetunes(*added), *scored, "sweep"}
+    assert grown - RECORDS == {*finetunes(*added), *scored, "table table=sweep"}
 
 
 @pytest.mark.slow
@@ -524,18 +552,59 @@ def test_other_development_prompts_train_nothing(study, results):
 
 
 def test_more_bootstrap_draws_rerun_tables(study):
-    assert study.planned(statistics="{draws: 300}") == {
-        "tables",
-        "figures",
-        "pages",
-        "provenance",
-        *CARDS,
+    assert study.planned(statistics="{draws: 300}") == after_scores("scores") - {
+        "gallery",
+        "sheets",
     }
 
 
-def test_an_edit_of_the_loss_reruns_finetuning(study):
-    with edited(study.root / "scripts/vlg/train/losses.py", ("(1 - cosine)", "(2 - cosine)")):
-        assert study.planned() == finetunes(*TUNED) | followers(*TUNED)
+EMBED = finetunes("embed-2", "embed-4") | followers("embed-2", "embed-4")
+REFINED = {f"refine model=base, arm=refine, shard={k}" for k in (0, 1)}
+REFINED |= {"score_refined model=base, arm=refine"} | after_scores("refined")
+ROOM = "scripts/vlg/"
+METHOD = "from vlg.train.methods.normal import Normal, Settings\n\nNEEDS = ('latents',)\n"
+KIND = "from vlg.judge.kinds.clip import Clip, Settings\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "reruns"),
+    [
+        # what makes a result reruns it, and nothing beside it
+        ("train/loop.py", ("\n\nlog = ", "\n\nA_CHANGE = 1\nlog = "),
+         finetunes(*TUNED) | followers(*TUNED)),
+        ("train/methods/embed.py", ("(1 - cosine)", "(2 - cosine)"), EMBED),
+        ("sample/arms/refine.py", ("== \"always\"", "!= \"best\""), REFINED),
+        ("analysis/tables/by_fact.py", ("By fact: on", "By fact, on"),
+         {"table table=by_fact", "provenance"}),
+        # messages, and what is there beside what is used, do not
+        ("train/loop.py", ("state is kept, run it again", "state is kept; run it again"), set()),
+        ("train/loop.py", ("log.info(\"going on from %s\", before)",
+                           "log.info(\"continuing from %s\", before)"), set()),
+        ("train/methods/another.py", METHOD, set()),
+        ("judge/kinds/another.py", KIND, set()),
+        ("judge/kinds/clip_iqa.py", ("100 * logits", "101 * logits"), set()),
+    ],
+    ids=lambda value: value if isinstance(value, str) and "/" in value else "",
+)  # fmt: skip
+def test_an_edit_reaches_as_far_as_results_do(study, file, change, reruns):
+    path = study.root / ROOM / file
+    if isinstance(change, str):
+        path.write_text(change, "utf-8")
+        try:
+            assert study.planned() == reruns
+        finally:
+            path.unlink()
+        return
+    with edited(path, change):
+        assert study.planned() == reruns
+
+
+def test_an_edit_of_the_guide_leaves_normal_finetuning_alone(study):
+    guide = study.root / ROOM / "models/guide.py"
+    with edited(guide, ("\nclass Guide", "\nA_CHANGE = 1\n\n\nclass Guide")):
+        planned = study.planned()
+    assert finetunes("embed-2", "embed-4") <= planned and "encode_guide" in planned
+    assert not planned & {*finetunes("normal-2", "normal-4"), "encode", "dataset"}
 
 
 def test_deleted_pictures_come_back_as_they_were(study, results):
@@ -623,7 +692,12 @@ def test_a_wrong_config_stops_before_any_job(checkout, wrong, section, value, to
 
 def test_a_picture_without_a_caption_is_refused(checkout, wrong):
     done = checkout.run(
-        *command("dataset", {"size": None}, source="wrong/pictures", out="wrong/dataset")
+        *command(
+            "dataset",
+            {"source": "wrong/pictures", "size": None},
+            source="wrong/pictures",
+            out="wrong/dataset",
+        )
     )
     done.refused("wrong/pictures/metadata.jsonl: row 2")
     assert not (wrong / "dataset").exists()
@@ -720,12 +794,16 @@ def test_further_judges_and_diversity(study, results, tmp_path):
         "quality": {"kind": "clip_iqa", "source": "resources/shapes/judge"},
     }
     config = {"judges": json.dumps(judges), "score": "{diversity: true}"}
-    planned = {name.split()[0] for name in study.planned(**config)}
-    shown = {"figures", "gallery", "pages", "provenance"}
-    assert planned - {"card"} == {"judge", "judges", "diversity", *shown}
+    planned = study.planned(**config)
+    new = {
+        f"{kind} {kind}={name}" for kind in ("table", "figure") for name in ("judges", "diversity")
+    }
+    judged = {f"judge judge={j}, model={m}" for j in judges for m in MODELS}
+    assert planned == {*new, *judged, "diversity", "gallery", "provenance"}
     trained = study.planned(**config, seeds="{train: [0, 1]}")
     assert {f"judge judge=bright, model={m}" for m in (*MODELS, "embed-4-s1")} <= trained
-    wanted = [RESULTS / name for name in ("figures/judges.svg", "gallery/index.html")]
+    names = ("figures/judges.svg", "figures/diversity.svg", "gallery/index.html")
+    wanted = [RESULTS / name for name in names]
     done = study.snakemake(*wanted, **config)
     assert done.code == 0, done.output
     assert (results / "figures/diversity.png").is_file()

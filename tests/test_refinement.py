@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from tests import tiny
+from vlg import plugins
 from vlg.data import pictures
 from vlg.errors import UserError
 from vlg.files import write_manifest
-from vlg.models.guide import guide_scores, load_guide
+from vlg.models.cosines import guide_scores
+from vlg.models.guide import load_guide
 from vlg.sample import arm, drawing
 from vlg.sample.drawing import Models
 from vlg.sample.listing import Picture
@@ -274,6 +276,16 @@ def test_best_of_n_is_refinement_from_noise_alone(start, tmp_path):
 def test_best_of_n_is_nothing_else(keys):
     with pytest.raises(UserError, match=f"refine.arms.{next(iter(keys))}"):
         arm.load("best_of_n", keys)
+
+
+@pytest.mark.parametrize("kind", plugins.names(plugins.ARMS))
+def test_an_arm_is_read_by_the_rules_without_what_is_heavy(kind):
+    program = (
+        f"import sys; sys.path.insert(0, 'scripts'); from vlg.sample import arm; arm.load({kind!r}"
+        ", {}); print([m for m in ('torch', 'numpy', 'PIL') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stderr
 
 
 class Fan(arm.Arm):

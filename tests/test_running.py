@@ -13,7 +13,10 @@ import pytest
 from vlg.workflow import running
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
-HOLD = "import sys, time; from pathlib import Path; from vlg.workflow import running; running.hold(Path())"
+HOLD = (
+    "import sys, time; from pathlib import Path; from vlg.workflow import running; "
+    "running.hold(Path())"
+)
 WAIT = "; print('ready', flush=True); time.sleep(60)"
 linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="it has no /proc")
 

@@ -178,6 +178,14 @@ def test_costs_are_read_from_the_logs_of_the_last_run(tmp_path):
     assert provenance.costs(tmp_path / "none") == {"jobs": {}, "total": {}}
 
 
+def test_packages_are_those_that_jobs_used(tmp_path):
+    log = '2026-01-01 packages: {"numpy": "%s", "torch": "2"}\n'
+    files.write_text(tmp_path / "score/base.log", log % 1 + log % 2)
+    files.write_text(tmp_path / "tables.log", '2026-01-01 packages: {"numpy": "3"}\n')
+    assert provenance.packages(tmp_path) == {"numpy": "2, 3", "torch": "2"}
+    assert provenance.packages(tmp_path / "none") == {}
+
+
 def test_gpus_have_names(tmp_path):
     for number, text in enumerate(["Model: \t NVIDIA H100\nIRQ: 1\n", "nothing"]):
         files.write_text(tmp_path / f"0000:{number}" / "information", text)

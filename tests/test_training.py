@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from tests import children, tiny
-from vlg import plugins
 from vlg.errors import UserError
 from vlg.files import check_manifest, read_json
 from vlg.models.family import Family
@@ -289,6 +288,7 @@ def test_the_training_folder_says_what_happened(straight):
     assert [row["step"] for row in held_out] == ["0", "3", "6"]
     summary = read_json(folder / "summary.json")
     assert summary["variant"] == "embed" and summary["step"] == 6
+    assert summary["settings"]["method"] == "embed" and summary["settings"]["window"] == [0, 700]
     assert summary["train_seconds"] == pytest.approx(float(log[-1]["seconds"]), rel=1e-3)
     assert summary["held_out"]["denoising"] == float(held_out[-1]["denoising"])
     assert -1 <= summary["held_out"]["guide_cosine"] <= 1
@@ -514,89 +514,3 @@ def test_cost_adds_up_along_the_chain_and_over_stops(straight, tmp_path, monkeyp
     resume = interrupted(tmp_path / "stopped", monkeypatch)
     tiny.finetune(tmp_path / "stopped", step=6)
     assert not resume.exists() and cost(tmp_path / "stopped", "embed-6") == whole
-
-
-# ------------------------------------------------------------------------- a method of one's own
-
-
-OWN = '''
-"""A method with a state of its own: it pulls the prediction towards a slow copy of the network."""
-
-import torch
-
-from pydantic import Field
-
-from vlg.config import sections
-from vlg.train.method import Method, Term
-
-NEEDS = ("latents",)
-
-
-class Settings(sections.Training):
-    pull: float = Field(0.5, ge=0, description="Weight of the pull.")
-
-
-class Pull(Method):
-    terms_and_logs = {"denoising": (), "pull": ("distance", "late_distance")}
-
-    def prepare(self, net, folders, ledger):
-        self.slow = self.family.network().requires_grad_(False)
-
-    def terms(self, net, batch):
-        seen = self.predict(net, batch)
-        z_t, t = seen.z_t, seen.t
-        with torch.no_grad():
-            slow = self.family.predict(self.slow, z_t, t, batch.condition(self.family.device))
-        distance = (seen.predicted - slow).square().mean(dim=(1, 2, 3))
-        logs = {"distance": distance.detach(), "late_distance": distance.detach()[t > 500]}
-        return {"denoising": self.denoising(seen), "pull": Term(distance, self.settings.pull, logs)}
-
-    def after(self, net, step):
-        with torch.no_grad():
-            for slow, fast in zip(self.slow.parameters(), net.parameters(), strict=True):
-                slow.lerp_(fast, 0.1)
-
-    def state(self):
-        return dict(self.slow.named_parameters())
-
-    def load_state(self, state):
-        self.slow.load_state_dict(state)
-'''
-
-
-@pytest.fixture
-def pull(tmp_path, monkeypatch):
-    """A further file of the room of methods."""
-    import sys
-
-    from vlg.train import methods
-
-    (tmp_path / "room").mkdir()
-    (tmp_path / "room" / "pull.py").write_text(OWN)
-    monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path / "room")])
-    file = plugins.file
-    own = tmp_path / "room" / "pull.py"
-    monkeypatch.setattr(
-        plugins, "file", lambda room, name: own if name == "pull" else file(room, name)
-    )
-    monkeypatch.setattr(loop, "code_hash", lambda *files: "code")
-    yield
-    sys.modules.pop("vlg.train.methods.pull", None)
-
-
-def test_a_method_is_one_file_and_its_state_is_saved(pull, tmp_path, monkeypatch):
-    tiny.finetune(tmp_path / "whole", "pull", step=5, evaluate_every=5)
-    tiny.finetune(tmp_path / "chained", "pull", step=2, evaluate_every=5)
-    tiny.finetune(tmp_path / "chained", "pull", start=2, step=5, evaluate_every=5)
-    one, two = (weights(tmp_path / out, "pull-5") for out in ("whole", "chained"))
-    assert one == two and "training/pull-5/state/method.safetensors" in one
-    first, *_, last = rows(tmp_path / "whole", model="pull-5")
-    assert list(first)[:6] == ["step", "loss", "denoising", "pull", "distance", "late_distance"]
-    assert float(first["pull"]) == 0 < float(last["pull"])
-    assert last["distance"] == last["pull"]
-    held_out = rows(tmp_path / "whole", "held_out.csv", "pull-5")
-    assert list(held_out[0]) == [
-        "step", "denoising", "pull", "distance", "late_distance", "grad_denoising", "grad_pull",
-    ]  # fmt: skip
-    loss = float(last["denoising"]) + 0.5 * float(last["pull"])
-    assert float(last["loss"]) == pytest.approx(loss, rel=1e-4)

@@ -1,7 +1,8 @@
 """Random models small enough for tests, in the same formats as the real ones.
 
 Nothing here is trained: 32x32 pictures, 8x8 latents, a UNet of 0.1 M parameters. `build(folder)`
-writes a base model, a guide and a captioned image folder in about two seconds.
+writes a base model, a guide and a captioned image folder in about two seconds. `save_...` writes
+one of these small models, `write_...` one of any size, as `bench/sd15.py` has them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 SIZE = 32  # pixels; the VAE below halves twice, so latents are 4 x 8 x 8
 LENGTH = 12  # tokens of a caption, start and end included
@@ -58,12 +60,7 @@ def tokenizer():
 def save_base(folder: Path, prediction: str = "epsilon", seed: int = 0) -> Path:
     """Write a random StableDiffusionPipeline folder; `prediction` as in its scheduler config."""
     import torch
-    from diffusers import (
-        AutoencoderKL,
-        DDIMScheduler,
-        StableDiffusionPipeline,
-        UNet2DConditionModel,
-    )
+    from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
     torch.manual_seed(seed)
@@ -85,14 +82,22 @@ def save_base(folder: Path, prediction: str = "epsilon", seed: int = 0) -> Path:
         down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
         latent_channels=4, scaling_factor=0.5, mid_block_add_attention=False,
     )  # fmt: skip
+    return write_base(folder, unet, vae, CLIPTextModel(text), tokens, prediction)
+
+
+def write_base(
+    folder: Path, unet: Any, vae: Any, text: Any, tokens: Any, prediction: str = "epsilon"
+) -> Path:
+    """Write networks of any size as a StableDiffusionPipeline folder with SD's noise schedule."""
+    from diffusers import DDIMScheduler, StableDiffusionPipeline
+
     scheduler = DDIMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False,
         set_alpha_to_one=False, steps_offset=1, prediction_type=prediction,
     )  # fmt: skip
     StableDiffusionPipeline(
-        vae=vae, text_encoder=CLIPTextModel(text), tokenizer=tokens, unet=unet,
-        scheduler=scheduler, safety_checker=None, feature_extractor=None,
-        requires_safety_checker=False,
+        vae=vae, text_encoder=text, tokenizer=tokens, unet=unet, scheduler=scheduler,
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     ).save_pretrained(folder)  # fmt: skip
     return folder
 
@@ -116,8 +121,6 @@ def save_guide(folder: Path, size: int = 16, seed: int = 1) -> Path:
     `size` is the guide's input size in pixels; other than SIZE, pictures must be resized for it.
     """
     import torch
-    from open_clip.model import CLIP
-    from safetensors.torch import save_file
 
     torch.manual_seed(seed)
     tokens = tokenizer()
@@ -129,14 +132,58 @@ def save_guide(folder: Path, size: int = 16, seed: int = 1) -> Path:
                      "layers": 1, "hf_tokenizer_name": "local"},
     }  # fmt: skip
     preprocess = {"mean": [0.5, 0.4, 0.6], "std": [0.25, 0.2, 0.3], "interpolation": "bicubic"}
+    return write_guide(folder, guide_of(model), model, preprocess, tokens)
+
+
+def guide_of(config: dict[str, Any]) -> Any:
+    """open_clip's CLIP of a `model_cfg`, with random weights."""
+    from open_clip.model import CLIP
+
+    text = {k: v for k, v in config["text_cfg"].items() if k != "hf_tokenizer_name"}
+    return CLIP(config["embed_dim"], config["vision_cfg"], text)
+
+
+def write_guide(
+    folder: Path, clip: Any, model: dict[str, Any], preprocess: dict[str, Any], tokens: Any = None
+) -> Path:
+    """Write an open_clip model of any size; without `tokens` its tokenizer is open_clip's own."""
+    from safetensors.torch import save_file
+
     folder.mkdir(parents=True, exist_ok=True)
     config = {"model_cfg": model, "preprocess_cfg": preprocess}
     (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2))
-    text_cfg = {k: v for k, v in model["text_cfg"].items() if k != "hf_tokenizer_name"}
-    clip = CLIP(8, model["vision_cfg"], text_cfg)
     weights = {name: tensor.contiguous() for name, tensor in clip.state_dict().items()}
     save_file(weights, folder / "open_clip_model.safetensors")
-    tokens.save_pretrained(folder)
+    if tokens is not None:
+        tokens.save_pretrained(folder)
+    return folder
+
+
+def save_judge(folder: Path, seed: int = 3) -> Path:
+    """Write a random Hugging Face CLIP that looks at 16 x 16 pixels."""
+    import torch
+    from transformers import CLIPConfig, CLIPModel
+
+    torch.manual_seed(seed)
+    tokens = tokenizer()
+    small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1,
+             "num_attention_heads": 2}  # fmt: skip
+    text = {**small, "vocab_size": len(tokens), "max_position_embeddings": LENGTH,
+            "eos_token_id": tokens.eos_token_id}  # fmt: skip
+    vision = {**small, "image_size": 16, "patch_size": 4}
+    return write_judge(
+        folder, CLIPModel(CLIPConfig(text_config=text, vision_config=vision)), tokens
+    )
+
+
+def write_judge(folder: Path, clip: Any, tokens: Any) -> Path:
+    """Write a Hugging Face CLIP of any size with what prepares pictures and prompts for it."""
+    from transformers import CLIPImageProcessor, CLIPProcessor
+
+    side = clip.config.vision_config.image_size
+    size = {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}
+    clip.save_pretrained(folder)
+    CLIPProcessor(CLIPImageProcessor(**size), tokens).save_pretrained(folder)
     return folder
 
 

@@ -1,9 +1,10 @@
-"""Resolve requirements.in into requirements.lock, and write the same pins into envs/*.yaml.
+"""Resolve requirements*.in into requirements*.lock, and write the same pins into envs/*.yaml.
 
-The lock holds one version of every package for all of Python 3.11 to 3.13, so that results don't
-depend on which of them is found. Versions already locked stay as they are unless requirements.in
-rules them out; `--upgrade` takes the newest releases. `--envs` needs no network: it only rewrites
-envs/ from the lock that is there.
+requirements.lock is what a study needs; requirements-dev.lock is what tests and upkeep need beside
+it, and only together do they install. A lock holds one version of every package for all of Python
+3.11 to 3.13, so that results don't depend on which of them is found. Versions already locked stay
+as they are unless requirements.in rules them out; `--upgrade` takes the newest releases. `--envs`
+needs no network: it only rewrites envs/ from the lock that is there.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements.lock"
+DEV = ROOT / "requirements-dev.lock"
 OLDEST_PYTHON = "3.11"
 ENVIRONMENT_PYTHON = "3.12"
 
@@ -35,21 +37,21 @@ ENVIRONMENTS = {
         "Steps that train, sample or score: everything with torch.",
         (
             "accelerate",
-            "datasets",
             "diffusers",
+            "filelock",
             "huggingface_hub",
             "numpy",
             "open_clip_torch",
             "peft",
             "pillow",
             "pyarrow",
+            "pydantic",
+            "pydantic_core",
             "safetensors",
             "scipy",
             "tensorboard",
             "tokenizers",
             "torch",
-            "torchmetrics",
-            "torchvision",
             "tqdm",
             "transformers",
         ),
@@ -57,12 +59,16 @@ ENVIRONMENTS = {
     "tables": Environment(
         "Steps that make tables, figures and pages from scores: no torch.",
         (
+            "jinja2",
+            "markupsafe",
             "matplotlib",
             "numpy",
             "pandas",
             "pillow",
+            "pydantic",
+            "pydantic_core",
             "scipy",
-            "statsmodels",
+            "tabulate",
         ),
     ),
 }
@@ -88,15 +94,20 @@ def canonical(name: str) -> str:
 
 
 def requirements(text: str) -> set[str]:
-    """Canonical names of the packages that a requirements.in asks for."""
+    """Canonical names of the packages that a requirements*.in asks for."""
     lines = (line.split("#")[0].strip() for line in text.splitlines())
-    return {canonical(re.match(r"[\w.-]+", line)[0]) for line in lines if line}
+    return {canonical(re.match(r"[\w.-]+", line)[0]) for line in lines if line and line[0] != "-"}
+
+
+def blocks(text: str) -> list[str]:
+    """What stands above the first package of a lock, and the lines of each package."""
+    return re.split(r"^(?=\w)", text, flags=re.MULTILINE)
 
 
 def pins(text: str) -> dict[str, Pin]:
     """The packages of a lock by canonical name; ValueError at a line that is none of a lock's."""
     result = {}
-    for block in re.split(r"^(?=\w)", text, flags=re.MULTILINE)[1:]:
+    for block in blocks(text)[1:]:
         head, *rest = block.replace("\\\n", "\n").splitlines()
         match = re.fullmatch(r"([\w.-]+)==([^\s;]+)(?: ; (.+?))?\s*", head)
         if not match or canonical(match[1]) in result:
@@ -153,20 +164,30 @@ def environment(name: str, locked: dict[str, Pin]) -> str:
     )
 
 
-def resolve(upgrade: bool) -> None:
-    """Rewrite requirements.lock with uv, without any address in it."""
+def resolve(lock: Path, upgrade: bool) -> None:
+    """Rewrite a lock with uv from the .in file beside it, without any address in it."""
     beside = Path(sys.executable).with_name("uv")
     uv = str(beside) if beside.exists() else shutil.which("uv")
     if not uv:
         sys.exit("uv: not found; run `make lock`, which installs it into .venv first")
-    command = [uv, "pip", "compile", "--quiet", "requirements.in", "--output-file", LOCK.name]
+    wanted = lock.with_suffix(".in").name
+    command = [uv, "pip", "compile", "--quiet", wanted, "--output-file", lock.name]
     command += ["--universal", "--python-version", OLDEST_PYTHON, "--fork-strategy", "fewest"]
     command += ["--generate-hashes", "--annotation-style", "line", "--no-config"]
     command += ["--no-emit-index-url", "--no-emit-find-links"]
     command += ["--custom-compile-command", "make lock"]
     result = subprocess.run(command + ["--upgrade"] * upgrade, cwd=ROOT, check=False)
     if result.returncode:
-        sys.exit("requirements.lock: unchanged; see what uv says above")
+        sys.exit(f"{lock.name}: unchanged; see what uv says above")
+
+
+def leave_out(lock: Path, others: dict[str, Pin]) -> None:
+    """Take the packages out of a lock that another has."""
+    text = lock.read_text(encoding="utf-8")
+    twice = pins(text).keys() & others.keys()
+    head, *packages = blocks(text)
+    kept = [each for each in packages if canonical(each.split("==")[0]) not in twice]
+    lock.write_text("".join([head, *kept]), encoding="utf-8")
 
 
 def main() -> None:
@@ -179,8 +200,11 @@ def main() -> None:
     which.add_argument("--envs", action="store_true", help="only rewrite envs/ from the lock")
     args = arguments.parse_args()
     if not args.envs:
-        resolve(args.upgrade)
+        resolve(LOCK, args.upgrade)
     locked = pins(LOCK.read_text(encoding="utf-8"))
+    if not args.envs:
+        resolve(DEV, args.upgrade)
+        leave_out(DEV, locked)
     for name in ENVIRONMENTS:
         (ROOT / "envs" / f"{name}.yaml").write_text(environment(name, locked), encoding="utf-8")
 

@@ -20,6 +20,7 @@ from vlg.config import plan, sections
 from vlg.config.read import Key, dotted, fail, nearest, shown
 from vlg.data import hub, prompts
 from vlg.errors import UserError
+from vlg.models.families import class_of, name_of
 
 RULES = Path(__file__).parents[3] / "rules"
 GIVEN = ("base", "guide", "judge")
@@ -74,7 +75,7 @@ def _check_names(config: dict[str, Any]) -> None:
 def rules() -> list[str]:
     """The names by which rules ask what they may use, in alphabetical order."""
     texts = [path.read_text("utf-8") for path in sorted(RULES.glob("*.smk"))]
-    return sorted({name for text in texts for name in re.findall(r"\bneed\(\"(\w+)\",", text)})
+    return sorted({name for text in texts for name in re.findall(r"\bneeds\(\"(\w+)\"", text)})
 
 
 def _check_variants(config: dict[str, Any], root: Path) -> None:
@@ -144,12 +145,25 @@ def _check_models(config: dict[str, Any], root: Path) -> None:
                 f"{names[part]} has no {MODEL_FILE[part]}",
                 f"give {MODEL_KIND[part]} or {known}",
             )
+    if "base" in folders:
+        _check_family(folders["base"], names["family"])
     same = guide and judge and _same_weights(guide, judge)
     if same:
         fail(
             ("models", "judge"),
             f"has the weights of models.guide: {same[0]} and {same[1]} are identical",
             OTHER_JUDGE,
+        )
+
+
+def _check_family(base: Path, wanted: str) -> None:
+    """What the folder of the base says of itself must be of the family that the config names."""
+    found = name_of(base, "config: models.base: ")
+    if found != wanted:
+        fail(
+            ("models", "base"),
+            f"{base} is a {class_of(base)}, of the family {found} and not {wanted}",
+            f"set models.family: {found}",
         )
 
 

@@ -21,6 +21,9 @@ import pydantic
 from pydantic import ConfigDict
 from pydantic_core import PydanticCustomError
 
+from vlg.config.read import read
+from vlg.errors import UserError
+
 NEUTRAL = {"neutral": True}
 INPUT = {"input": True}
 
@@ -48,9 +51,6 @@ class Keys(pydantic.BaseModel):
         Numbers and booleans may be written as text. UserError, one line that names the key below
         `where` (`finetune.step`), for what is unknown, missing or impossible.
         """
-        from vlg.config.read import read  # which needs this class
-        from vlg.errors import UserError
-
         try:
             return read(cls, values, (where,))
         except UserError as error:

@@ -13,7 +13,7 @@ from typing import Any
 from vlg import plugins
 from vlg.config import plan, sections
 from vlg.config.checks import check
-from vlg.config.read import read, read_one, shown, unknown
+from vlg.config.read import UnknownKey, read, read_one, shown
 from vlg.errors import UserError
 
 
@@ -30,10 +30,15 @@ def load(config: Mapping[str, Any], root: Path | str) -> dict[str, Any]:
     """
     if not isinstance(config, Mapping):
         raise UserError(f"config: expected keys and values, got {shown(config)}; see config.yaml")
-    plain, of_methods = _split(config)
-    result = read(sections.Config, plain).model_dump()
-    result["finetune"] |= of_methods
-    _read_entries(result)
+    try:
+        plain, of_methods = _split(config)
+        result = read(sections.Config, plain).model_dump()
+        result["finetune"] |= of_methods
+        _read_entries(result)
+    except UnknownKey as error:
+        from vlg.config.reference import paths  # of all keys: seldom wanted
+
+        raise error.among(paths()) from None
     _expand(result)
     check(result, Path(root))
     return result
@@ -53,7 +58,7 @@ def _split(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     given = {}
     for name in others:
         if isinstance(name, str) and name not in owners:
-            unknown(("finetune", name), [*sections.Finetune.model_fields, *owners])
+            raise UnknownKey(("finetune", name), [*sections.Finetune.model_fields, *owners])
         if name in owners:
             keys = plan.settings_of(plugins.METHODS, owners[name])
             given[name] = read_one(keys, name, tuning[name], ("finetune", name))

@@ -17,7 +17,7 @@ from vlg import plugins
 from vlg.config import layout, sections
 from vlg.config.keys import Keys, said_of
 from vlg.config.layout import BASE, Model, parse_model
-from vlg.config.read import Key, clean, fail, nearest, read, read_one, refuse, shown, unknown
+from vlg.config.read import Key, UnknownKey, clean, fail, nearest, read, read_one, refuse, shown
 from vlg.data import hub, prompts
 from vlg.workflow import slots
 
@@ -125,7 +125,7 @@ def _variant(config: Config, name: str, own: Any, key: Key) -> Variant:
         elif name in config_keys(embed) and "method" not in own and not scale:
             unused[name] = read_one(embed, name, value, (*key, name))
         elif name != "method":
-            unknown((*key, name), ["method", *config_keys(keys)], f"method {method}")
+            raise UnknownKey((*key, name), ["method", *config_keys(keys)], f"method {method}")
     read(embed, unused, key)
     merged = {name: shared[name] for name in config_keys(keys) if name in shared}
     merged |= values
@@ -184,7 +184,7 @@ def grid(config: Config, sweep: str) -> dict[str, Any]:
     for name, values in given.items():
         at = (*key, name)
         if name not in config_keys(keys):
-            unknown(at, ["method", *config_keys(keys)], of)
+            raise UnknownKey(at, ["method", *config_keys(keys)], of)
         if not isinstance(values, list):
             fail(at, f"expected a list, got {shown(values)}", "see docs/configuration.md")
         if not values:
@@ -325,12 +325,7 @@ def family(config: Config) -> dict[str, Any]:
 
 def dataset(config: Config) -> dict[str, Any]:
     """Which pictures are drawn, or gathered from what has captions."""
-    chosen = config["dataset"]
-    if chosen["source"] == SHAPES:
-        names = ["source", "size", "seed"]
-    else:
-        names = ["source", "size", "split", "picture", "captions", "smallest"]
-    return {name: chosen[name] for name in names}
+    return sections.Dataset(**config["dataset"]).handed_on()
 
 
 def encode(config: Config) -> dict[str, Any]:
@@ -360,6 +355,20 @@ def has_truth(config: Config) -> bool:
 def device(config: Config) -> str:
     """Where and how models run, as `models.device.set_up` reads it, for example `auto,compile`."""
     return ",".join([config["device"], *(name for name, on in config["gpu"].items() if on)])
+
+
+def needs(config: dict[str, Any], rule: str, computes: bool) -> dict[str, int]:
+    """{threads, mem_mb, runtime} of a rule's jobs, as the section `resources` has them.
+
+    computes: whether they compute with a model; others are light.
+    """
+    given = config["resources"]
+    usual = given if computes else {"threads": 1, **given["light"]}
+    own = given["stages"].get(rule, {})
+    return {
+        what: usual[what] if own.get(what) is None else own[what]
+        for what in ("threads", "mem_mb", "runtime")
+    }
 
 
 def gpus(config: Config) -> int:

@@ -13,13 +13,13 @@ import re
 import reprlib
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal, NoReturn, TypeVar, Union
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from vlg.config.keys import Keys
+from vlg.config.patterns import ALLOWED
 from vlg.errors import UserError
 
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -27,7 +27,7 @@ NULL = ("null", "~", "")  # as the command line writes it, where all is text
 SEE = "see docs/configuration.md"
 
 Key = tuple[str | int, ...]
-Group = TypeVar("Group", bound=Keys)
+Group = TypeVar("Group", bound=BaseModel)
 
 
 def read(keys: type[Group], values: Any, key: Key = (), of: str = "") -> Group:
@@ -44,13 +44,13 @@ def read(keys: type[Group], values: Any, key: Key = (), of: str = "") -> Group:
         refuse(keys, cleaned, error, lambda path: (*key, *path))
 
 
-def read_one(keys: type[Keys], name: str, value: Any, key: Key, of: str = "") -> Any:
+def read_one(keys: type[BaseModel], name: str, value: Any, key: Key, of: str = "") -> Any:
     """The value of one key of a group, checked without the others.
 
     key: where this very value stands; other arguments as those of `read`.
     """
     if name not in keys.model_fields:
-        unknown(key, list(keys.model_fields), of)
+        raise UnknownKey(key, list(keys.model_fields), of)
     field = keys.model_fields[name]
     cleaned = {name: clean(field.annotation, value, key, remedy=usual(_default(field)))}
     try:
@@ -90,11 +90,13 @@ def clean(annotation: Any, value: Any, key: Key, of: str = "", remedy: str = SEE
     return value if "any" in kinds else _clean_scalar(kinds, value, key, remedy)
 
 
-def _clean_group(keys: type[Keys], values: Mapping[Any, Any], key: Key, of: str) -> dict[str, Any]:
+def _clean_group(
+    keys: type[BaseModel], values: Mapping[Any, Any], key: Key, of: str
+) -> dict[str, Any]:
     given = {_name(name, key): item for name, item in values.items()}
     for name in given:
         if name not in keys.model_fields:
-            unknown((*key, name), list(keys.model_fields), of)
+            raise UnknownKey((*key, name), list(keys.model_fields), of)
     return {
         name: clean(field.annotation, given.get(name), (*key, name), remedy=usual(_default(field)))
         for name, field in keys.model_fields.items()
@@ -150,7 +152,7 @@ def kind(annotation: Any) -> str:
     origin = typing.get_origin(annotation)
     if origin is Literal:
         return kind(type(typing.get_args(annotation)[0]))
-    if isinstance(annotation, type) and issubclass(annotation, Keys):
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "keys"
     plain = {str: "text", bool: "boolean", int: "whole", float: "number", type(None): "null"}
     containers = {dict: "entries", list: "list", tuple: "list"}
@@ -195,20 +197,31 @@ def nearest(name: str, choices: list[str]) -> str:
     return f"did you mean {close[0]}?" if close else f"there are {', '.join(choices)}"
 
 
-def unknown(key: Key, siblings: list[str], of: str = "") -> NoReturn:
-    """Refuse a key that is not among its `siblings`, the keys of `of`."""
-    from vlg.config.reference import paths  # of all keys, so not imported before they are wanted
+class UnknownKey(UserError):
+    """A key that is not among its `siblings`, the keys of `of`.
 
-    name = str(key[-1])
-    close = difflib.get_close_matches(name, siblings, n=1)
-    elsewhere = sorted((path for path in paths() if path[-1] == name), key=len)[:2]
-    if close:
-        remedy = f"did you mean {dotted((*key[:-1], close[0]))}?"
-    elif elsewhere and len(key) > 1 or not of and elsewhere:
-        remedy = f"did you mean {' or '.join(map(dotted, elsewhere))}?"
-    else:
-        remedy = f"keys known here are {', '.join(siblings)}"
-    fail(key, f"unknown key of {of}" if of else "unknown key", remedy)
+    elsewhere: paths of keys of the whole config, among which one of this name may be meant.
+    """
+
+    def __init__(
+        self, key: Key, siblings: list[str], of: str = "", elsewhere: Iterable[Key] = ()
+    ) -> None:
+        self.key, self.siblings, self.of = key, siblings, of
+        name = str(key[-1])
+        close = difflib.get_close_matches(name, siblings, n=1)
+        there = sorted((path for path in elsewhere if path[-1] == name), key=len)[:2]
+        if close:
+            remedy = f"did you mean {dotted((*key[:-1], close[0]))}?"
+        elif there and (len(key) > 1 or not of):
+            remedy = f"did you mean {' or '.join(map(dotted, there))}?"
+        else:
+            remedy = f"keys known here are {', '.join(siblings)}"
+        what = f"unknown key of {of}" if of else "unknown key"
+        super().__init__(f"config: {dotted(key)}: {what}; {remedy}")
+
+    def among(self, paths: Iterable[Key]) -> UnknownKey:
+        """The same with the remedy of one who knows all keys."""
+        return UnknownKey(self.key, self.siblings, self.of, paths)
 
 
 KINDS = {
@@ -230,7 +243,7 @@ LIMITS = {
 
 
 def refuse(
-    keys: type[Keys],
+    keys: type[BaseModel],
     values: Any,
     error: ValidationError,
     place: Callable[[Key], Key],
@@ -240,8 +253,6 @@ def refuse(
 
     place: where in the config the key of a group stands. name: of the only key that counts.
     """
-    from vlg.config.sections import ALLOWED
-
     errors = [e for e in error.errors(include_url=False) if name is None or e["loc"][:1] == (name,)]
     (path, annotation, default), first = _first(keys, errors)
     what, context, value = first["type"], first.get("ctx", {}), first["input"]
@@ -293,7 +304,7 @@ def usual(default: Any) -> str:
 Place = tuple[Key, Any, Any]  # a key with its annotation and its default
 
 
-def _first(keys: type[Keys], errors: list[Any]) -> tuple[Place, Any]:
+def _first(keys: type[BaseModel], errors: list[Any]) -> tuple[Place, Any]:
     """(place, error) of the first by place; of a union's members, that of the fitting."""
     found = [(_place(keys, each["loc"]), each) for each in errors]
 
@@ -350,7 +361,7 @@ def _default(field: FieldInfo) -> Any:
     return default if isinstance(default, str | int | float | list | tuple) else None
 
 
-def _size(keys: type[Keys], path: Key) -> int:
+def _size(keys: type[BaseModel], path: Key) -> int:
     """How many entries a list of fixed length has."""
     annotation = _place(keys, path[:-1])[1]
     return max(len(typing.get_args(o)) for o in members(annotation) if kind(o) == "list")

@@ -13,6 +13,7 @@ from typing import Any
 from vlg import plugins
 from vlg.config import plan, sections
 from vlg.config.keys import INPUT, NEUTRAL, Keys, short
+from vlg.config.patterns import ALLOWED
 from vlg.config.read import Key, kind, members
 from vlg.data import prompts
 
@@ -248,7 +249,7 @@ def _values(node: dict[str, Any]) -> str:
         return ", ".join(f"`{value}`" if value else "empty" for value in choices)
     if node["type"] == "object":
         entry, names = node["additionalProperties"], node.get("propertyNames", {})
-        allowed = f" ({sections.ALLOWED[names['pattern']]})" if names else ""
+        allowed = f" ({ALLOWED[names['pattern']]})" if names else ""
         inner = _values(entry) if entry.get("type") == "number" else "keys"
         return f"names{allowed}, each with {inner}"
     if node["type"] == "array":
@@ -257,7 +258,7 @@ def _values(node: dict[str, Any]) -> str:
         return f"list of {number}{_values(item).replace('number', 'numbers')}"
     words = KINDS.get(node["type"], node["type"])
     if "pattern" in node:
-        words += f": {sections.ALLOWED[node['pattern']]}"
+        words += f": {ALLOWED[node['pattern']]}"
     range_ = ", ".join(f"{sign} {_number(node[k])}" for k, sign in SIGNS.items() if k in node)
     return f"{words} {range_}".strip()
 

@@ -12,20 +12,7 @@ from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from vlg.config.keys import NEUTRAL, Keys, disagree, short
-from vlg.config.layout import BASE, NAME
-
-MODEL = rf"^({BASE}|{NAME}-[1-9][0-9]*)$"
-ROUND = r"^(0|[1-9][0-9]*)$"
-SHA256 = r"^[0-9a-f]{64}$"
-STUDY = r"^[A-Za-z0-9](\.?[A-Za-z0-9_-])*\.?$"
-# What each pattern allows, in words.
-ALLOWED = {
-    rf"^{NAME}$": "lower-case letters, digits and `_`, beginning with a letter",
-    MODEL: "`base` or `<variant>-<step>`",
-    ROUND: "a round's number",
-    SHA256: "64 digits 0-9, a-f",
-    STUDY: "letters, digits and single `_`, `.`, `-`, beginning with a letter or digit",
-}
+from vlg.config.patterns import ENTRY, MODEL, ROUND, SHA256, STUDY
 
 
 def _once(values: list[Any]) -> list[Any]:
@@ -35,7 +22,7 @@ def _once(values: list[Any]) -> list[Any]:
 
 
 Once = AfterValidator(_once)
-Name = Annotated[str, Field(pattern=rf"^{NAME}$", max_length=40)]
+Name = Annotated[str, Field(pattern=ENTRY, max_length=40)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 SeedList = Annotated[list[Seed], Field(min_length=1), Once]
@@ -247,11 +234,17 @@ class Dataset(Keys):
             raise disagree("size", "the shapes world has no end", f"the default is {default}")
         return self
 
+    def handed_on(self) -> dict[str, Any]:
+        """The values that draw pictures, or that gather them from what has captions."""
+        if self.source == "shapes":
+            names = {"source", "size", "seed"}
+        else:
+            names = {"source", "size", "split", "picture", "captions", "smallest"}
+        return self.model_dump(include=names)
 
-class Development(Keys):
-    """Prompts that settings may be chosen on: each checkpoint draws them while it is in memory,
-    and sweeps are ranked by them. None is among the study's prompts.
-    """
+
+class DevelopmentPrompts(Keys):
+    """Prompts that settings may be chosen on."""
 
     count: int = Field(
         8,
@@ -265,9 +258,24 @@ class Development(Keys):
             "captions of held-out pictures in any other."
         ),
     )
+
+
+class Development(DevelopmentPrompts):
+    """Prompts that settings may be chosen on: each checkpoint draws them while it is in memory,
+    and sweeps are ranked by them. None is among the study's prompts.
+    """
+
     seeds: SeedList = Field(
         [0],
         description="Seeds that each of them is drawn with.",
+    )
+
+
+class DevelopmentStep(DevelopmentPrompts):
+    """What the step gets that writes them."""
+
+    seed: int = Field(
+        0, ge=0, description="`prompts.seed`: which prompts of the shapes world are reported."
     )
 
 

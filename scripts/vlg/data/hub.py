@@ -5,10 +5,11 @@ revision is resolved to a commit once and written down beside the download with 
 every file, so a branch that moves on changes nothing until the config names another revision.
 
 Files lie in the Hub's own cache (HF_HOME) as its client lays them out, and studies link to them. A
-file that was cut off goes on where it stopped, also in another run: the client of today starts
-such a file anew. A file gets its name in the cache only when its checksum is the Hub's: SHA-256
-for large files, git's blob hash for the others. Where the Hub cannot be reached, what the cache
-has is taken.
+file that was cut off goes on where it stopped, also in another run, and a file gets its name in the
+cache only when its checksum is the Hub's: SHA-256 for large files, git's blob hash for the others.
+The client's own `snapshot_download` (huggingface_hub 2.4) does neither: it begins such a file anew,
+and takes one whose bytes are not the Hub's as long as their number is. Where the Hub cannot be
+reached, what the cache has is taken.
 """
 
 from __future__ import annotations

@@ -18,7 +18,8 @@ from vlg.config.keys import Keys
 from vlg.data import pictures
 from vlg.judge.columns import COLUMNS
 from vlg.judge.kind import Judge
-from vlg.models.guide import Guide, guide_scores
+from vlg.models.cosines import guide_scores
+from vlg.models.guide import Guide
 
 Row = dict[str, Any]
 Wanted = Sequence[tuple[Path, Row]]

@@ -203,6 +203,7 @@ def check_safetensors(path: Path) -> None:
     """UserError when a safetensors file is not what its header says.
 
     Its tensors must fill the file one after the other, each as long as its shape and type make it.
+    (safetensors' own `safe_open` refuses the same but takes a name that occurs twice.)
     """
     size = path.stat().st_size
     try:

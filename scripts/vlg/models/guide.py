@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from vlg.errors import UserError
 from vlg.files import MANIFEST, check_manifest
-from vlg.models.device import Parts
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
     from vlg.models.ledger import Ledger
@@ -105,23 +103,6 @@ def load_guide(folder: Path | str, device: str = "cpu") -> Guide:
     except Exception as error:
         raise UserError(f"{folder}: open_clip cannot load it ({error}); restore it") from error
     return Guide(model, folder)
-
-
-def guide_scores(guide: Guide, images: np.ndarray, texts: list[str]) -> list[float]:
-    """100 cos by the guide of each (picture, text); images (n, height, width, 3) uint8.
-
-    guide: anything with `device`, `encode_image` and `encode_text` as `Guide` has them.
-    """
-    import torch
-
-    def part(images: np.ndarray, texts: list[str]) -> list[float]:
-        # Bytes travel to the device, a quarter of the floats; the floats are the same there.
-        pixels = torch.from_numpy(images).to(guide.device).permute(0, 3, 1, 2).float().div(255)
-        with torch.no_grad():
-            cosines = (guide.encode_image(pixels) * guide.encode_text(texts)).sum(1)
-        return [round(100 * value, 4) for value in cosines.tolist()]
-
-    return [score for scores in Parts("scoring pictures")(part, images, texts) for score in scores]
 
 
 @contextlib.contextmanager

@@ -152,6 +152,7 @@ def count_flops(module: torch.nn.Module, args: Any, kwargs: Any) -> tuple[int, i
     it contains what gradient checkpointing computes twice.
     """
     import torch
+    from torch.utils._pytree import tree_map_only
     from torch.utils.flop_counter import FlopCounterMode
 
     class Count(torch.nn.Module):
@@ -171,11 +172,9 @@ def count_flops(module: torch.nn.Module, args: Any, kwargs: Any) -> tuple[int, i
             return there.get_total_flops(), back.get_total_flops()
 
     count = Count()
-    state = {
-        name: torch.empty_like(tensor, device="meta", requires_grad=tensor.requires_grad)
-        for name, tensor in (*count.named_parameters(), *count.named_buffers())
-    }
-    args, kwargs = _on_meta((args, kwargs))
+    tensors = dict((*count.named_parameters(), *count.named_buffers()))
+    state = {name: _on_meta(tensor) for name, tensor in tensors.items()}
+    args, kwargs = tree_map_only(torch.Tensor, _on_meta, (args, kwargs))
     with torch.enable_grad(), torch.compiler.set_stance("force_eager"):
         return torch.func.functional_call(count, state, args, kwargs)
 
@@ -209,13 +208,11 @@ def _one_sample(tree: Any, n: int) -> Any:
     return tree_map_only(torch.Tensor, cut, tree)
 
 
-def _on_meta(tree: Any) -> Any:
-    """The same tensors without their content."""
+def _on_meta(tensor: torch.Tensor) -> torch.Tensor:
+    """The same without its content, in float32 as all others: FLOPs do not depend on precision,
+    and autocast mixes them."""
     import torch
-    from torch.utils._pytree import tree_map_only
 
-    return tree_map_only(
-        torch.Tensor,
-        lambda t: torch.empty_like(t, device="meta", requires_grad=t.requires_grad),
-        tree,
-    )
+    dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
+    asked = tensor.requires_grad
+    return torch.empty_like(tensor, device="meta", dtype=dtype, requires_grad=asked)

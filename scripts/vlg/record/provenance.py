@@ -9,42 +9,26 @@ import platform
 import re
 import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from vlg.files import sha256
 
-PACKAGES = (
-    "snakemake",
-    "torch",
-    "torchvision",
-    "diffusers",
-    "transformers",
-    "open_clip_torch",
-    "torchmetrics",
-    "datasets",
-    "accelerate",
-    "safetensors",
-    "numpy",
-    "scipy",
-    "pandas",
-    "statsmodels",
-    "matplotlib",
-    "pillow",
-)
+# What each job logs when it ends (vlg.workflow.cli).
 COST = re.compile(r" cost: (\{.*\})$", re.MULTILINE)
+PACKAGES = re.compile(r" packages: (\{.*\})$", re.MULTILINE)
 
 
-def versions() -> dict[str, str | None]:
-    """Versions of the packages that compute something; None where one is not installed."""
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = None
-    return found
+def packages(logs: Path) -> dict[str, str]:
+    """{package: version} of what the jobs of a study computed with, from their logs.
+
+    A package of which jobs had several versions tells all of them.
+    """
+    found: dict[str, set[str]] = {}
+    for told in _last(logs, PACKAGES).values():
+        for name, version in told.items():
+            found.setdefault(name, set()).add(version)
+    return {name: ", ".join(sorted(versions)) for name, versions in sorted(found.items())}
 
 
 def pipeline(root: Path) -> dict[str, Any]:
@@ -114,17 +98,22 @@ def gpus(driver: Path) -> list[str]:
 def costs(logs: Path) -> dict[str, Any]:
     """{job: seconds, processor seconds and memory of its last run} from the logs of a study, and
     `total`, the sums and the largest memory."""
-    jobs = {}
-    for path in sorted(logs.rglob("*.log")) if logs.is_dir() else []:
-        found = COST.findall(path.read_text("utf-8", errors="replace"))
-        if found:
-            jobs[path.relative_to(logs).with_suffix("").as_posix()] = json.loads(found[-1])
+    jobs = _last(logs, COST)
     total = {
         name: (max if name == "memory_mb" else sum)(job[name] for job in jobs.values())
         for name in ("seconds", "processor_seconds", "memory_mb")
         if jobs
     }
     return {"jobs": jobs, "total": {name: round(value, 1) for name, value in total.items()}}
+
+
+def _last(logs: Path, pattern: re.Pattern[str]) -> dict[str, Any]:
+    """{job: what its last run told} of the logs in which the pattern's JSON is found."""
+    told = {}
+    for path in sorted(logs.rglob("*.log")) if logs.is_dir() else []:
+        if found := pattern.findall(path.read_text("utf-8", errors="replace")):
+            told[path.relative_to(logs).with_suffix("").as_posix()] = json.loads(found[-1])
+    return told
 
 
 def repeat(commit: str | None) -> list[str]:
@@ -143,7 +132,7 @@ def record(settings: dict[str, Any], root: Path, logs: Path) -> dict[str, Any]:
         "pipeline": made_by,
         "repeat": repeat(made_by["commit"]),
         "python": sys.version.split()[0],
-        "packages": versions(),
+        "packages": packages(logs),
         "hardware": hardware(),
         "cost": costs(logs),
     }

@@ -7,7 +7,8 @@ The file `sample/arms/<name>.py` is the kind of arm `<name>`; it holds
     class <Name>(Arm)                   # how it draws
 
 and is all that the kind consists of: `refine.arms.<arm>: {kind: <name>, ...}` uses it. Keeping what
-is finished, the rounds, the files and the cost are the loop's (`vlg.sample.drawing`).
+is finished, the rounds, the files and the cost are the loop's (`vlg.sample.drawing`). The file is
+imported whenever the Snakefile is read, so what is heavy is imported where it is used.
 
 An arm may call the sampler as often as it likes: for several samples of each picture, for the
 gradient of the guide within the steps (the sampler's `family`), for a search over noise. What it
@@ -19,7 +20,7 @@ purpose names the draw, as `before.purpose` does or f"{before.purpose}-{particle
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -113,7 +114,7 @@ class Arm(ABC):
         """One round of a batch. guide: None for an arm that does not need one."""
 
 
-def load(kind: str, values: dict) -> Arm:
+def load(kind: str, values: Mapping[str, Any]) -> Arm:
     """The arm of a kind with these values of its keys; UserError for others."""
     module = plugins.load(plugins.ARMS, kind)
     arm = plugins.own(module, Arm)(module.Settings.parse(values, "refine.arms"))

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
@@ -22,13 +22,16 @@ from vlg import plugins
 from vlg.config.sections import Sampling
 from vlg.data import pictures
 from vlg.files import identity
+from vlg.models.cosines import guide_scores
 from vlg.models.families import file_of
-from vlg.models.guide import Guide, guide_scores
 from vlg.models.ledger import Cost, Ledger
 from vlg.sample.arm import Arm, Before, Drawn
 from vlg.sample.listing import Picture
 from vlg.sample.sampler import Sampler
 from vlg.workflow.codehash import code_hash
+
+if TYPE_CHECKING:
+    from vlg.models.guide import Guide
 
 log = logging.getLogger("vlg")
 

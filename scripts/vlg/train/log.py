@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import csv
 import math
-import resource
 import shutil
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from vlg.errors import UserError
+from vlg.workflow.processes import memory_mb
 
 if TYPE_CHECKING:
     import torch
 
     from vlg.train.method import Method
-
-# ru_maxrss is in kB on Linux and in bytes on macOS.
-PEAK_UNIT = 2**30 if sys.platform == "darwin" else 2**20
-
 
 FILES = ("log.csv", "held_out.csv")
 
@@ -157,7 +152,7 @@ def peak_memory() -> float:
 
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / PEAK_UNIT
+    return memory_mb() / 2**10
 
 
 # The denoising loss of a network that predicts nothing at all is 1; at 100 nothing is learned.

@@ -49,8 +49,9 @@ from vlg.train.batches import Batch, held_out_batches
 from vlg.train.log import FILES, Log, check_held_out
 from vlg.train.method import Method
 from vlg.train.state import State, add_lora, final_weights, learning_rate
+from vlg.train.together import agreed, from_first, gathered, wait_for_all
 from vlg.workflow.codehash import code_hash
-from vlg.workflow.processes import Stop, agreed, from_first, gathered, process, wait_for_all
+from vlg.workflow.processes import Stop, process
 
 if TYPE_CHECKING:
     import torch
@@ -87,6 +88,10 @@ class Run:
     @property
     def device(self) -> str:
         return self.method.family.device
+
+    def told(self) -> dict[str, Any]:
+        """The method and all its settings, ready for JSON."""
+        return {"method": self.method.name, **self.settings.model_dump(mode="json")}
 
     def settle(self, what: str) -> None:
         """What was counted since the last time was `training`, or `looks`."""
@@ -271,8 +276,8 @@ def write_results(
     """Write the model folder and the training folder from the state saved in `final`."""
     import torch
 
-    variant, settings = out_training.name.partition("-")[0], run.settings.model_dump(mode="json")
-    facts = {"variant": variant, "step": run.state.step, "settings": settings}
+    variant = out_training.name.partition("-")[0]
+    facts = {"variant": variant, "step": run.state.step, "settings": run.told()}
     parameters = sum(weight.numel() for weight in run.state.weights.values())
     weights, lora = final_weights(run.state, run.family)
     base = run.family.folder
@@ -368,14 +373,13 @@ def check_previous(folder: Path | None, settings: Mapping[str, Any]) -> None:
             )
 
 
-def made_of(run: Run, name: str, folders: Mapping[str, Path]) -> dict[str, Any]:
+def made_of(run: Run, folders: Mapping[str, Path]) -> dict[str, Any]:
     """What a saved state must agree with to be continued: method, settings, inputs and code."""
-    chosen = [plugins.file(plugins.METHODS, name)]
-    chosen.append(file_of(folders["base"]))
+    chosen = [plugins.file(plugins.METHODS, run.method.name), file_of(folders["base"])]
     if run.method.watching:
         chosen.append(plugins.file("train", "watch"))
     return {
-        "settings": {"method": name, **run.settings.model_dump(mode="json")},
+        "settings": run.told(),
         "inputs": {key: identity(path) for key, path in folders.items()},
         "code": code_hash(Path(__file__), *chosen),
     }
@@ -426,7 +430,7 @@ def finetune(
 
     run = begin(method, settings, folders, device)
     inputs = folders | ({"previous": previous / "state"} if previous else {})
-    facts = made_of(run, method, inputs)
+    facts = made_of(run, inputs)
     before = None
     if rank == 0:
         finished = checkpoints.read_if_fits(out_training / "state", facts)

@@ -63,11 +63,12 @@ class Predicted(NamedTuple):
 class Method(ABC):
     """A method with its settings; light until `prepare`.
 
-    needs: of `latents`, `pixels`, `guide`, `pairs`, `samples`; the file's NEEDS.
+    name: the file's. needs: of `latents`, `pixels`, `guide`, `pairs`, `samples`; the file's NEEDS.
     terms_and_logs: the names of what `terms` gives, {term: names of its logs}, in the order of
     their columns in log.csv. They are the same in every step.
     """
 
+    name: str
     needs: frozenset[str] = frozenset()
     terms_and_logs: Mapping[str, tuple[str, ...]] = {"denoising": ()}
 
@@ -166,5 +167,6 @@ def settings_of(name: str, values: Mapping[str, Any]) -> sections.Training:
 def load(name: str, settings: sections.Training, family: Family) -> Method:
     """The method `name`."""
     method = plugins.own(plugins.load(plugins.METHODS, name), Method)(settings, family)
+    method.name = name
     method.needs = frozenset(plugins.constant(plugins.METHODS, name, "NEEDS", ()))
     return method

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vlg.errors import UserError
-from vlg.workflow import processes, running
+from vlg.workflow import processes, running, versions
 
 if TYPE_CHECKING:
     from vlg.config.keys import Keys
@@ -88,6 +88,7 @@ def run(function: Callable[[argparse.Namespace], None], arguments: argparse.Argu
         log.info("peak memory %s", peak_memory())
         if args.log:
             log.info("cost: %s", json.dumps(cost(time.monotonic() - began), sort_keys=True))
+            log.info("packages: %s", json.dumps(versions.used(), sort_keys=True))
     except UserError as error:
         fail(str(error))
     except Exception as error:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
+
+from vlg.workflow import versions
 
 
 def prepare() -> None:
@@ -15,8 +19,12 @@ def prepare() -> None:
 
     glibc gives large blocks back to the system and gets them again, zeroed page by page, at every
     layer of a model; told to keep them, a training step on a CPU takes a seventh less time.
+
+    Jobs record the version of Snakemake, which an environment of their own need not hold.
     """
     here = str(Path(sys.executable).parent)
     os.environ["PATH"] = os.pathsep.join([here, os.environ.get("PATH", os.defpath)])
     os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**31 - 1))
     os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**32))
+    with suppress(metadata.PackageNotFoundError):
+        os.environ[versions.SNAKEMAKE] = metadata.version("snakemake")

@@ -31,7 +31,7 @@ class OpenClip(Judge):
     def __call__(self, images: list[np.ndarray], prompts: list[str]) -> list[float]:
         import numpy as np
 
-        from vlg.models.guide import guide_scores
+        from vlg.models.cosines import guide_scores
 
         return guide_scores(self.guide, np.stack(images), prompts)
 

@@ -40,7 +40,7 @@ class BestOfN(Arm):
     settings: Settings
 
     def draw(self, sampler: Sampler, guide: Guide, before: Before) -> Drawn:
-        from vlg.models.guide import guide_scores
+        from vlg.models.cosines import guide_scores
 
         images = sampler.draw(before.texts, before.seeds, before.purpose)
         return keep(before, images, guide_scores(guide, images, before.texts))

@@ -42,7 +42,7 @@ class Refine(Arm):
     settings: Settings
 
     def draw(self, sampler: Sampler, guide: Guide, before: Before) -> Drawn:
-        from vlg.models.guide import guide_scores
+        from vlg.models.cosines import guide_scores
 
         texts, seeds, strength = before.texts, before.seeds, self.settings.strength
         if strength == 1:

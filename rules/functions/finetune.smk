@@ -1,0 +1,71 @@
+# What rules/finetune.smk asks of the config and of the wildcards of a job.
+
+
+TRAINED = "{variant}-{step}{run}"
+
+
+def previous(wildcards):
+    """The checkpoint that this one continues: the next smaller step of the same variant."""
+    earlier = [step for step in STEPS if step < int(wildcards.step)]
+    model = f"{wildcards.variant}-{earlier[-1]}{wildcards.run}" if earlier else ""
+    return LAYOUT.training(model) if earlier else []
+
+
+def finetune_settings(wildcards):
+    """The variant's settings, and from which step to which."""
+    step, seed = int(wildcards.step), int(wildcards.run.removeprefix("-s") or TRAIN_SEEDS[0])
+    start = max((each for each in STEPS if each < step), default=0)
+    return settings(VARIANTS[wildcards.variant].handed_on(step, start, seed))
+
+
+def finetune_code(wildcards):
+    """The code of the variant's method and of the family, and what watches the guide where that
+    is wanted; no other method's."""
+    variant = VARIANTS[wildcards.variant]
+    watch = [("train", "watch")] if variant.settings.watch_guide else []
+    return code("finetune", (plugins.METHODS, variant.method), FAMILY, *watch)
+
+
+def development_data():
+    """The pictures whose held-out captions are the development prompts, if they are."""
+    made = CONFIG["development"]["prompts"] or CONFIG["prompts"]["source"] == plan.SHAPES
+    return [] if made else LAYOUT.dataset
+
+
+def development_settings():
+    """Which development prompts."""
+    chosen = CONFIG["development"]
+    values = {name: chosen[name] for name in ("count", "prompts")}
+    return settings({**values, "seed": CONFIG["prompts"]["seed"]})
+
+
+def guide(wildcards):
+    """The guide and what it says of the data set, where a variant needs them."""
+    guided = "guide" in VARIANTS[wildcards.variant].needs
+    return [LAYOUT.model("guide"), LAYOUT.embeddings] if guided else []
+
+
+def training_data(wildcards):
+    """The encoded data set, or the pictures for a variant that needs pixels."""
+    return LAYOUT.dataset if "pixels" in VARIANTS[wildcards.variant].needs else LAYOUT.latents
+
+
+def given_folders(wildcards):
+    """The files of folders that a variant's settings name, for each its config.json first."""
+    files = []
+    for folder in VARIANTS[wildcards.variant].folders.values():
+        files += [f"{folder}/config.json", *map(str, sorted(Path(folder).glob("*.safetensors")))]
+    return files
+
+
+def finetune_options(wildcards, input):
+    """The folders that not every fine-tuning has, as words of a command line."""
+    variant = VARIANTS[wildcards.variant]
+    given = {"data" if "pixels" in variant.needs else "cache": input.data}
+    given |= {"previous": input.previous, **dict(zip(("guide", "embeddings"), input.guide))}
+    chosen = {name: os.path.dirname(file) for name, file in given.items() if file}
+    chosen |= variant.folders
+    if SAMPLES:
+        drawing = {**plan.sampling(CONFIG), "seeds": CONFIG["development"]["seeds"]}
+        chosen |= {"development": input.development, "drawing": settings(drawing)}
+    return [word for name, path in chosen.items() for word in (f"--{name}", path)]

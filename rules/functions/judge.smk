@@ -1,0 +1,20 @@
+# What rules/judge.smk asks of the config and of the wildcards of a job.
+
+
+def judge_files(wildcards):
+    """What a further judge judges by: its files, or its download."""
+    judge = JUDGES[wildcards.judge]
+    if hub.parse(judge.source):
+        return LAYOUT.download(f"judge_{wildcards.judge}")
+    return [str(file) for file in judge_kind.find(judge.kind).files(judge)]
+
+
+def judge_settings(wildcards):
+    """What a further judge is; the source of a download is its folder."""
+    values = JUDGES[wildcards.judge].handed_on()
+    if hub.parse(values["source"]):
+        values["source"] = layout.folder(LAYOUT.download(f"judge_{wildcards.judge}"))
+    return settings(values)
+
+
+JUDGES = plan.judges(CONFIG)

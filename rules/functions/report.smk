@@ -1,0 +1,50 @@
+# What rules/report.smk asks of the config and of the wildcards of a job.
+
+
+def known_as(source):
+    """What the Hub calls a source: owner/name, without our prefix and the revision."""
+    found = hub.parse(source)
+    return found.id if found else source
+
+
+def sheet_labels(model, arm, number):
+    """What the report calls a contact sheet. It sorts labels as text: blanks keep 20 before 100."""
+    name = layout.parse_model(model)
+    labels = {"model": name.variant, "step": str(name.step).rjust(7)}
+    return labels | ({"arm": in_words(arm), "round": str(number).rjust(3)} if arm else {})
+
+
+def cards():
+    """The card of every fine-tuned model."""
+    return [LAYOUT.card(model) for model in RUNS[1:]]
+
+
+def figure_needs(figure):
+    """The tables that a figure draws, and `logs` where it draws those of training."""
+    return plugins.constant(plugins.FIGURES, figure, "NEEDS", ())
+
+
+def figure_tables(figure):
+    """The tables that a figure draws."""
+    return [need for need in figure_needs(figure) if need != "logs"]
+
+
+# Every figure of whose tables the study has all.
+FIGURES = [
+    figure for figure in plugins.names(plugins.FIGURES) if set(figure_tables(figure)) <= set(TABLES)
+]
+
+# Name of a sheet: its model, arm and round.
+SHEETS = {model: (model, "", 0) for model in MODELS} | {
+    f"{model}-{arm}-{number}": (model, arm, number)
+    for model in (CONFIG["refine"]["models"] if ARMS else [])
+    for arm in ARMS
+    for number in rounds(arm)
+}
+
+
+def everything():
+    """The files of the whole study."""
+    parts = [rules.tables.input, rules.figures.input, rules.gallery.output, rules.sheets.output]
+    parts += [rules.findings.output, rules.provenance.output, all_pictures(), cards()]
+    return [file for part in parts for file in part]

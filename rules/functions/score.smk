@@ -1,0 +1,22 @@
+# What rules/score.smk asks of the config and of the wildcards of a job.
+
+
+from vlg.judge import kind as judge_kind
+
+
+def plain_score_files():
+    """The score files of plain pictures."""
+    return [LAYOUT.image_scores(model, stage) for model in RUNS for stage in stages(model)]
+
+
+def score_files():
+    """All score files of the study."""
+    refined = [LAYOUT.refined_scores(model, arm) for model in REFINED for arm in ARMS]
+    return [*plain_score_files(), *refined]
+
+
+SCORE = (
+    python("score") + " --settings {params.settings:q} --pictures {params.pictures:q}"
+    " --judge {params.judge:q} --guide {params.guide:q} --root {params.root:q} --out {output:q}"
+    " --batch-size {resources.batch} --device {resources.device} --threads {threads} --log {log:q}"
+)
