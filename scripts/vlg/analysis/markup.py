@@ -119,6 +119,9 @@ def latex(
     Intervals are small, and what is still wider than the line is scaled down to it; a table of more
     than MOST columns stands on its side. One with wrapped columns is a `longtable`, which goes on
     over pages. The first line names the packages.
+    Not by pandas' Styler: cells would have to be marked and escaped here all the same, it knows
+    neither the scaling nor the gaps, so its text would be taken apart to put them in, and its first
+    call takes seconds.
     `groups`: of each row; there is a gap where it changes, and between rows of several lines.
     """
     wide = any(column.wrap for column in columns)
