@@ -40,7 +40,7 @@ def whole(tmp_path_factory):
     pictures.write_metadata(folder, drawn, weights=identity["base"])
     write_scores(root, folder, identity)
     files.write_text(root / "tables/finetune.csv", "model\nbase\n")
-    files.write_manifest(root / "tables")
+    files.write_checksum(root / "tables/finetune.csv")
     files.write_text(root / "logs/score.log", "done")
     return root
 
@@ -114,6 +114,18 @@ def test_what_no_step_made_is_named(study):
         "tables/.tmp-finetune.csv": "left over from a step that was killed",
         "hard_prompts.tsv": "has no checksum",
     }
+
+
+def test_a_manifest_of_a_folder_that_many_jobs_share_is_left_over(study):
+    """Nobody writes it again, so what it says of a table that was made anew must not count."""
+    files.write_manifest(study / "tables")
+    files.write_text(study / "tables/finetune.csv", "model\nbase\nembed-4\n")
+    files.write_checksum(study / "tables/finetune.csv")
+    report = integrity.check(study)
+    assert [problem.path for problem in report.problems] == [study / "tables/manifest.json"]
+    integrity.repair(report)
+    assert (study / "tables/finetune.csv").is_file()
+    assert integrity.check(study).problems == []
 
 
 def test_a_lost_manifest_is_what_is_made_anew(study):
