@@ -52,7 +52,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as whole, tempfile.TemporaryDirectory() as empty:
         study, output = run(whole, cores)
         again, nothing = run(whole, cores)
-        tables, _ = run(whole, cores, "tables", "--forcerun", "tables")
+        tables, _ = run(whole, cores, "tables", "--forcerun", "table")
         start_up, other = run(empty, cores, "--config", *changes)
     jobs, others = (text.count("Finished jobid") for text in (output, other))
     if jobs != others or "Nothing to be done" not in nothing:

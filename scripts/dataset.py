@@ -7,6 +7,7 @@ those inside parquet files are written out. Broken and tiny ones are skipped and
 
 from pathlib import Path
 
+from vlg.config import sections
 from vlg.files import atomic_folder, write_manifest
 from vlg.workflow import cli
 
@@ -14,17 +15,18 @@ from vlg.workflow import cli
 def main(args):
     from vlg.data import dataset
 
-    settings = {name: value for name, value in args.settings.items() if name != "source"}
+    settings = args.settings.handed_on()
+    made = {name: value for name, value in settings.items() if name != "source"}
     with atomic_folder(args.out) as out:
         if args.source:
-            dataset.gather(args.source, out, **settings)
+            dataset.gather(args.source, out, **made)
         else:
-            dataset.draw(out, **settings)
-        write_manifest(out, settings=args.settings)
+            dataset.draw(out, **made)
+        write_manifest(out, settings=settings)
 
 
 if __name__ == "__main__":
-    arguments = cli.parser(__doc__)
+    arguments = cli.parser(__doc__, sections.Dataset, "dataset")
     arguments.add_argument("--source", type=Path, help="image folder or parquet; none: shapes")
     arguments.add_argument("--out", type=Path, required=True, help="folder to write")
     cli.run(main, arguments)

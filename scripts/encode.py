@@ -9,6 +9,7 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
+from vlg.config import sections
 from vlg.workflow import cli
 
 
@@ -17,11 +18,11 @@ def main(args: Namespace) -> None:
     from vlg.models.device import set_up
 
     device = set_up(args.device, args.threads)
-    encode(args.data, args.base, args.out, args.settings, device, args.batch_size)
+    encode(args.data, args.base, args.out, args.settings.handed_on(), device, args.batch_size)
 
 
 if __name__ == "__main__":
-    arguments = cli.parser(__doc__)
+    arguments = cli.parser(__doc__, sections.EncodeStep, "encode")
     arguments.add_argument("--data", type=Path, required=True, help="image folder")
     arguments.add_argument("--base", type=Path, required=True, help="diffusers folder")
     arguments.add_argument("--out", type=Path, required=True, help="folder to write")

@@ -8,6 +8,7 @@ import csv
 from pathlib import Path
 from statistics import fmean
 
+from vlg.config import sections
 from vlg.data import prompts
 from vlg.workflow import cli
 
@@ -22,9 +23,9 @@ def main(args):
         {**row, "clipscore": f"{fmean(scores[row['id']]):.4f}"}
         for row in prompts.read_table(args.prompts)
     ]
-    below = [row for row in rows if float(row["clipscore"]) < args.settings["threshold"]]
+    below = [row for row in rows if float(row["clipscore"]) < args.settings.threshold]
     below.sort(key=lambda row: (float(row["clipscore"]), row["id"]))
-    hard = below[: args.settings["count"]]
+    hard = below[: args.settings.count]
     if not hard:
         cli.log.warning("no prompt scores under hard.threshold; the hard-prompt table is empty")
     # Written with its header even when empty, so that what follows can read it.
@@ -32,7 +33,7 @@ def main(args):
 
 
 if __name__ == "__main__":
-    arguments = cli.parser(__doc__)
+    arguments = cli.parser(__doc__, sections.Hard, "hard")
     arguments.add_argument("--prompts", type=Path, required=True, help="prompts.tsv")
     arguments.add_argument(
         "--scores", type=Path, nargs="+", required=True, help="the base's scores"

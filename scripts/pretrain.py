@@ -9,6 +9,7 @@ took.
 import time
 from pathlib import Path
 
+from vlg.config import sections
 from vlg.files import atomic_folder, write_manifest
 from vlg.workflow import cli
 
@@ -19,7 +20,8 @@ def main(args):
     from vlg.shapes import models, pretrain
 
     torch.set_num_threads(args.threads)
-    recipe = args.settings
+    keys = sections.Pretrain.model_fields[args.part].default_factory
+    recipe = keys.parse(args.settings, f"pretrain.{args.part}").model_dump()
     started = time.monotonic()
 
     def finish(folder: Path) -> None:

@@ -7,6 +7,7 @@ manifest, with recipe, training time and checksums. Reads results/<study>/pretra
 import shutil
 from pathlib import Path
 
+from vlg.config import sections
 from vlg.files import atomic_folder, check_manifest, write_json, write_manifest
 from vlg.workflow import cli
 
@@ -31,7 +32,7 @@ def halve(folder: Path) -> None:
         save_file(half, path, metadata={"format": "pt"})
 
 
-def measure(part: str, folder: Path, settings: dict) -> dict:
+def measure(part: str, folder: Path, settings: sections.Sampling) -> dict:
     from vlg.shapes import quality
 
     if part in ("guide", "judge"):
@@ -73,12 +74,12 @@ def main(args):
             }
             cli.log.info("%s: %s", name, trained[name]["quality"])
         shutil.rmtree(scratch, ignore_errors=True)
-        write_manifest(out, parts=trained, sampling=args.settings)
+        write_manifest(out, parts=trained, sampling=args.settings.model_dump())
     write_json(args.quality, trained)
 
 
 if __name__ == "__main__":
-    arguments = cli.parser(__doc__)
+    arguments = cli.parser(__doc__, sections.Sampling, "generate")
     add = arguments.add_argument
     add("--pretrained", type=Path, required=True, help="results/<study>/pretrained")
     add("--out", type=Path, required=True, help="folder to replace, resources/shapes")

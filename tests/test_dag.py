@@ -12,15 +12,15 @@ EACH = {  # jobs that every study has once
     "development": 1,
     "encode": 1,
     "encode_guide": 1,
-    "figures": 1,
+    "figure": 6,
+    "findings": 1,
     "gallery": 1,
     "hard_prompts": 1,
     "model": 3,
-    "pages": 1,
     "prompts": 1,
     "provenance": 1,
     "sheets": 1,
-    "tables": 1,
+    "table": 10,
 }
 JOBS = {
     # two variants at three step counts; one shard a model and stage; two arms
@@ -28,7 +28,8 @@ JOBS = {
     # three trainings of each variant; base and those of one checkpoint refined by three arms
     "config/shapes-full.yaml": {
         "diversity": 1,
-        "judges": 1,
+        "figure": 7,
+        "table": 11,
         "finetune": 18,
         "generate": 20,
         "refine": 12,
@@ -85,4 +86,4 @@ def test_every_job_says_what_it_needs(checkout):
         assert name == "all" or set(found) == {"mem_mb", "runtime", "gpu"}, text
     assert needs["generate"] == needs["score"] == needs["encode"] == (90, 1, 5000, 1)
     assert needs["finetune"] == (600, 2, 10000, 6), "a device, and memory, for each process"
-    assert needs["tables"] == needs["pages"] == (60, 0, 2000, 1)
+    assert needs["table"] == needs["sheets"] == (60, 0, 2000, 1)

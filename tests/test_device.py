@@ -75,7 +75,7 @@ def test_options_of_the_device_are_read_and_unknown_ones_refused(monkeypatch):
 
 
 def test_the_config_says_how_models_run():
-    from vlg.config.checks import load
+    from vlg.config.load import load
     from vlg.config.plan import device as of
 
     assert of(load({}, ".")) == "auto,channels_last,vae_slicing"

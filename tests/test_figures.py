@@ -5,17 +5,21 @@ import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
-from pathlib import Path
 
 import pytest
 import synthetic
 from test_tables import make
 
+from tools.strength import ladders
+from vlg import plugins
 from vlg.errors import UserError
-from vlg.report import figures, plots
+from vlg.report import figure, plots
+from vlg.report.figures import refinement, training
 
-SCRIPT = Path(figures.__file__).parents[1] / "figures.py"
+SCRIPT = plugins.PACKAGE.parent / "figure.py"
 SETTINGS = {"confidence": 0.95}
+# Of the tables that every study has.
+NAMES = [name for name in plugins.names(plugins.FIGURES) if name not in ("judges", "diversity")]
 
 
 def study(root, **changes):
@@ -25,10 +29,18 @@ def study(root, **changes):
     return root
 
 
+def draw(root, training=()):
+    return [
+        path
+        for name in NAMES
+        for path in figure.draw(name, root / "tables", training, root / "figures", SETTINGS)
+    ]
+
+
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     root = study(tmp_path_factory.mktemp("study"))
-    figures.draw(root / "tables", logs(root), root / "figures", SETTINGS)
+    draw(root, logs(root))
     return root
 
 
@@ -39,32 +51,48 @@ def logs(root):
 def test_every_figure_is_there_in_both_formats(results):
     from PIL import Image
 
-    names = {path.name for path in (results / "figures").iterdir()}
-    assert names == {f"{name}.{kind}" for name in figures.NAMES for kind in ("svg", "png")}
-    for name in figures.NAMES:
+    names = {path.name for path in (results / "figures").iterdir() if path.suffix != ".sha256"}
+    assert names == {f"{name}.{kind}" for name in NAMES for kind in ("svg", "png")}
+    for name in NAMES:
         ElementTree.parse(results / "figures" / f"{name}.svg")
         with Image.open(results / "figures" / f"{name}.png") as picture:
             assert len(picture.convert("RGB").getcolors(1 << 24)) > 20, name  # not blank
 
 
-def test_figures_are_the_same_each_time_and_the_script_draws_them(results):
-    settings = json.dumps(SETTINGS)
-    arguments = ["--settings", settings, "--tables", results / "tables", "--out", results / "again"]
-    arguments += ["--training", *logs(results)]
+def test_what_a_figure_draws_is_a_table_or_the_logs():
+    known = {*plugins.names(plugins.TABLES), figure.LOGS}
+    for name in plugins.names(plugins.FIGURES):
+        needs = plugins.constant(plugins.FIGURES, name, "NEEDS")
+        assert needs and set(needs) <= known, name
+
+
+@pytest.mark.parametrize("name", ["finetune", "training"])
+def test_figures_are_the_same_each_time_and_the_script_draws_them(results, name):
+    arguments = [name, "--settings", json.dumps(SETTINGS), "--tables", results / "tables"]
+    arguments += ["--out", results / "again", "--training", *logs(results)]
     subprocess.run([sys.executable, SCRIPT, *arguments], check=True, capture_output=True)
-    for path in (results / "figures").iterdir():
-        assert (results / "again" / path.name).read_bytes() == path.read_bytes(), path.name
+    for kind in ("svg", "png"):
+        one, other = (results / folder / f"{name}.{kind}" for folder in ("figures", "again"))
+        assert one.read_bytes() == other.read_bytes(), name
+
+
+def test_the_terms_of_a_method_are_drawn_by_their_names():
+    import pandas as pd
+
+    log = pd.DataFrame({"step": [1, 2], "denoising": [0.2, 0.1], "preference_loss": [0.7, 0.6]})
+    drawn = training.draw(SETTINGS, {"dpo": log.assign(seconds=1.0, loss=0.5)})
+    titles = [axis.get_title() for axis in drawn.axes if axis.get_visible()]
+    assert titles == ["denoising loss", "preference loss"]
 
 
 def test_a_study_with_less_to_show_is_drawn(tmp_path):
     root = study(tmp_path, truth=False, arms={}, hard=0, variants=("other", "another", "normal"))
-    written = figures.draw(root / "tables", [], root / "figures", SETTINGS)
-    assert len(written) == 2 * len(figures.NAMES)
+    assert len(draw(root)) == 2 * len(NAMES)
 
 
 def test_every_arm_of_every_model_is_in_the_legend(tmp_path):
     made = study(tmp_path, refined=("base", "embed-50"))
-    drawn = figures.refinement(figures.read(made / "tables", "refinement"), SETTINGS)
+    drawn = refinement.draw(SETTINGS, figure.read(made / "tables", "refinement"))
     legend = drawn.legends[0]
     told = {text.get_text() for text in legend.get_texts()}
     arms = {"refine", "best of n"}
@@ -84,7 +112,7 @@ def test_variants_without_a_colour_of_their_own_differ():
 
 
 def test_chained_logs_are_joined(results):
-    chains = figures.read_logs(logs(results)[::-1])
+    chains = figure.read_logs(logs(results)[::-1])
     assert set(chains) == {"normal", "embed"}
     for log in chains.values():
         assert list(log["step"]) == list(range(1, 51))
@@ -96,18 +124,18 @@ def test_held_out_losses_stand_beside_the_steps(results, tmp_path):
     (folder / "held_out.csv").write_text("step,denoising,guide_cosine\n0,0.3,\n50,0.2,0.7\n")
     # The checkpoint before has its own steps only, and they stay.
     both = [folder / "log.csv", results / "training/embed-20/log.csv"]
-    whole = figures.read_logs(both)["embed"].set_index("step")
+    whole = figure.read_logs(both)["embed"].set_index("step")
     assert list(whole["denoising"].dropna().index) == list(range(1, 51))
-    log = figures.read_logs(both[:1])["embed"].set_index("step")
+    log = figure.read_logs(both[:1])["embed"].set_index("step")
     assert log["held_out_denoising"].dropna().to_dict() == {0: 0.3, 50: 0.2}
     assert log["held_out_guide_cosine"].dropna().to_dict() == {50: 0.7}
     assert list(log["denoising"].dropna().index) == list(range(21, 51))
-    drawn = figures.training({"embed": log.reset_index()})
+    drawn = training.draw(SETTINGS, {"embed": log.reset_index()})
     assert "held-out denoising loss" in [axis.get_title() for axis in drawn.axes]
 
 
 def test_the_control_of_refinement_is_a_band(results):
-    drawn = figures.refinement(figures.read(results / "tables", "refinement"), SETTINGS)
+    drawn = refinement.draw(SETTINGS, figure.read(results / "tables", "refinement"))
     labels = drawn.axes[0].get_legend_handles_labels()[1]
     assert sorted(labels) == ["best of n (control)", "refine"]
     for axis in drawn.axes:
@@ -123,8 +151,8 @@ def test_ladders_of_two_bases_stand_side_by_side(results, tmp_path):
     arguments = [other, results, "--out", tmp_path / "strength"]
     subprocess.run([sys.executable, tool, *arguments], check=True, capture_output=True)
     ElementTree.parse(tmp_path / "strength.svg")
-    tables = {root.name: figures.read(root / "tables", "finetune") for root in (other, results)}
-    drawn = figures.strength(tables, SETTINGS)
+    tables = {root.name: figure.read(root / "tables", "finetune") for root in (other, results)}
+    drawn = ladders(tables, SETTINGS)
     titles = [axis.get_title() for axis in drawn.axes]
     assert titles == [f"{n}: {m}" for m in ("ClipScore", "fidelity, %") for n in tables]
     for axis, table in zip(drawn.axes[:2], tables.values(), strict=True):
@@ -134,12 +162,12 @@ def test_ladders_of_two_bases_stand_side_by_side(results, tmp_path):
 
 def test_mistakes_are_named(results, tmp_path):
     with pytest.raises(UserError, match="finetune.csv: not found"):
-        figures.read(tmp_path, "finetune")
+        figure.read(tmp_path, "finetune")
     (tmp_path / "normal-20").mkdir()
     log = tmp_path / "normal-20" / "log.csv"
     log.write_text("loss\n1\n")
     with pytest.raises(UserError, match="no column step"):
-        figures.read_logs([log])
+        figure.read_logs([log])
     log.write_text("")
     with pytest.raises(UserError, match="damaged"):
-        figures.read_logs([log])
+        figure.read_logs([log])

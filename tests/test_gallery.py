@@ -16,11 +16,11 @@ from vlg.data import pictures
 from vlg.errors import UserError
 from vlg.report import gallery
 
-SCRIPT = Path(gallery.__file__).parents[1] / "gallery.py"
+SCRIPT = Path(gallery.__file__).parents[2] / "gallery.py"
 
 
 def settings(study, **changes):
-    values = {"study": "made <up>", "prompts": 12, "models": study.models, "rounds": study.rounds}
+    values = {"study": "made <up>", "prompts": 12, "models": study.models}
     return values | changes
 
 

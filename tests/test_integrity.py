@@ -40,7 +40,7 @@ def whole(tmp_path_factory):
     pictures.write_metadata(folder, drawn, weights=identity["base"])
     write_scores(root, folder, identity)
     files.write_text(root / "tables/finetune.csv", "model\nbase\n")
-    files.write_manifest(root / "tables")
+    files.write_checksum(root / "tables/finetune.csv")
     files.write_text(root / "logs/score.log", "done")
     return root
 

@@ -4,9 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vlg.analysis import agreement
+from vlg.analysis import study as studies
+from vlg.analysis.tables import diversity, judges
 from vlg.errors import UserError
-from vlg.report import figures
+from vlg.judge.columns import NUMBERS
+from vlg.report.figures import diversity as diversity_figure
+from vlg.report.figures import judges as judges_figure
 
 OPTIONS = {"draws": 200, "confidence": 0.95, "seed": 0}
 MODELS = ["base", "normal-2", "embed-2"]
@@ -30,6 +33,21 @@ def made(prompts=8, seeds=(0, 1), gains=(0, 1, 2), models=MODELS):
     return pd.DataFrame(rows)
 
 
+def study(scores, folders=(), diversity=None, train_seeds=(0,)):
+    """What the tables are built from, with what the judges in `folders` say."""
+    ids = list(dict.fromkeys(scores["id"]))
+    others = {name: np.nan for name in NUMBERS if name != "clipscore"}
+    files = [path for folder in folders for path in sorted(folder.glob("*.csv"))]
+    frame, measures = studies.further(scores.assign(round=0, **others), files, diversity)
+    settings = OPTIONS | {"models": MODELS, "train_seeds": list(train_seeds)}
+    return studies.Study(
+        prompts=pd.DataFrame({"id": ids, "set": "study"}),
+        scores=frame,
+        judges=measures,
+        settings=studies.Settings.parse(settings, "settings"),
+    )
+
+
 def written(scores, folder, column):
     folder.mkdir(parents=True)
     for model, rows in scores.groupby("model"):
@@ -40,11 +58,11 @@ def written(scores, folder, column):
 
 def test_judges_that_agree_and_one_that_does_not(tmp_path):
     scores = made()
-    files = {
-        "same": written(scores, tmp_path / "same", lambda rows: 3 * rows["clipscore"] + 7),
-        "against": written(scores, tmp_path / "against", lambda rows: -rows["clipscore"]),
-    }
-    frame = agreement.judges(scores, files, MODELS, OPTIONS).frame.set_index(["judge", "model"])
+    folders = [
+        written(scores, tmp_path / "same", lambda rows: 3 * rows["clipscore"] + 7),
+        written(scores, tmp_path / "against", lambda rows: -rows["clipscore"]),
+    ]
+    frame = judges.build(study(scores, folders)).frame.set_index(["judge", "model"])
     assert list(dict.fromkeys(frame.index.get_level_values(0))) == ["judge", "same", "against"]
     assert frame.loc[("judge", "embed-2"), "delta"] == pytest.approx(2, abs=0.1)
     assert frame.loc[("same", "embed-2"), "delta"] == pytest.approx(6, abs=0.3)
@@ -61,12 +79,12 @@ def test_judges_that_agree_and_one_that_does_not(tmp_path):
 def test_further_trainings_are_averaged_and_widen_the_interval(tmp_path):
     names = [*MODELS, "normal-2-s5", "embed-2-s5"]
     scores = made(gains=(0, 1, 2, 1, 6), models=names)
-    files = {"same": written(scores, tmp_path / "same", lambda rows: rows["clipscore"])}
+    folders = [written(scores, tmp_path / "same", lambda rows: rows["clipscore"])]
     rows = scores[["model", "id", "seed", "sha256"]].assign(spread=0.4, drift=0.2)
     rows.loc[rows["model"] == "embed-2-s5", "spread"] = 0.2
     rows.to_csv(tmp_path / "diversity.csv", index=False)
-    alone = agreement.judges(scores, files, MODELS, OPTIONS).frame.set_index(["judge", "model"])
-    table = agreement.judges(scores, files, MODELS, OPTIONS, [0, 5])
+    alone = judges.build(study(scores, folders)).frame.set_index(["judge", "model"])
+    table = judges.build(study(scores, folders, train_seeds=(0, 5)))
     both = table.frame.set_index(["judge", "model"])
     assert "Means over 2 trainings" in table.caption
     assert both.loc["same", "trainings"].tolist() == [0, 2, 2]
@@ -77,11 +95,13 @@ def test_further_trainings_are_averaged_and_widen_the_interval(tmp_path):
             for each in (alone, both)
         ]
         assert width[1] > 5 * width[0]
-    found = agreement.diversity(tmp_path / "diversity.csv", scores, MODELS, OPTIONS, [0, 5]).frame
+    found = diversity.build(
+        study(scores, diversity=tmp_path / "diversity.csv", train_seeds=(0, 5))
+    ).frame
     assert found["spread"].tolist() == pytest.approx([0.4, 0.4, 0.3])
     (tmp_path / "same/embed-2-s5.csv").unlink()
-    with pytest.raises(UserError, match="embed-2-s5.csv: not found"):
-        agreement.judges(scores, files, MODELS, OPTIONS, [0, 5])
+    with pytest.raises(UserError, match="score of embed-2-s5: pictures are missing"):
+        study(scores, folders, train_seeds=(0, 5))
 
 
 def test_a_score_of_another_picture_is_refused(tmp_path):
@@ -90,10 +110,10 @@ def test_a_score_of_another_picture_is_refused(tmp_path):
     path = folder / "embed-2.csv"
     path.write_text(path.read_text().replace("embed-201", "other", 1))
     with pytest.raises(UserError, match=r"embed-2.csv: line 3 is of another picture"):
-        agreement.judges(scores, {"old": folder}, MODELS, OPTIONS)
+        study(scores, [folder])
     path.unlink()
-    with pytest.raises(UserError, match="embed-2.csv: not found"):
-        agreement.judges(scores, {"old": folder}, MODELS, OPTIONS)
+    with pytest.raises(UserError, match="score of embed-2: pictures are missing"):
+        study(scores, [folder])
 
 
 def test_a_collapse_shows(tmp_path):
@@ -103,7 +123,7 @@ def test_a_collapse_shows(tmp_path):
         spread=scores["model"].map(spread), drift=(scores["model"] != "base") * 0.2
     )
     rows.to_csv(tmp_path / "diversity.csv", index=False)
-    found = agreement.diversity(tmp_path / "diversity.csv", scores, MODELS, OPTIONS).frame
+    found = diversity.build(study(scores, diversity=tmp_path / "diversity.csv")).frame
     found = found.set_index("model")
     assert found.loc["embed-2", "delta"] == pytest.approx(-0.39)
     assert found.loc["embed-2", "delta_high"] < 0 and found.loc["normal-2", "delta"] == 0
@@ -112,14 +132,16 @@ def test_a_collapse_shows(tmp_path):
 
 def test_judges_and_diversity_are_drawn(tmp_path):
     scores = made()
-    files = {"other": written(scores, tmp_path / "other", lambda rows: rows["clipscore"])}
+    folders = [written(scores, tmp_path / "other", lambda rows: rows["clipscore"])]
     rows = scores[["model", "id", "seed", "sha256"]].assign(spread=0.4, drift=0.2)
     rows.to_csv(tmp_path / "diversity.csv", index=False)
-    both = figures.judges(agreement.judges(scores, files, MODELS, OPTIONS).frame, OPTIONS)
+    both = judges_figure.draw(OPTIONS, judges.build(study(scores, folders)).frame)
     assert [axis.get_title() for axis in both.axes] == ["Δ ClipScore", "Δ other"]
-    found = agreement.diversity(tmp_path / "diversity.csv", scores, MODELS, OPTIONS).frame
-    drift = figures.diversity(found, OPTIONS).axes[1]
+    found = diversity.build(study(scores, diversity=tmp_path / "diversity.csv")).frame
+    drift = diversity_figure.draw(OPTIONS, found).axes[1]
     drawn = [line.get_xdata()[0] for line in drift.lines if line.get_marker() in "sD"]
     assert drawn == pytest.approx([20, 20])
     alone = found[found["model"] == "base"]
-    assert "one model only" in [text.get_text() for text in figures.diversity(alone, OPTIONS).texts]
+    assert "one model only" in [
+        text.get_text() for text in diversity_figure.draw(OPTIONS, alone).texts
+    ]

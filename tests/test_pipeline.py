@@ -512,7 +512,7 @@ def test_a_sweep_trains_what_is_new_and_nothing_else(study):
         finetune="{sweeps: {s: {learning_rate: [1e-5], guide_scale: [0.1, 0.2]}}}"
     )
     scored = {f"score_samples model={model}" for model in {*tuned, *TUNED}}
-    assert planned - RECORDS == {*finetunes(*tuned), *scored, "sweep"}
+    assert planned - RECORDS == {*finetunes(*tuned), *scored, "table table=sweep"}
 
 
 @pytest.mark.slow
@@ -533,7 +533,7 @@ def test_a_sweep_grows_without_repeating_anything(study, tmp_path):
     added = {"s_gs0_2-2", "s_gs0_2-4"}
     scored = {f"score_samples model={model}" for model in added}
     grown = study.planned(finetune="{sweeps: {s: {guide_scale: [0.2, 0.1]}}}")
-    assert grown - RECORDS == {*finetunes(*added), *scored, "sweep"}
+    assert grown - RECORDS == {*finetunes(*added), *scored, "table table=sweep"}
 
 
 @pytest.mark.slow

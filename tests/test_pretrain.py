@@ -168,7 +168,7 @@ def test_base_and_its_early_checkpoint_draw_different_pictures(trained):
     images = []
     for name in ("base", "base-early"):
         sampler = Sampler(trained / "base" / name, values, "cpu")
-        assert sampler.side == world.SIDE
+        assert sampler.family.resolution == world.SIDE
         images.append(sampler.draw(["a red circle", "two small blue squares"], [0, 0]))
     assert images[0].shape == (2, 32, 32, 3)
     assert (images[0] != images[1]).any()

@@ -201,6 +201,20 @@ def trained(model: str) -> bool:
         return False
 
 
+def further(
+    scores: pd.DataFrame, judges: Sequence[Path], diversity: Path | None = None
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """(scores with the measures of further files, the measure of each judge); as in `read`."""
+    measures = {OWN: MEASURES[0]}
+    for name in dict.fromkeys(path.parent.name for path in judges):
+        measures[name] = f"judges.{name}"
+        own = [path for path in judges if path.parent.name == name]
+        scores = with_further(scores, own, {measures[name]: "score"})
+    if diversity:
+        scores = with_further(scores, [diversity], {name: name for name in DISTANCES})
+    return scores, measures
+
+
 def read(
     settings: Settings,
     prompts: Sequence[Path],
@@ -219,14 +233,7 @@ def read(
     import pandas as pd
 
     table = pd.concat([read_prompts(path) for path in prompts], ignore_index=True)
-    frame = read_scores(scores, table)
-    measures = {OWN: MEASURES[0]}
-    for name in dict.fromkeys(path.parent.name for path in judges):
-        measures[name] = f"judges.{name}"
-        own = [path for path in judges if path.parent.name == name]
-        frame = with_further(frame, own, {measures[name]: "score"})
-    if diversity:
-        frame = with_further(frame, [diversity], {name: name for name in DISTANCES})
+    frame, measures = further(read_scores(scores, table), judges, diversity)
     return Study(
         prompts=table,
         scores=frame,

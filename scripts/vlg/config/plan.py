@@ -325,12 +325,7 @@ def family(config: Config) -> dict[str, Any]:
 
 def dataset(config: Config) -> dict[str, Any]:
     """Which pictures are drawn, or gathered from what has captions."""
-    chosen = config["dataset"]
-    if chosen["source"] == SHAPES:
-        names = ["source", "size", "seed"]
-    else:
-        names = ["source", "size", "split", "picture", "captions", "smallest"]
-    return {name: chosen[name] for name in names}
+    return sections.Dataset(**config["dataset"]).handed_on()
 
 
 def encode(config: Config) -> dict[str, Any]:

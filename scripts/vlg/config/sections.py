@@ -234,11 +234,17 @@ class Dataset(Keys):
             raise disagree("size", "the shapes world has no end", f"the default is {default}")
         return self
 
+    def handed_on(self) -> dict[str, Any]:
+        """The values that draw pictures, or that gather them from what has captions."""
+        if self.source == "shapes":
+            names = {"source", "size", "seed"}
+        else:
+            names = {"source", "size", "split", "picture", "captions", "smallest"}
+        return self.model_dump(include=names)
 
-class Development(Keys):
-    """Prompts that settings may be chosen on: each checkpoint draws them while it is in memory,
-    and sweeps are ranked by them. None is among the study's prompts.
-    """
+
+class DevelopmentPrompts(Keys):
+    """Prompts that settings may be chosen on."""
 
     count: int = Field(
         8,
@@ -252,9 +258,24 @@ class Development(Keys):
             "captions of held-out pictures in any other."
         ),
     )
+
+
+class Development(DevelopmentPrompts):
+    """Prompts that settings may be chosen on: each checkpoint draws them while it is in memory,
+    and sweeps are ranked by them. None is among the study's prompts.
+    """
+
     seeds: SeedList = Field(
         [0],
         description="Seeds that each of them is drawn with.",
+    )
+
+
+class DevelopmentStep(DevelopmentPrompts):
+    """What the step gets that writes them."""
+
+    seed: int = Field(
+        0, ge=0, description="`prompts.seed`: which prompts of the shapes world are reported."
     )
 
 

@@ -35,17 +35,13 @@ from vlg.files import (
 UNCHECKED = ("logs", "tensorboard")
 RESUME = ".resume-"  # the states of a fine-tuning that is not finished (vlg.train.loop)
 # By which output the DAG knows a folder whose manifest is none of its outputs.
-OUTPUTS = {
-    "tables": "finetune.csv",
-    "figures": "finetune.svg",
-    "gallery": "index.html",
-    "sheets": "base.jpg",
-    "report": "findings.html",
-}
+OUTPUTS = {"gallery": "index.html", "sheets": "base.jpg"}
+# Folders into which many jobs write: each file has its checksum beside it.
+SHARED = ("tables", "figures", "report")
 STAMP = ".snakemake_timestamp"  # Snakemake's own, in a folder that is an output
 # What a run without targets asks for by name (rule all): deleted files of these come back by
 # themselves, others only when they are asked for.
-WANTED = ("images", "refined", *OUTPUTS, "provenance.json")
+WANTED = ("images", "refined", *OUTPUTS, *SHARED, "provenance.json")
 
 
 @dataclass(frozen=True)
@@ -161,8 +157,11 @@ def _manifest_files(path: Path) -> list[tuple[Path, dict[str, Any]]]:
 
 
 def _check_manifest(report: Report, path: Path) -> None:
-    files = _manifest_files(path)
     report.listed.add(path)
+    if path.parent.name in SHARED and path.parent.parent == report.study:
+        report.add(path, "left over: the files beside it have checksums of their own")
+        return
+    files = _manifest_files(path)
     # A folder may hold another that has a manifest, too: steps declare the outer one.
     outer = [p / MANIFEST for p in path.parents if report.study in p.parents]
     mark = [place for place in outer if place.is_file()][-1]
