@@ -155,6 +155,7 @@ def environment() -> dict[str, str]:
 def kill(study: Checkout, targets: list[str], fault: Fault, rng: random.Random) -> None:
     """Start the run and hit it, or a job of it, at a random moment while the stage's job runs."""
     whom, number = KILLS[fault.kind]
+    script = f"scripts/{'table' if fault.stage == 'tables' else fault.stage}.py"
     with open(study.root / "disturbed.log", "w") as log:
         run = subprocess.Popen(
             snakemake(targets),
@@ -168,7 +169,7 @@ def kill(study: Checkout, targets: list[str], fault: Fault, rng: random.Random) 
         jobs: list[int] = []
         while run.poll() is None and not jobs:
             time.sleep(0.05)
-            jobs = processes(study.root, f"scripts/{fault.stage}.py")
+            jobs = processes(study.root, script)
         # Importing torch takes most of a job's seconds: the moments are drawn from all of them.
         wait = rng.uniform(0, 1.5 if fault.stage in LIGHT else 6)
         if whom == "job":
@@ -177,7 +178,7 @@ def kill(study: Checkout, targets: list[str], fault: Fault, rng: random.Random) 
         while run.poll() is None and time.time() < until:
             time.sleep(0.02)
         if whom == "job":
-            for job in processes(study.root, f"scripts/{fault.stage}.py"):
+            for job in processes(study.root, script):
                 send(job, number)
         elif run.poll() is None:
             (os.killpg if whom == "all" else os.kill)(run.pid, number)

@@ -116,6 +116,18 @@ def test_what_no_step_made_is_named(study):
     }
 
 
+def test_a_manifest_of_a_folder_that_many_jobs_share_is_left_over(study):
+    """Nobody writes it again, so what it says of a table that was made anew must not count."""
+    files.write_manifest(study / "tables")
+    files.write_text(study / "tables/finetune.csv", "model\nbase\nembed-4\n")
+    files.write_checksum(study / "tables/finetune.csv")
+    report = integrity.check(study)
+    assert [problem.path for problem in report.problems] == [study / "tables/manifest.json"]
+    integrity.repair(report)
+    assert (study / "tables/finetune.csv").is_file()
+    assert integrity.check(study).problems == []
+
+
 def test_a_lost_manifest_is_what_is_made_anew(study):
     """Not one by one the files that it listed."""
     mark = study / "models/guide/manifest.json"

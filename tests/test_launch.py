@@ -167,9 +167,8 @@ def test_sigterm_saves_the_state_and_the_next_call_goes_on(tmp_path, processes):
     words = command(tmp_path, 3000, "--processes", processes)
     process = start(words)
     log = tmp_path / "training/.resume-m/log.csv"
-    deadline = time.monotonic() + 120
     while not (log.is_file() and log.read_text().count("\n") > 5):
-        assert time.monotonic() < deadline and process.poll() is None
+        assert process.poll() is None
         time.sleep(0.2)
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=120)
@@ -181,7 +180,7 @@ def test_sigterm_saves_the_state_and_the_next_call_goes_on(tmp_path, processes):
     words = command(tmp_path, 3000, "--processes", processes)
     process = start(words)
     while "going on from" not in (tmp_path / "log").read_text():
-        assert time.monotonic() < deadline + 60 and process.poll() is None
+        assert process.poll() is None
         time.sleep(0.2)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=120)

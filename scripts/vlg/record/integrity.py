@@ -1,9 +1,8 @@
 """Whether a study is what its steps made: checksums of every file, and scores of today's pictures.
 
 Each step leaves a checksum of what it wrote: beside a file (`prompts.tsv.sha256`), in the manifest
-of a folder (`models/base/manifest.json`, `tables/manifest.json`) or, for pictures, in their
-metadata. `check` compares all of them with what is there, and `repair` restores or deletes what
-differs; no model is loaded.
+of a folder (`models/base/manifest.json`) or, for pictures, in their metadata. `check` compares all
+of them with what is there, and `repair` restores or deletes what differs; no model is loaded.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from vlg.data.source import UNCHANGED
 from vlg.models.device import send
@@ -50,6 +50,15 @@ class Batch:
     def condition(self, device: str) -> Condition:
         """What the network is told of the captions."""
         return {k: send(v, device) for k, v in self.data.condition(self.captions).items()}
+
+
+class Predicted(NamedTuple):
+    """A batch, noised and predicted, on the device; all but t are [n, c, h, w]."""
+
+    z_t: torch.Tensor
+    predicted: torch.Tensor
+    target: torch.Tensor
+    t: torch.Tensor
 
 
 def draw(data: Source, settings: Training, step: int, family: Family) -> Batch:

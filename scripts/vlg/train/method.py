@@ -17,11 +17,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from vlg import plugins
 from vlg.models.device import send
 from vlg.train import batches
+from vlg.train.batches import Predicted
 
 if TYPE_CHECKING:
     import torch
@@ -49,15 +50,6 @@ class Term:
     values: torch.Tensor
     weight: float = 1.0
     logs: dict[str, torch.Tensor] = field(default_factory=dict)
-
-
-class Predicted(NamedTuple):
-    """A batch, noised and predicted, on the device; all but t are [n, c, h, w]."""
-
-    z_t: torch.Tensor
-    predicted: torch.Tensor
-    target: torch.Tensor
-    t: torch.Tensor
 
 
 class Method(ABC):

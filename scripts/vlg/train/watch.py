@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
     from vlg.models.family import Family
     from vlg.models.ledger import Ledger
-    from vlg.train.batches import Batch
-    from vlg.train.method import Predicted
+    from vlg.train.batches import Batch, Predicted
 
 
 class Watch:
