@@ -66,6 +66,10 @@ class Checkout:
         )
         return Done(done.returncode, done.stdout)
 
+    def copy(self, root: Path) -> Checkout:
+        """The same with its results, for what changes them: others read these."""
+        return Checkout.at(shutil.copytree(self.root, root, symlinks=True))
+
     @classmethod
     def at(cls, root: Path) -> Checkout:
         """A tree that is a copy already."""

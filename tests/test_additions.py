@@ -10,7 +10,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from tests.pipeline import ROOT, Checkout
+from tests.pipeline import ROOT
 
 BLOCK = re.compile(
     r"^```(python|yaml)(?: (\S+?)(?:: ([^\n]+))?)?\n(.*?)^```$", re.MULTILINE | re.DOTALL
@@ -27,15 +27,9 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
-def copy_of(study, place) -> Checkout:
-    """The finished study in a tree of its own, as a stranger would have it."""
-    shutil.copytree(study.root, place, symlinks=True)
-    return Checkout.at(place)
-
-
 @pytest.fixture(scope="module")
 def tree(study, tmp_path_factory):
-    tree = copy_of(study, tmp_path_factory.mktemp("additions") / "tree")
+    tree = study.copy(tmp_path_factory.mktemp("additions") / "tree")
     for path, text in FILES.items():
         assert not (tree.root / path).exists(), f"{path} is there already"
         (tree.root / path).write_text(text, encoding="utf-8")
@@ -111,7 +105,7 @@ def test_a_family_is_found_by_the_class_of_its_folder(tree, study):
 
 
 def test_a_config_key_is_a_line_of_its_section(study, tmp_path):
-    tree = copy_of(study, tmp_path / "tree")
+    tree = study.copy(tmp_path / "tree")
     _, path, place, line = next(block for block in BLOCKS if block[2])
     text = (tree.root / path).read_text(encoding="utf-8")
     begin, found, rest = text.partition(f"{place}:\n")
