@@ -1,6 +1,9 @@
 # Functions that say what a study is made from (models, data, prompts), and what of it is downloaded.
 
 
+from vlg.models.folders import MARK
+
+
 def hub_sources():
     """{what: source} of all that the study takes from the Hub."""
     sources = {kind: CONFIG["models"][kind] for kind in ("base", "guide", "judge")}
@@ -34,9 +37,8 @@ def model_source(wildcards):
         return LAYOUT.download(kind)
     if source.endswith(".safetensors"):
         return source
-    if source not in plan.EMBEDDED:
-        marks = {"base": "model_index.json", "guide": "open_clip_config.json"}
-        return f"{source}/{marks.get(kind, 'config.json')}"
+    if source not in plan.EMBEDDED[kind]:
+        return f"{source}/{MARK[kind]}"
     if CONFIG["models"]["rebuild"]:
         part = kind + source.removeprefix(plan.SHAPES)
         return LAYOUT.pretrained(f"base/{part}" if kind == "base" else part)
@@ -45,7 +47,8 @@ def model_source(wildcards):
 
 def is_shipped(wildcards):
     """Whether a model comes with the pipeline."""
-    return CONFIG["models"][wildcards.kind] in plan.EMBEDDED and not CONFIG["models"]["rebuild"]
+    source, kind = CONFIG["models"][wildcards.kind], wildcards.kind
+    return source in plan.EMBEDDED[kind] and not CONFIG["models"]["rebuild"]
 
 
 def fetch_settings(wildcards):
@@ -74,6 +77,7 @@ def prompt_settings():
 def model_settings(wildcards):
     """Which model, and which part of the shapes models it is."""
     source, kind = CONFIG["models"][wildcards.kind], wildcards.kind
-    part = kind + source.removeprefix(plan.SHAPES) if source in plan.EMBEDDED else source
+    embedded = source in plan.EMBEDDED[kind]
+    part = kind + source.removeprefix(plan.SHAPES) if embedded else source
     family = plan.family(CONFIG) if kind == "base" else {}
     return settings({"kind": kind, "source": part, **family})

@@ -9,15 +9,16 @@ what else there is. The rule names the chosen file for the hash (`vlg.workflow.c
 from __future__ import annotations
 
 import ast
+import contextlib
 import difflib
+import functools
 import importlib
+from abc import ABCMeta
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any
 
 from vlg.errors import UserError
-
-T = TypeVar("T")
 
 METHODS = "train.methods"
 FAMILIES = "models.families"
@@ -51,11 +52,20 @@ def file(room: str, name: str) -> Path:
 
 def constant(room: str, name: str, constant: str, default: Any = None) -> Any:
     """A literal that the file of `name` assigns at its top, read without importing anything."""
-    for node in ast.parse(file(room, name).read_bytes()).body:
-        targets = node.targets if isinstance(node, ast.Assign) else []
-        if any(isinstance(each, ast.Name) and each.id == constant for each in targets):
-            return ast.literal_eval(node.value)
-    return default
+    path = file(room, name)
+    return _literals(path, path.stat().st_mtime_ns).get(constant, default)
+
+
+@functools.lru_cache(maxsize=256)
+def _literals(path: Path, changed: int) -> dict[str, Any]:
+    """{name: literal} of what a file, last changed at `changed`, assigns at its top."""
+    found = {}
+    for node in ast.parse(path.read_bytes()).body:
+        if isinstance(node, ast.Assign):
+            with contextlib.suppress(ValueError):  # no literal
+                value = ast.literal_eval(node.value)
+                found |= {each.id: value for each in node.targets if isinstance(each, ast.Name)}
+    return found
 
 
 def load(room: str, name: str) -> ModuleType:
@@ -64,11 +74,17 @@ def load(room: str, name: str) -> ModuleType:
     return importlib.import_module(f"{__package__}.{room}.{name}")
 
 
-def own(module: ModuleType, base: type[T]) -> type[T]:
-    """The class of this kind that a module holds, whatever it calls it."""
-    (found,) = (
+def own(room: str, name: str) -> type[Any]:
+    """The class that makes the file of `name` what its room is of, whatever it calls it: its one
+    subclass of an abstract class, as all residents of a room are. UserError for none or several."""
+    module = load(room, name)
+    found = [
         each
         for each in vars(module).values()
-        if isinstance(each, type) and issubclass(each, base) and each.__module__ == module.__name__
-    )
-    return found
+        if type(each) is ABCMeta and each.__module__ == module.__name__
+    ]
+    if len(found) != 1:
+        raise UserError(
+            f"{file(room, name)}: holds {len(found)} classes of its kind; it must hold one"
+        )
+    return found[0]

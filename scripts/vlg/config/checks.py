@@ -16,21 +16,16 @@ from typing import Any
 from pydantic_core import PydanticCustomError
 
 from vlg import plugins
-from vlg.config import plan, sections
+from vlg.config import plan
 from vlg.config.read import Key, dotted, fail, nearest, shown
 from vlg.data import hub, prompts
 from vlg.errors import UserError
 from vlg.models.families import class_of, name_of
+from vlg.models.folders import MARK
 
 RULES = Path(__file__).parents[3] / "rules"
 GIVEN = ("base", "guide", "judge")
-EMBEDDED = {"base": ("shapes", "shapes-early"), "guide": ("shapes",), "judge": ("shapes",)}
 OTHER_JUDGE = "a CLIP cannot judge what it guided, give another one"
-MODEL_FILE = {
-    "base": "model_index.json",
-    "guide": "open_clip_config.json",
-    "judge": "config.json",
-}
 MODEL_KIND = {
     "base": "a diffusers folder",
     "guide": "an open_clip folder",
@@ -120,7 +115,7 @@ def _check_models(config: dict[str, Any], root: Path) -> None:
         )
     folders = {
         part: root / names[part]
-        for part, known in EMBEDDED.items()
+        for part, known in plan.EMBEDDED.items()
         if names[part] not in known and not _is_hub(names[part], ("models", part))
     }
     file = folders.pop("base") if names["base"].endswith(".safetensors") else None
@@ -134,15 +129,15 @@ def _check_models(config: dict[str, Any], root: Path) -> None:
             OTHER_JUDGE,
         )
     for part, folder in folders.items():
-        key, known = ("models", part), ", ".join(EMBEDDED[part])
+        key, known = ("models", part), ", ".join(plan.EMBEDDED[part])
         if not os.path.isdir(folder):
-            near = difflib.get_close_matches(names[part], EMBEDDED[part], n=1)
+            near = difflib.get_close_matches(names[part], plan.EMBEDDED[part], n=1)
             remedy = f"did you mean {near[0]}?" if near else f"give {MODEL_KIND[part]} or {known}"
             fail(key, f"no folder {shown(names[part])}", remedy)
-        if not os.path.isfile(folder / MODEL_FILE[part]):
+        if not os.path.isfile(folder / MARK[part]):
             fail(
                 key,
-                f"{names[part]} has no {MODEL_FILE[part]}",
+                f"{names[part]} has no {MARK[part]}",
                 f"give {MODEL_KIND[part]} or {known}",
             )
     if "base" in folders:
@@ -198,23 +193,12 @@ def _check_judges(config: dict[str, Any], root: Path) -> None:
         same = os.path.realpath(root / source) == os.path.realpath(root / guide)
         if hub.same(source, guide) or same:
             fail(key, "is the same model as models.guide", OTHER_JUDGE)
-        if not _is_hub(source, key):
-            _check_judge(settings, root, key)
-
-
-def _check_judge(settings: sections.JudgeKeys, root: Path, key: Key) -> None:
-    """Ask the kind of a judge whether what it judges by is there."""
-    module = plugins.load(plugins.KINDS, settings.kind)
-    classes = [each for each in vars(module).values() if isinstance(each, type)]
-    (judge,) = (
-        each
-        for each in classes
-        if each.__module__ == module.__name__ and each is not module.Settings
-    )
-    try:
-        judge.check(settings, root)
-    except UserError as error:
-        raise UserError(f"config: {dotted(key)}: {error}") from None
+        if _is_hub(source, key):
+            continue
+        try:
+            plugins.own(plugins.KINDS, settings.kind).check(settings, root)
+        except UserError as error:
+            raise UserError(f"config: {dotted(key)}: {error}") from None
 
 
 def _check_dataset(config: dict[str, Any], root: Path) -> None:

@@ -21,9 +21,10 @@ from vlg.config.read import Key, UnknownKey, clean, fail, nearest, read, read_on
 from vlg.data import hub, prompts
 from vlg.workflow import slots
 
-# Sources of models, prompts and pictures that come with the pipeline.
+# The source of models, prompts and pictures that come with the pipeline, and which there are of a
+# model.
 SHAPES = "shapes"
-EMBEDDED = (SHAPES, "shapes-early")
+EMBEDDED = {"base": (SHAPES, f"{SHAPES}-early"), "guide": (SHAPES,), "judge": (SHAPES,)}
 # Keys of a fine-tuning that a step gets and a config has elsewhere.
 OF_A_STEP = sections.Training.model_fields.keys() - sections.Shared.model_fields.keys()
 

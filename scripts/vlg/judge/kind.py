@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from vlg.models.ledger import Ledger
+
 
 OWN = "clip"  # the kind of the study's own judge
 
@@ -58,6 +60,10 @@ class Judge(ABC):
     @abstractmethod
     def load(self) -> None:
         """Make ready what scores."""
+
+    def watch(self, ledger: Ledger) -> None:  # noqa: B027
+        """Let a ledger count the pictures that are looked at, as `judge`; what has no model of its
+        own, or one that cannot be seen into, counts nothing."""
 
     @abstractmethod
     def __call__(self, images: Any, prompts: list[str]) -> list[float]:
@@ -101,7 +107,7 @@ class Judge(ABC):
 
 def find(kind: str) -> type[Judge]:
     """The class of a kind; UserError when there is none."""
-    return plugins.own(plugins.load(plugins.KINDS, kind), Judge)
+    return plugins.own(plugins.KINDS, kind)
 
 
 def settings(values: Mapping[str, Any]) -> sections.JudgeKeys:

@@ -236,5 +236,5 @@ def open_family(
     """A model folder as its family; nothing is loaded yet."""
     if not (Path(folder) / INDEX).is_file():
         raise UserError(f"{folder}: no {INDEX}; it must be a diffusers model folder")
-    module = plugins.load(plugins.FAMILIES, name_of(folder))
-    return plugins.own(module, Family)(folder, device, dtype)
+    family: Family = plugins.own(plugins.FAMILIES, name_of(folder))(folder, device, dtype)
+    return family

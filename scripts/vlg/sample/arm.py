@@ -116,8 +116,8 @@ class Arm(ABC):
 
 def load(kind: str, values: Mapping[str, Any]) -> Arm:
     """The arm of a kind with these values of its keys; UserError for others."""
-    module = plugins.load(plugins.ARMS, kind)
-    arm = plugins.own(module, Arm)(module.Settings.parse(values, "refine.arms"))
+    settings = plugins.load(plugins.ARMS, kind).Settings.parse(values, "refine.arms")
+    arm: Arm = plugins.own(plugins.ARMS, kind)(settings)
     arm.needs = frozenset(plugins.constant(plugins.ARMS, kind, "NEEDS", ()))
     return arm
 

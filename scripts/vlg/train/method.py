@@ -158,7 +158,7 @@ def settings_of(name: str, values: Mapping[str, Any]) -> sections.Training:
 
 def load(name: str, settings: sections.Training, family: Family) -> Method:
     """The method `name`."""
-    method = plugins.own(plugins.load(plugins.METHODS, name), Method)(settings, family)
+    method: Method = plugins.own(plugins.METHODS, name)(settings, family)
     method.name = name
     method.needs = frozenset(plugins.constant(plugins.METHODS, name, "NEEDS", ()))
     return method
