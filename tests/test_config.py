@@ -672,6 +672,27 @@ def test_what_changes_nothing_is_no_setting():
     assert changed["normal"] == before["normal"] | {"watch_guide": True}
 
 
+def test_what_is_not_handed_on_stays_what_it_is():
+    """A step that was finished with such a default would not run again for another one."""
+    shared = {
+        name: sections.Shared.model_fields[name].default for name in sections.Shared.neutral()
+    }
+    assert shared == {
+        **{"accumulate": 1, "cached": True, "crop": 1.0, "evaluate_every": 100, "jitter": 0.0},
+        **{"gradient_checkpointing": False, "lora_rank": 0, "precision": "fp32"},
+        **{"watch_guide": False},
+    }
+    others = sections.Training.neutral() - sections.Shared.neutral()
+    others = {name: sections.Training.model_fields[name].default for name in others}
+    assert others == {"flip": False, "resolution": None}
+    of_data = {n: sections.Dataset.model_fields[n].default for n in sections.Dataset.neutral()}
+    assert of_data == {}
+    encoding = {
+        n: sections.EncodeStep.model_fields[n].default for n in sections.EncodeStep.neutral()
+    }
+    assert encoding == {"dtype": "float32", "flip": False, "resolution": None}
+
+
 def test_what_is_handed_on_is_what_a_step_would_take_without_it():
     """A script that is started by hand has the defaults of the config."""
     for variant in plan.variants(load({}, ROOT)).values():

@@ -1,0 +1,98 @@
+"""Every section of the config: its keys with meaning, range and default, a file a room.
+
+Defaults stand there alone, but for the keys of a method, an arm or a kind of judge: these stand in
+the class `Settings` of its own file, a subclass of `Training`, `ArmKeys` or `JudgeKeys`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from vlg.config.keys import Keys
+from vlg.config.patterns import STUDY
+from vlg.config.sections.analysis import Published, Statistics
+from vlg.config.sections.data import (
+    Dataset,
+    Development,
+    DevelopmentStep,
+    Encode,
+    EncodeStep,
+    Encoding,
+    Prompts,
+    Seeds,
+)
+from vlg.config.sections.judge import JudgeKeys, Score
+from vlg.config.sections.models import Gpu, Models
+from vlg.config.sections.report import Gallery
+from vlg.config.sections.sample import ArmKeys, Generate, Hard, Refine, Sampling
+from vlg.config.sections.shapes import Pretrain
+from vlg.config.sections.train import Finetune, Shared, Training
+from vlg.config.sections.types import Name, Precision, Seed, SeedList
+from vlg.config.sections.workflow import Resources
+
+# What others read as `sections.NAME`, beside Config.
+__all__ = [
+    "ArmKeys",
+    "Dataset",
+    "DevelopmentStep",
+    "Encode",
+    "EncodeStep",
+    "Encoding",
+    "Finetune",
+    "Gallery",
+    "Hard",
+    "JudgeKeys",
+    "Models",
+    "Precision",
+    "Pretrain",
+    "Prompts",
+    "Sampling",
+    "Score",
+    "Seed",
+    "SeedList",
+    "Shared",
+    "Statistics",
+    "Training",
+]
+
+
+class Config(Keys):
+    """All keys of the study."""
+
+    study: str = Field(
+        "shapes",
+        max_length=80,
+        pattern=STUDY,
+        description="Name of the study; everything it makes goes to `results/<study>/`.",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto",
+        description="Where models run; `auto` takes a GPU when there is one.",
+    )
+    gpu: Gpu = Field(default_factory=Gpu)
+    models: Models = Field(default_factory=Models)
+    prompts: Prompts = Field(default_factory=Prompts)
+    dataset: Dataset = Field(default_factory=Dataset)
+    development: Development = Field(default_factory=Development)
+    encode: Encode = Field(default_factory=Encode)
+    seeds: Seeds = Field(default_factory=Seeds)
+    finetune: Finetune = Field(default_factory=Finetune)
+    generate: Generate = Field(default_factory=Generate)
+    refine: Refine = Field(default_factory=Refine)
+    hard: Hard = Field(default_factory=Hard)
+    score: Score = Field(default_factory=Score)
+    judges: dict[Name, dict[str, Any]] = Field(
+        {},
+        description=(
+            "Further judges, by name, beside `models.judge`: each scores the study pictures, "
+            "and the table `judges` says whether they agree. `null` removes one in an "
+            "overlay."
+        ),
+    )
+    statistics: Statistics = Field(default_factory=Statistics)
+    gallery: Gallery = Field(default_factory=Gallery)
+    resources: Resources = Field(default_factory=Resources)
+    pretrain: Pretrain = Field(default_factory=Pretrain)
+    published: Published = Field(default_factory=Published)

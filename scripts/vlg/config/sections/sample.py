@@ -1,0 +1,118 @@
+"""Drawing, redrawing in arms, hard prompts."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from vlg.config.keys import NEUTRAL, Keys
+from vlg.config.sections.types import Name, Once, Precision
+
+
+class Sampling(Keys):
+    """How a picture is drawn."""
+
+    steps: int = Field(
+        10,
+        ge=1,
+        le=1000,
+        description="Denoising steps per picture.",
+    )
+    guidance_scale: float = Field(
+        5.0,
+        ge=1,
+        description=(
+            "Classifier-free guidance; 1 is none, and anything above costs two UNet calls a step."
+        ),
+    )
+    scheduler: Literal["ddim", "dpm++"] = Field(
+        "dpm++",
+        description="Sampler; `dpm++` (2M) needs about half the steps of `ddim`.",
+    )
+    precision: Precision = Field(
+        "fp32",
+        description=(
+            "Of drawing and refining. `fp16` and `bf16` compute with 16 bits on a GPU's "
+            "tensor cores and take half the memory; `tf32` keeps float32 and rounds what is "
+            "multiplied. On a CPU `fp32`."
+        ),
+    )
+    vae_tiling: bool = Field(
+        False,
+        description=(
+            "Decode pictures in overlapping tiles of half the side, for cards with little "
+            "memory; the blended seams change pictures slightly."
+        ),
+    )
+
+
+class Generate(Sampling):
+    """Drawing pictures."""
+
+    batch_size: int = Field(
+        40,
+        ge=1,
+        description=(
+            "Pictures drawn at once; a batch that doesn't fit into memory is halved until it does."
+        ),
+    )
+    shard_size: int = Field(
+        500,
+        ge=1,
+        description="Pictures per job.",
+    )
+
+
+class ArmKeys(Keys):
+    """Keys of every arm of refinement; `Settings` of an arm's kind is a subclass with its own."""
+
+    rounds: int | None = Field(
+        None, ge=1, json_schema_extra=NEUTRAL, description="Its own number; null: `refine.rounds`."
+    )
+
+
+class Refine(Keys):
+    """Iterative refinement and its controls: in each round every picture is drawn anew, from noise
+    on the best so far, and the guide says which is kept.
+    """
+
+    models: Annotated[list[str], Once] = Field(
+        ["base"],
+        description=(
+            "Models to refine, `base` or `<variant>-<step>` (each of its trainings); an empty "
+            "list refines none."
+        ),
+    )
+    rounds: int = Field(
+        6,
+        ge=0,
+        description="Number of rounds; 0 switches refinement off.",
+    )
+    arms: dict[Name, dict[str, Any]] = Field(
+        {"refine": {}, "best_of_n": {}},
+        min_length=1,
+        description=(
+            "Ways to refine, compared with each other, each with the keys of its `kind`. The kind "
+            "is the arm's name where that is one, and otherwise `refine`; `null` removes an arm in "
+            "an overlay."
+        ),
+    )
+
+
+class Hard(Keys):
+    """Hard prompts: those the base model scores lowest on, chosen from the pool on the selection
+    seeds.
+    """
+
+    count: int = Field(
+        50,
+        ge=1,
+        description="At most this many, the lowest first.",
+    )
+    threshold: float = Field(
+        90.0,
+        ge=-100,
+        le=100,
+        description="Only prompts whose mean ClipScore (100·cos) is below this.",
+    )

@@ -1,0 +1,28 @@
+"""Kinds of values that several sections have."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
+
+from vlg.config.patterns import ENTRY, MODEL, ROUND
+
+
+def _once(values: list[Any]) -> list[Any]:
+    if any(value in values[:place] for place, value in enumerate(values)):
+        raise PydanticCustomError("twice", "has an entry twice")
+    return values
+
+
+Once = AfterValidator(_once)
+Name = Annotated[str, Field(pattern=ENTRY, max_length=40)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+SeedList = Annotated[list[Seed], Field(min_length=1), Once]
+Words = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1), Once]
+ModelName = Annotated[str, Field(pattern=MODEL)]
+RoundNumber = Annotated[str, Field(pattern=ROUND)]
+Resolution = Annotated[int, Field(ge=8, multiple_of=8)] | None
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
