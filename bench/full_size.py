@@ -103,8 +103,9 @@ def build(folder: Path, size: str) -> None:
 def train(args: argparse.Namespace) -> None:
     """Take the first steps of a variant, as scripts/finetune.py does, and say what they took."""
     from vlg.models.device import set_up
-    from vlg.train.loop import begin, train_step
+    from vlg.train.loop import begin
     from vlg.train.method import settings_of
+    from vlg.train.step import train_step
     from vlg.workflow import cli
 
     values = {**TRAINING, "precision": args.precision, "step": args.steps}

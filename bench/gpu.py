@@ -142,8 +142,9 @@ def ceilings(bench: Bench) -> None:
 
 def training(bench: Bench, variant: str, checkpointing: bool, work: dict[str, float]) -> None:
     """Steps of `vlg.train.loop`, from cached latents and text states."""
-    from vlg.train.loop import begin, train_step
+    from vlg.train.loop import begin
     from vlg.train.method import settings_of
+    from vlg.train.step import train_step
 
     size = SCALE[bench.size][2]
     settings = settings_of(variant, {

@@ -248,7 +248,7 @@ class Ours:
         return wrapped
 
     def step(self) -> None:
-        from vlg.train.loop import train_step
+        from vlg.train.step import train_step
 
         _, numbers = train_step(self.run)
         numbers.tolist()  # as the log reads them

@@ -119,8 +119,8 @@ class Embed(Method):
             )
         self.guide = open_guide(folders, ledger, self.family.device)
         self.watching = Watch(self.guide)
-        if decoder := folders.get("decoder", s.decoder):
-            self.family.use_decoder(Path(decoder))
+        if decoder := folders.get("decoder"):
+            self.family.use_decoder(decoder)
 
     def terms(self, net: Net, batch: Batch) -> dict[str, Term]:
         import torch
