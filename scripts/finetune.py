@@ -24,7 +24,6 @@ FOLDERS = {
     "data": "image folder; needed if cached is false",
     "guide": "open_clip folder, where the method follows it or watch_guide is true",
     "embeddings": "folder that encode_guide.py wrote; needed with --guide",
-    "decoder": "AutoencoderTiny folder for the guide's gradient only",
 }
 
 
@@ -50,6 +49,7 @@ def main(args: Namespace) -> None:
     if "method" not in values:
         raise UserError("finetune.method: missing; give it in --settings")
     given = {name: getattr(args, name) for name in FOLDERS}
+    given |= {name: Path(path) for name, _, path in (each.partition("=") for each in args.folder)}
     finetune(
         method=values.pop("method"),
         values=values,
@@ -70,6 +70,8 @@ if __name__ == "__main__":
     add = arguments.add_argument
     for name, what in FOLDERS.items():
         add(f"--{name}", type=Path, required=name == "base", help=what)
+    own = "a folder that the method's settings have, for example decoder=PATH; may be repeated"
+    add("--folder", action="append", default=[], metavar="KEY=PATH", help=own)
     add("--previous", type=Path, help="training folder of the checkpoint before")
     add("--development", type=Path, help="development.tsv, whose prompts to draw at the end")
     add("--drawing", type=json.loads, default={}, metavar="JSON", help="how they are drawn")

@@ -244,7 +244,7 @@ def test_a_small_decoder_serves_the_gradient_and_the_own_one_stays(folder, tmp_p
     assert not torch.allclose(family.decode(noise()), exact)
     assert torch.equal(family.decode(noise(), exactly=True), exact)
     assert ledger.take().of("decoder") == 9
-    with pytest.raises(UserError, match="check --decoder"):
+    with pytest.raises(UserError, match="no AutoencoderTiny"):
         open_family(folder).use_decoder(tmp_path)
 
 

@@ -7,9 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic import Field
 
 from tests import tiny
 from vlg import plugins
+from vlg.config import sections
+from vlg.config.keys import INPUT
 from vlg.train import loop, methods
 from vlg.workflow.codehash import code_hash
 
@@ -106,6 +109,22 @@ def test_a_method_is_one_file_and_its_state_is_saved(pull, tmp_path):
     ]  # fmt: skip
     loss = float(last["denoising"]) + 0.5 * float(last["pull"])
     assert float(last["loss"]) == pytest.approx(loss, rel=1e-4)
+
+
+def test_a_folder_among_a_methods_keys_is_worked_with(tmp_path):
+    """As the settings name it, or as it is given, which is where the rule's input lies."""
+
+    class Settings(sections.Training):
+        teacher: str | None = Field(None, json_schema_extra=INPUT, description="A model.")
+
+    base = {"base": tmp_path / "base", "cache": tmp_path / "cache", "data": tmp_path / "data"}
+    settings = Settings(step=1, teacher="theirs")
+    kept = {name: base[name] for name in ("base", "cache")}
+    assert loop.needed("normal", settings, base) == kept | {"teacher": Path("theirs")}
+    given = base | {"teacher": tmp_path / "teacher"}
+    assert loop.needed("normal", settings, given) == kept | {"teacher": given["teacher"]}
+    assert loop.needed("normal", Settings(step=1), base) == kept
+    assert "teacher" not in settings.handed_on(), "an input is no setting"
 
 
 # ------------------------------------------------------------------------ what an edit reaches

@@ -64,8 +64,8 @@ def finetune_options(wildcards, input):
     given = {"data" if "pixels" in variant.needs else "cache": input.data}
     given |= {"previous": input.previous, **dict(zip(("guide", "embeddings"), input.guide))}
     chosen = {name: os.path.dirname(file) for name, file in given.items() if file}
-    chosen |= variant.folders
     if SAMPLES:
         drawing = {**plan.sampling(CONFIG), "seeds": CONFIG["development"]["seeds"]}
         chosen |= {"development": input.development, "drawing": settings(drawing)}
-    return [word for name, path in chosen.items() for word in (f"--{name}", path)]
+    own = [("folder", f"{name}={path}") for name, path in variant.folders.items()]
+    return [word for name, path in [*chosen.items(), *own] for word in (f"--{name}", path)]

@@ -94,7 +94,7 @@ class StableDiffusion(Family):
         try:
             tiny = AutoencoderTiny.from_pretrained(folder, local_files_only=True)
         except Exception as error:
-            raise UserError(f"{folder}: no AutoencoderTiny ({error}); check --decoder") from error
+            raise UserError(f"{folder}: no AutoencoderTiny ({error}); give another one") from error
         tiny = tiny.to(self.device).float().eval().requires_grad_(False)
         self.decoder = place(tiny, self.device)
         self._loaded("decoder", tiny.decoder)
