@@ -19,7 +19,7 @@ def main(args):
 
 
 if __name__ == "__main__":
-    arguments = cli.parser(__doc__)
+    arguments = cli.parser(__doc__, cards.Settings, "card")
     add = arguments.add_argument
     add("--table", type=Path, required=True, help="tables/finetune.csv")
     add("--training", type=Path, required=True, help="training/<model>/summary.json")

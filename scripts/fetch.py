@@ -8,6 +8,7 @@ resolved to, to which later runs keep. Where HF_TOKEN is set, gated repositories
 import os
 from pathlib import Path
 
+from vlg.data import downloads, hub
 from vlg.errors import UserError
 from vlg.files import atomic_folder, write_manifest
 from vlg.workflow import cli
@@ -18,16 +19,14 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 
 def main(args):
-    from vlg.data import downloads, hub
-
     settings = args.settings
-    source, what = hub.parse(settings["source"]), settings["what"]
+    source, what = hub.parse(settings.source), settings.what
     if source is None:
-        raise UserError(f"{settings['source']}: not hub:owner/name[@revision]; mend it")
+        raise UserError(f"{settings.source}: not hub:owner/name[@revision]; mend it")
     section, _, judge = what.partition("_")
     if judge:  # a further one
         key = f"judges.{judge}.source"
-        form = settings["form"]
+        form = settings.form
     elif section in ("base", "guide", "judge"):
         key, form = f"models.{what}", what
     else:
@@ -37,15 +36,15 @@ def main(args):
     repository = hub.Repository(source, kind, key, notes)
     with atomic_folder(args.out) as out:
         if form:
-            downloads.model(repository, form, out, settings.get("family"))
+            downloads.model(repository, form, out, settings.family)
         elif what == "dataset":
             downloads.pictures(repository, settings, out)
         else:
-            downloads.prompt_table(repository, settings, out)
+            downloads.prompt_table(repository, settings.sha256, out)
         write_manifest(out, source=str(source), id=source.id, commit=repository.commit)
 
 
 if __name__ == "__main__":
-    arguments = cli.parser(__doc__)
+    arguments = cli.parser(__doc__, downloads.Settings, "fetch")
     arguments.add_argument("--out", type=Path, required=True, help="folder to write")
     cli.run(main, arguments)

@@ -8,17 +8,19 @@ from argparse import Namespace
 from pathlib import Path
 
 from vlg import plugins
+from vlg.config import sections
 from vlg.report import figure
 from vlg.workflow import cli
 
 
 def main(args: Namespace) -> None:
-    for path in figure.draw(args.name, args.tables, args.training, args.out, args.settings):
+    told = {"confidence": args.settings.confidence}
+    for path in figure.draw(args.name, args.tables, args.training, args.out, told):
         cli.log.info("%s", path)
 
 
 if __name__ == "__main__":
-    arguments = cli.parser(__doc__)
+    arguments = cli.parser(__doc__, sections.Statistics, "statistics")
     add = arguments.add_argument
     add("name", help="which figure: " + ", ".join(plugins.names(plugins.FIGURES)))
     add("--tables", type=Path, required=True, help="folder of the tables")

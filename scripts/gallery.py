@@ -24,7 +24,7 @@ def main(args: Namespace) -> None:
 
 
 if __name__ == "__main__":
-    arguments = cli.parser(__doc__)
+    arguments = cli.parser(__doc__, gallery.Settings, "gallery")
     arguments.add_argument("--prompts", type=Path, required=True, help="prompts.tsv")
     arguments.add_argument("--hard", type=Path, required=True, help="hard_prompts.tsv")
     arguments.add_argument(

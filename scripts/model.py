@@ -9,27 +9,25 @@ weights is refused.
 from pathlib import Path
 
 from vlg.files import atomic_folder, write_manifest
+from vlg.models import folders
 from vlg.workflow import cli
 
 
 def main(args):
-    from vlg.models import folders
-
     with atomic_folder(args.out) as out:
         if args.shipped:
-            folders.unpack(args.source, args.settings["source"], out)
+            folders.unpack(args.source, args.settings.source, out)
         elif args.source.is_file():
             folders.unfold(args.source, out)
         else:
-            family = args.settings.get("family", folders.FAMILY)
-            folders.take(args.source, args.settings["kind"], out, family)
+            folders.take(args.source, args.settings.kind, out, args.settings.family)
         if args.guide:
             folders.check_differs(out, args.guide.parent)
-        write_manifest(out, source=args.settings["source"])
+        write_manifest(out, source=args.settings.source)
 
 
 if __name__ == "__main__":
-    arguments = cli.parser(__doc__)
+    arguments = cli.parser(__doc__, folders.Settings, "models")
     arguments.add_argument("--source", type=Path, required=True, help="model folder or file")
     arguments.add_argument(
         "--shipped", action="store_true", help="--source is resources/shapes, check its manifest"

@@ -18,13 +18,13 @@ def main(args: Namespace) -> None:
     integrity.check_scores(args.scores, args.root)
     prompts = scores.read_prompts(args.prompts)
     table = scores.read(args.scores, prompts)
-    for path in sheets.write(args.root, table, prompts, args.settings, args.out):
+    for path in sheets.write(args.root, table, prompts, args.settings.sheets, args.out):
         cli.log.info("%s", path)
     write_manifest(args.out)
 
 
 if __name__ == "__main__":
-    arguments = cli.parser(__doc__)
+    arguments = cli.parser(__doc__, sheets.Settings, "sheets")
     arguments.add_argument("--prompts", type=Path, required=True, help="prompts.tsv")
     arguments.add_argument(
         "--scores", type=Path, nargs="+", required=True, metavar="CSV", help="score files"

@@ -17,7 +17,7 @@ from vlg.files import sha256
 
 ID = "someone/things"
 SAMPLE = Path(__file__).parent / "data/parti_sample.tsv"
-PICTURES = {"size": 3, "split": "train", "picture": None, "captions": None, "smallest": 4}
+PICTURES = {"source": "hub:some/one", "size": 3, "split": "train", "smallest": 4}
 
 
 @pytest.fixture
@@ -57,6 +57,10 @@ def fetch(server, repository, tmp_path):
     return fetch
 
 
+def of(settings):
+    return downloads.Settings.parse(settings, "fetch")
+
+
 def save_pictures(folder, number):
     from PIL import Image
 
@@ -75,7 +79,7 @@ def test_of_an_image_folder_only_the_chosen_pictures_are_downloaded(
     server, repository, fetch, tmp_path
 ):
     save_pictures(repository, 20)
-    out = fetch(downloads.pictures, PICTURES)
+    out = fetch(downloads.pictures, of(PICTURES))
     got = {name for name, _ in server.downloads()} - {"metadata.jsonl"}
     assert 3 <= len(got) < 12 and "README.md" not in got
     (tmp_path / "dataset").mkdir()
@@ -88,22 +92,22 @@ def test_of_an_image_folder_only_the_chosen_pictures_are_downloaded(
 
 def test_data_sets_in_other_forms_are_refused(repository, fetch):
     with pytest.raises(UserError, match="hub:someone/things has no parquet files of split train"):
-        fetch(downloads.pictures, PICTURES)
+        fetch(downloads.pictures, of(PICTURES))
     table = pyarrow.Table.from_pylist([{"image": {"bytes": b"x"}, "text": "x"}])
     parquet.write_table(table, repository / "test-0.parquet")
     with pytest.raises(UserError, match="of split train and no metadata.jsonl .*; check dataset.s"):
-        fetch(downloads.pictures, PICTURES)
+        fetch(downloads.pictures, of(PICTURES))
     with pytest.raises(UserError, match="hub:someone/things: no usable picture .1 broken."):
-        fetch(downloads.pictures, {**PICTURES, "split": "test"})
+        fetch(downloads.pictures, of({**PICTURES, "split": "test"}))
 
 
 def test_a_prompt_table_is_taken_as_it_is(server, repository, fetch):
     shutil.copy(SAMPLE, repository / "PartiPrompts.tsv")
-    out = fetch(downloads.prompt_table, {"sha256": sha256(SAMPLE)})
+    out = fetch(downloads.prompt_table, sha256(SAMPLE))
     assert (out / "prompts.tsv").read_bytes() == SAMPLE.read_bytes()
     assert [name for name, _ in server.downloads()] == ["PartiPrompts.tsv"]
     with pytest.raises(UserError, match="prompts.sha256: .*PartiPrompts.tsv has another checksum"):
-        fetch(downloads.prompt_table, {"sha256": "0" * 64})
+        fetch(downloads.prompt_table, "0" * 64)
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
@@ -120,19 +124,19 @@ def test_prompt_tables_of_other_kinds_say_the_same(repository, fetch, kind):
         for n, part in enumerate((rows[:5], rows[5:])):
             parquet.write_table(pyarrow.Table.from_pylist(part), repository / f"train-{n}.parquet")
         parquet.write_table(pyarrow.Table.from_pylist(rows), repository / "test-0.parquet")
-    out = fetch(downloads.prompt_table, {"sha256": None})
+    out = fetch(downloads.prompt_table, None)
     assert prompts.read(out / "prompts.tsv") == expected
 
 
 def test_prompt_tables_of_no_use_are_refused(repository, fetch):
     with pytest.raises(UserError, match="has no .tsv, .csv or .parquet file; give a local"):
-        fetch(downloads.prompt_table, {"sha256": None})
+        fetch(downloads.prompt_table, None)
     (repository / "a.tsv").write_text("Text\nx\n")
     with pytest.raises(UserError, match="has no column Prompt"):
-        fetch(downloads.prompt_table, {"sha256": None})
+        fetch(downloads.prompt_table, None)
     (repository / "b.tsv").write_text("Prompt\nx\n")
     with pytest.raises(UserError, match="has several prompt files .a.tsv, b.tsv.; give"):
-        fetch(downloads.prompt_table, {"sha256": None})
+        fetch(downloads.prompt_table, None)
 
 
 def test_the_stand_in_serves_data_sets_as_their_own_library_expects(

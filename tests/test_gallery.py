@@ -21,7 +21,7 @@ SCRIPT = Path(gallery.__file__).parents[2] / "gallery.py"
 
 def settings(study, **changes):
     values = {"study": "made <up>", "prompts": 12, "models": study.models}
-    return values | changes
+    return gallery.Settings.parse(values | changes, "gallery")
 
 
 def write(root, study, out, **changes):
@@ -199,7 +199,7 @@ def test_the_page_asks_for_nothing_from_elsewhere(page):
 def test_the_gallery_is_the_same_each_time_and_the_script_makes_it(page, results):
     root, study = results
     again = root / "again"
-    arguments = ["--settings", json.dumps(settings(study)), "--root", root, "--out", again]
+    arguments = ["--settings", settings(study).model_dump_json(), "--root", root, "--out", again]
     arguments += ["--prompts", root / "prompts.tsv", "--hard", root / "hard_prompts.tsv"]
     arguments += ["--scores", *synthetic.score_files(root)[::-1]]
     arguments += ["--judges", root / "judges/sig_lip"]

@@ -128,7 +128,8 @@ def test_the_config_of_an_archive_makes_the_same_study():
 def card(study, model="embed-4", **settings):
     known = {"study": "small", "base": "shapes", "dataset": "shapes", "judge": "shapes"}
     known["confidence"] = 0.95
-    return cards.card(model, study / "tables/finetune.csv", SUMMARY, known | settings)
+    given = cards.Settings.parse(known | settings, "card")
+    return cards.card(model, study / "tables/finetune.csv", SUMMARY, given)
 
 
 def test_a_card_is_read_by_the_client_of_the_hub(study):
@@ -144,10 +145,15 @@ def test_a_card_is_read_by_the_client_of_the_hub(study):
         assert told in text
 
 
-@pytest.mark.parametrize("base", ["my: model", "../x\n---\nlicense: mit", "'\"{}", "été/模型"])
+@pytest.mark.parametrize("base", ["my: model", "../x --- license: mit", "'\"{}", "été/模型"])
 def test_a_path_cannot_break_the_front_matter(study, base):
     front = yaml.safe_load(card(study, base=base).split("\n---\n")[0].removeprefix("---\n"))
     assert (front["base_model"], front["license"]) == (base, "other")
+
+
+def test_a_name_of_several_lines_is_refused(study):
+    with pytest.raises(UserError, match="base: has a line break"):
+        card(study, base="x\n---\nlicense: mit")
 
 
 def test_a_further_training_has_the_scores_of_all(study):
@@ -161,7 +167,7 @@ def test_a_further_training_has_the_scores_of_all(study):
 
 def test_a_card_needs_its_row(study):
     with pytest.raises(UserError, match=r"finetune.csv: has no row of embed-9; delete"):
-        cards.card("embed-9", study / "tables/finetune.csv", SUMMARY, {"base": "shapes"})
+        cards.card("embed-9", study / "tables/finetune.csv", SUMMARY, cards.Settings())
 
 
 # --- the record ---------------------------------------------------------------------------------

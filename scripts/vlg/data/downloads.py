@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
+from pydantic import Field
+
+from vlg.config.sections import Dataset
 from vlg.data import dataset, prompts
 from vlg.data.hub import Repository
 from vlg.errors import UserError
@@ -15,42 +18,54 @@ from vlg.models import folders
 PROMPTS = "prompts.tsv"
 
 
-def model(repository: Repository, kind: str, folder: Path, family: str | None = None) -> None:
+class Settings(Dataset):
+    """What is downloaded and, of a data set, how much of it."""
+
+    what: str = Field(
+        "base", description="`base`, `guide`, `judge`, `dataset`, `prompts` or `judge_<name>`."
+    )
+    family: str = Field(folders.FAMILY, description="`models.family`, of a base.")
+    form: Literal["guide", "judge"] = Field(
+        "judge", description="Which files a further judge wants."
+    )
+    sha256: str | None = Field(None, description="`prompts.sha256`.")
+
+
+def model(repository: Repository, kind: str, folder: Path, family: str = folders.FAMILY) -> None:
     """Download the base, guide or judge: safetensors, tokenizer and configurations.
 
-    family: of a base; None is the usual one.
+    family: of a base.
     """
-    family = family or folders.FAMILY
     chosen = folders.wanted(kind, repository.files, family)
     folders.check_whole(kind, chosen, f"{repository.key}: {repository.source}", family)
     repository.get(chosen, folder)
 
 
-def pictures(repository: Repository, settings: dict[str, Any], folder: Path) -> None:
+def pictures(repository: Repository, settings: Dataset, folder: Path) -> None:
     """Download captioned pictures until there are `size` usable ones.
 
     Parquet files come whole, one after the other; of an image folder each picture comes by itself.
-    settings: size, split, picture, captions, smallest, as in the config's section `dataset`.
+    settings: of them size, split, picture, captions and smallest count.
     """
     begin = f"{repository.key}: {repository.source}"
-    found = dataset.Selection(settings["size"], settings["smallest"])
-    if tables := dataset.of_split(repository.files, settings["split"], ".parquet"):
+    found = dataset.Selection(settings.size, settings.smallest)
+    if tables := dataset.of_split(repository.files, settings.split, ".parquet"):
 
         def files() -> Iterator[Path]:
             for name in tables:
                 repository.get([name], folder)
                 yield folder / name
 
-        dataset.from_parquet(files(), settings["picture"], settings["captions"], found)
+        dataset.from_parquet(files(), settings.picture, settings.captions, found)
     else:
         lists = [name for name in dataset.LISTS if name in repository.files]
         if not lists:
             raise UserError(
-                f"{begin} has no parquet files of split {settings['split']} and no metadata.jsonl "
+                f"{begin} has no parquet files of split {settings.split} and no metadata.jsonl "
                 "or metadata.csv; check dataset.split, or give a local folder"
             )
         repository.get(lists[:1], folder)
-        rows = dataset.captioned(folder, settings["captions"], repository.files.__contains__)
+        rows = dataset.captioned(folder, settings.captions, repository.files.__contains__)
 
         def picture(name: str) -> Path:
             repository.get([name], folder)
@@ -58,16 +73,16 @@ def pictures(repository: Repository, settings: dict[str, Any], folder: Path) -> 
 
         dataset.from_folder(rows, found, picture)
         # A metadata.jsonl, which is read first, of those that were downloaded.
-        column = (settings["captions"] or ["text"])[0]
+        column = (settings.captions or ["text"])[0]
         listed = [{"file_name": row["file_name"], column: row["text"]} for row in found.rows]
         dataset.write_rows(folder, listed)
     found.check(repository.source)
 
 
-def prompt_table(repository: Repository, settings: dict[str, Any], folder: Path) -> None:
+def prompt_table(repository: Repository, checksum: str | None, folder: Path) -> None:
     """Download a prompt table as prompts.tsv: a .tsv file as it is, .csv and parquet rewritten.
 
-    settings: sha256 (of the one file that is downloaded; None: whatever the revision has).
+    checksum: SHA-256 of the one file that is downloaded; None: whatever the revision has.
     """
     begin = f"{repository.key}: {repository.source}"
     for ending in (".tsv", ".csv", ".parquet"):
@@ -80,9 +95,9 @@ def prompt_table(repository: Repository, settings: dict[str, Any], folder: Path)
         raise UserError(f"{begin} has several prompt files ({', '.join(names)}); give a local one")
     raw = folder / "raw"
     repository.get(names, raw)
-    if settings["sha256"] and len(names) > 1:
+    if checksum and len(names) > 1:
         raise UserError(f"{begin} has several prompt files; prompts.sha256 must be null")
-    prompts.check_sha256(raw / names[0], settings["sha256"])
+    prompts.check_sha256(raw / names[0], checksum)
     table = folder / PROMPTS
     if ending == ".tsv":
         link(raw / names[0], table)

@@ -9,9 +9,12 @@ import struct
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import Field
 
 from vlg import plugins
+from vlg.config.keys import Keys
 from vlg.config.sections import Models
 from vlg.errors import UserError
 from vlg.files import MANIFEST, check_manifest, link, read_json, sha256, write_json
@@ -31,6 +34,14 @@ VARIANTS = ("fp32", "fp16", "bf16")  # taken, in this order, where plain weights
 SD15 = Path(__file__).parents[3] / "resources" / "sd15"
 FAMILY = Models.model_fields["family"].default  # of a base that nothing is said of
 NAMES = ("diffusion_pytorch_model", "open_clip_model", "open_clip_pytorch_model", "model")
+
+
+class Settings(Keys):
+    """Which model is put into a study."""
+
+    kind: Literal["base", "guide", "judge"] = Field("base", description="What it serves as.")
+    source: str = Field("shapes", description="What the study calls it, or which shipped one.")
+    family: str = Field(FAMILY, description="`models.family`, of a base.")
 
 
 def parts(kind: str, family: str = FAMILY) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
+from vlg.config.keys import Keys
 from vlg.errors import UserError
 
 if TYPE_CHECKING:
@@ -63,11 +66,20 @@ ClipScore is what a CLIP model prefers, not proof of a better picture.
 """
 
 
-def card(model: str, table: Path, summary: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+class Settings(Keys):
+    """What a card tells beside the training and its scores, as the Hub or the config names it."""
+
+    study: str = Field("shapes", description="`study`.")
+    base: str = Field("shapes", description="`models.base`.")
+    judge: str = Field("shapes", description="`models.judge`.")
+    dataset: str = Field("shapes", description="`dataset.source`.")
+    confidence: float = Field(0.95, gt=0, lt=1, description="`statistics.confidence`.")
+
+
+def card(model: str, table: Path, summary: Mapping[str, Any], settings: Settings) -> str:
     """The README.md of models/<model>, with the front matter that the Hugging Face Hub reads.
 
-    table: tables/finetune.csv. summary: training/<model>/summary.json. settings: study, base,
-    dataset and judge, as the Hub or the config names them; confidence of the intervals. A further
+    table: tables/finetune.csv. summary: training/<model>/summary.json. A further
     training, `<model>-s<seed>`, has the row of all trainings. UserError when the model has no row.
     """
     from huggingface_hub import ModelCard
@@ -85,14 +97,14 @@ def card(model: str, table: Path, summary: Mapping[str, Any], settings: Mapping[
     written = ModelCard.from_template(
         _facts(model, row, settings),
         template_str=TEMPLATE,
-        **{**settings, "confidence": f"{100 * settings['confidence']:g}"},
+        **{**settings.model_dump(), "confidence": f"{100 * settings.confidence:g}"},
         **{name: row[name] for name in ("variant", "prompts", "seeds")},
         model=model,
         how=how,
         step=f"{int(row['step']):,}",
         trainings=int(row["trainings"]),
         training={
-            "pictures": f"`{settings['dataset']}`",
+            "pictures": f"`{settings.dataset}`",
             "steps": f"{int(row['step']):,}",
             "time": f"{float(summary['train_seconds']):,.0f} s on {summary['device']}",
             "trained parameters": f"{summary['parameters']:,}",
@@ -111,18 +123,18 @@ def card(model: str, table: Path, summary: Mapping[str, Any], settings: Mapping[
     return f"{written.content.rstrip()}\n"
 
 
-def _facts(model: str, row: Mapping[str, str], settings: Mapping[str, Any]) -> ModelCardData:
+def _facts(model: str, row: Mapping[str, str], settings: Settings) -> ModelCardData:
     """What the Hub's search and pages read of a model."""
     from huggingface_hub import EvalResult, ModelCardData
 
-    licence = LICENCES.get(settings["base"], "other")
+    licence = LICENCES.get(settings.base, "other")
     return ModelCardData(
-        base_model=settings["base"],
+        base_model=settings.base,
         library_name="diffusers",
         pipeline_tag="text-to-image",
         license=licence,
         license_name="that of the base model" if licence == "other" else None,
-        datasets=[settings["dataset"]],
+        datasets=[settings.dataset],
         metrics=["clip_score"],
         tags=["stable-diffusion", "text-to-image", "clip-guidance"],
         model_name=model,
@@ -132,7 +144,7 @@ def _facts(model: str, row: Mapping[str, str], settings: Mapping[str, Any]) -> M
                 dataset_type="prompts",
                 dataset_name=f"{row['prompts']} prompts",
                 metric_type="clip_score",
-                metric_name=f"ClipScore by {settings['judge']}",
+                metric_name=f"ClipScore by {settings.judge}",
                 metric_value=round(float(row["clipscore"]), 2),
             )
         ],

@@ -18,9 +18,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
 from vlg import files
 from vlg.analysis.scores import Grids, Key, name, read_further
-from vlg.config.layout import METADATA, parse_model
+from vlg.config import sections
+from vlg.config.layout import BASE, METADATA, parse_model
 from vlg.data.pictures import read_metadata
 from vlg.errors import UserError
 from vlg.judge.columns import FACTS
@@ -41,24 +44,30 @@ SMALL = 64
 LIMIT = 1_500_000
 
 
+class Settings(sections.Gallery):
+    """What the gallery depends on beside its inputs."""
+
+    study: str = Field("shapes", description="`study`, the title.")
+    models: list[str] = Field([BASE], description="Models in the order of columns, base first.")
+
+
 def write(
     root: Path,
     scores: pd.DataFrame,
     prompts: pd.DataFrame,
     hard: pd.DataFrame,
-    settings: Mapping[str, Any],
+    settings: Settings,
     out: Path,
     judges: Mapping[str, Path] | None = None,
 ) -> int:
     """Write the gallery into the folder `out` and return the number of prompts shown.
 
     root: what the scores' picture paths are relative to (results/<study>). scores: as
-    `vlg.analysis.scores.read` returns them. settings: study (the title), prompts (at most so many),
-    models (in order, base first). judges: the folder of each further judge's CSVs.
+    `vlg.analysis.scores.read` returns them. judges: the folder of each further judge's CSVs.
     UserError when a picture is missing or is not the one that was scored.
     """
     grids = Grids(scores)
-    shown = choose(prompts, hard, settings["prompts"])
+    shown = choose(prompts, hard, settings.prompts)
     columns = _columns(grids, settings)
     rows = _rows(grids)
     further = [_judged(folder) for folder in (judges or {}).values()]
@@ -72,14 +81,14 @@ def write(
                     line = seeds.setdefault(str(row["seed"]), [None] * len(columns))
                     line[position] = _cell(row, pictures.add(row), further)
         data = {
-            "study": settings["study"],
+            "study": settings.study,
             "columns": [{k: v for k, v in c.items() if k != "key"} for c in columns],
             "prompts": [_prompt(key, row, cells.get(key, {})) for key, row in shown.iterrows()],
             "seeds": _seeds(grids),
             "facts": list(FACTS),
             "judges": [name.replace("_", " ") for name in judges or {}],
             "truth": bool(scores["fidelity"].notna().any()),
-            "samples": _samples(root, settings["models"], pictures),
+            "samples": _samples(root, settings.models, pictures),
             "small": pictures.largest <= SMALL,
         }
         files.write_text(folder / "index.html", page(data))
@@ -169,15 +178,15 @@ def page(data: Mapping[str, Any]) -> str:
     )
 
 
-def _columns(grids: Grids, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _columns(grids: Grids, settings: Settings) -> list[dict[str, Any]]:
     """Models, then the rounds of each arm of each refined model: key, group, label within it,
     full name, refined (bool)."""
     columns = []
-    for model in settings["models"]:
+    for model in settings.models:
         variant, step, _ = parse_model(model)
         label = f"{step:,} steps" if step else model
         columns.append({"key": (model, "", 0), "label": label, "group": variant, "name": model})
-    for key in grids.rounds(settings["models"]):
+    for key in grids.rounds(settings.models):
         model, arm, number = key
         words = arm.replace("_", " ")
         group = words if model == "base" else f"{words} of {model}"

@@ -11,8 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
 from vlg import files
 from vlg.analysis.scores import Grids, Key, name
+from vlg.config.keys import Keys
+from vlg.config.layout import BASE
 from vlg.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,14 +31,22 @@ HEIGHT = PICTURE + GAP + (WORDS + 1) * LINE  # and from one row to the next
 INK, SOFT, PAPER, RIGHT = "#1d1c1a", "#66625b", "#ffffff", "#0a7a4f"
 
 
+class Settings(Keys):
+    """Which sheets there are."""
+
+    sheets: dict[str, tuple[str, str, int]] = Field(
+        {"base": (BASE, "", 0)}, description="{file stem: [model, arm, round]}."
+    )
+
+
 def write(
     root: Path,
     scores: pd.DataFrame,
     prompts: pd.DataFrame,
-    settings: Mapping[str, Any],
+    sheets: Mapping[str, tuple[str, str, int]],
     out: Path,
 ) -> list[Path]:
-    """Write a JPEG for each of settings["sheets"] into `out` and return the files.
+    """Write a JPEG for each of `sheets` into `out` and return the files.
 
     root: what the scores' picture paths are relative to. sheets: {file stem: [model, arm, round]};
     arm "" and round 0 are plain pictures. UserError when there are no pictures for a sheet.
@@ -47,7 +59,7 @@ def write(
     texts = prompts.set_index("id")["Prompt"]
     seed = grids.seeds("base", "study")[0]
     written = []
-    for stem, (model, arm, count) in settings["sheets"].items():
+    for stem, (model, arm, count) in sheets.items():
         key: Key = (model, arm, count)
         rows = scores[
             (scores["model"] == model)
