@@ -15,10 +15,13 @@ from vlg.workflow import cli
 def main(args):
     from vlg.judge import kind, scoring
     from vlg.models.device import set_up
+    from vlg.models.ledger import Ledger
 
-    judge = kind.load(args.settings, set_up(args.device, args.threads))
+    judge, ledger = kind.load(args.settings, set_up(args.device, args.threads)), Ledger()
+    judge.watch(ledger)
     rows = scoring.further(args.pictures, judge, args.root, args.batch_size, args.threads)
     write_rows(args.out, FURTHER, rows)
+    args.computed = ledger.take().json()
 
 
 if __name__ == "__main__":

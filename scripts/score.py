@@ -16,14 +16,19 @@ def main(args):
     from vlg.judge import kind, scoring
     from vlg.models.device import set_up
     from vlg.models.guide import load_guide
+    from vlg.models.ledger import Ledger
 
     settings = scoring.Settings.parse(args.settings, "score")
     device = set_up(args.device, args.threads)
     entry = {"kind": kind.OWN, "source": str(args.judge)}
+    judge = kind.load(entry, device, precision=settings.precision)
+    guide, ledger = load_guide(args.guide, device), Ledger()
+    judge.watch(ledger)
+    guide.watch(ledger)
     rows = scoring.study(
         args.pictures,
-        kind.load(entry, device, precision=settings.precision),
-        load_guide(args.guide, device),
+        judge,
+        guide,
         {"judge_weights": identity(args.judge), "guide_weights": identity(args.guide)},
         settings.truth,
         args.root,
@@ -31,6 +36,7 @@ def main(args):
         args.threads,
     )
     write_rows(args.out, COLUMNS, rows)
+    args.computed = ledger.take().json()
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from tests import tiny
 from vlg import plugins
 from vlg.errors import UserError
 from vlg.judge import kind
+from vlg.models.ledger import Ledger
 from vlg.workflow.codehash import code_hash
 
 PLUG_IN = """
@@ -26,6 +27,7 @@ IMAGES = [np.full((32, 32, 3), shade, np.uint8) for shade in (0, 100, 255)]
 TEXTS = ["a red circle", "a blue square", "a red circle"]
 
 
+SHAPES = Path(__file__).parents[1] / "resources/shapes"
 QUALITY = ("Good photo.", "Bad photo.")
 
 
@@ -189,6 +191,16 @@ def test_a_folder_is_judged_by_its_weights(name, mark, tmp_path):
     weights.write_text("x")
     kind.find(name).check(settings, tmp_path)
     assert kind.find(name).files(settings, tmp_path) == [weights]
+
+
+@pytest.mark.parametrize("name", ["clip", "clip_iqa", "open_clip"])
+def test_what_a_judge_computes_is_counted(name):
+    ready, ledger = judge(name, SHAPES / ("guide" if name == "open_clip" else "judge")), Ledger()
+    ready.watch(ledger)
+    ready(ready.prepare(IMAGES), TEXTS)
+    cost = ledger.take()
+    assert (cost.of("judge"), cost.of("judge", "backward")) == (3, 0)
+    assert cost.flops == cost.of("judge", "flops") > 3e6
 
 
 def test_an_open_clip_can_guide():

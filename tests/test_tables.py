@@ -24,8 +24,8 @@ SCRIPT = plugins.PACKAGE.parent / "table.py"
 CONTRACT = ["model", "prompts", "seeds", "clipscore", "clipscore_low", "clipscore_high"]
 CONTRACT += ["delta", "delta_low", "delta_high", "fidelity", "published"]
 OWN = {
-    "finetune": ["variant", "step", "train_seconds"],
-    "refinement": ["round", "arm", "unet_calls", "seconds"],
+    "finetune": ["variant", "step", "train_seconds", "train_flops"],
+    "refinement": ["round", "arm", "unet_calls", "seconds", "flops"],
     "equal_compute": ["arm", "round", "against", "equal", "at"],
     "hard_prompts": ["selection"],
     "by_category": ["category"],
@@ -138,6 +138,7 @@ def test_finetune_is_the_mean_over_study_prompts(results):
     assert row["strict"] == pytest.approx(mean(embed, "strict"), abs=1e-5)
     assert (row["prompts"], row["seeds"], row["step"], row["variant"]) == (24, 2, 500, "embed")
     assert row["train_seconds"] == pytest.approx(100)
+    assert row["train_flops"] == 500e9 and frame.loc["base", "train_flops"] == 0
     assert row["published"] == 23.87
 
 

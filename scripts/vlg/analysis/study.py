@@ -192,6 +192,13 @@ class Study:
             return 0.0
         return float(np.mean([float(one["train_seconds"]) for one in self.summaries(model)]))
 
+    def train_flops(self, model: str) -> float:
+        """Mean FLOPs of the steps of the trainings up to a checkpoint, looks at held-out pictures
+        left out; 0 for what is not trained."""
+        if not trained(model):
+            return 0.0
+        return float(np.mean([one["cost"]["training"]["flops"] for one in self.summaries(model)]))
+
 
 def trained(model: str) -> bool:
     """Whether a model is a checkpoint of a variant, which further trainings have, too."""

@@ -7,7 +7,7 @@ TEXT = ("model", "set", "arm", "id", "picture", *HASHES)
 WHOLE = ("round", "seed")
 # The facts of a prompt that a verifier can read from a picture; empty where it says nothing.
 FACTS = ("count", "shape", "colour", "size", "relation", "background")
-NUMBERS = ("clipscore", "guide", "fidelity", "strict", *FACTS, "unet_calls", "seconds")
+NUMBERS = ("clipscore", "guide", "fidelity", "strict", *FACTS, "unet_calls", "seconds", "flops")
 COLUMNS = (*TEXT, *WHOLE, *NUMBERS)
 
 # Scores of one further judge, whose hash is `judge`.

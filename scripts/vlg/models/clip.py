@@ -8,13 +8,16 @@ keeps the end token that CLIP pools at.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vlg.errors import UserError
 from vlg.files import MANIFEST, check_manifest, read_json
 from vlg.models.device import Parts, place, send, set_precision
+
+if TYPE_CHECKING:
+    from vlg.models.ledger import Ledger
 
 
 class Clip:
@@ -63,6 +66,10 @@ class Clip:
         self._padding = "max_length" if siglip else True
         self._parts = Parts("scoring pictures")
         self._texts: dict[str, Any] = {}
+
+    def watch(self, ledger: Ledger) -> None:
+        """Let a ledger count the pictures that are looked at."""
+        ledger.watch("judge", self.model.vision_model)
 
     def encode_text(self, texts: list[str]) -> Any:
         """Unit embeddings (n, d) of prompts; each distinct prompt is encoded once."""

@@ -36,9 +36,9 @@ class Guide:
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
-    def watch(self, ledger: Ledger) -> None:
-        """Let a ledger count the pictures that are looked at."""
-        ledger.watch("guide", self.model.visual)
+    def watch(self, ledger: Ledger, part: str = "guide") -> None:
+        """Let a ledger count the pictures that are looked at, as `part`."""
+        ledger.watch(part, self.model.visual)
 
     def encode_text(self, texts: list[str]) -> torch.Tensor:
         """Embeddings of `texts`, [n, d], of length 1, without gradient. Long texts are cut."""

@@ -66,7 +66,8 @@ def run(function: Callable[[argparse.Namespace], None], arguments: argparse.Argu
 
     A UserError, a full disk, a refused file or running out of memory ends the program with
     exit status 1 and one line on standard error and in the log; any other error is a defect of
-    ours and keeps its traceback.
+    ours and keeps its traceback. What `function` sets as `args.computed`, a ledger's cost,
+    is told with the seconds.
     """
     args = arguments.parse_args()
     # So that what is half-written is removed; a job that has a state to save takes it over.
@@ -87,7 +88,8 @@ def run(function: Callable[[argparse.Namespace], None], arguments: argparse.Argu
         function(args)
         log.info("peak memory %s", peak_memory())
         if args.log:
-            log.info("cost: %s", json.dumps(cost(time.monotonic() - began), sort_keys=True))
+            told = cost(time.monotonic() - began) | getattr(args, "computed", {})
+            log.info("cost: %s", json.dumps(told, sort_keys=True))
             log.info("packages: %s", json.dumps(versions.used(), sort_keys=True))
     except UserError as error:
         fail(str(error))

@@ -17,6 +17,7 @@ def build(study: Study) -> table.Table:
     frame.insert(1, "variant", [name.variant for name in names])
     frame.insert(2, "step", [name.step for name in names])
     frame["train_seconds"] = [study.train_seconds(model) for model in frame["model"]]
+    frame["train_flops"] = [study.train_flops(model) for model in frame["model"]]
     frame["published"] = table.published(study, "finetune", frame["model"])
     caption = (
         f"Fine-tuning. {table.sample(study.ids, study.seeds)} "

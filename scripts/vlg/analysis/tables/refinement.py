@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 NEEDS = ("scores", "refined")
 ORDER = 2
 
+COSTS = ("unet_calls", "seconds", "flops")  # of a picture, cumulative over the rounds
+
 
 def build(study: Study) -> table.Table:
     import pandas as pd
@@ -32,10 +34,11 @@ def build(study: Study) -> table.Table:
     # Each model's plain pictures are its round 0; sorting keeps the order within a model.
     keys = sorted([*((m, "", 0) for m in present), *keys], key=lambda key: present.index(key[0]))
     frame = corrected(compare(study, keys))
-    costs = study.values(keys, study.ids, study.seeds, ["unet_calls", "seconds"])
+    costs = study.values(keys, study.ids, study.seeds, COSTS)
     frame.insert(1, "arm", [arm or "plain" for _, arm, _ in keys])
     frame.insert(2, "round", [number for *_, number in keys])
-    frame["unet_calls"], frame["seconds"] = costs.mean(axis=(0, 1, 2)).T
+    for name, cost in zip(COSTS, costs.mean(axis=(0, 1, 2)).T, strict=True):
+        frame[name] = cost
     frame = pd.concat([frame, _equal_compute(study, keys)], axis=1)
     figures = study.settings.published.get("refinement", {})
     frame["published"] = [

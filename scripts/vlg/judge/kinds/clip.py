@@ -10,6 +10,8 @@ from vlg.judge.kind import Judge
 if TYPE_CHECKING:
     import numpy as np
 
+    from vlg.models.ledger import Ledger
+
 
 class Settings(sections.JudgeKeys):
     """Of its own it has none."""
@@ -22,6 +24,9 @@ class ClipScore(Judge):
         from vlg.models.clip import Clip
 
         self.clip = Clip(self.root / self.settings.source, self.device, self.precision)
+
+    def watch(self, ledger: Ledger) -> None:
+        self.clip.watch(ledger)
 
     def prepare(self, images: list[np.ndarray]) -> Any:
         return self.clip.prepare(images)

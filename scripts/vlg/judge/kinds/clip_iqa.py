@@ -12,6 +12,8 @@ from vlg.judge.kind import Judge
 if TYPE_CHECKING:
     import numpy as np
 
+    from vlg.models.ledger import Ledger
+
 
 Text = Annotated[str, Field(min_length=1)]
 
@@ -38,6 +40,9 @@ class ClipIQA(Judge):
         from vlg.models.clip import Clip
 
         self.clip = Clip(self.root / self.settings.source, self.device, self.precision)
+
+    def watch(self, ledger: Ledger) -> None:
+        self.clip.watch(ledger)
 
     def prepare(self, images: list[np.ndarray]) -> Any:
         return self.clip.prepare(images)

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from vlg.models.ledger import Ledger
+
 
 class Settings(sections.JudgeKeys):
     """Of its own it has none."""
@@ -27,6 +29,9 @@ class OpenClip(Judge):
         from vlg.models.guide import load_guide
 
         self.guide = load_guide(self.root / self.settings.source, self.device)
+
+    def watch(self, ledger: Ledger) -> None:
+        self.guide.watch(ledger, "judge")
 
     def __call__(self, images: list[np.ndarray], prompts: list[str]) -> list[float]:
         import numpy as np
