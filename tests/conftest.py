@@ -28,6 +28,12 @@ def study(checkout):
     return checkout
 
 
+@pytest.fixture(scope="session")
+def results(study):
+    """The folder of the reduced study."""
+    return study.root / "results/reduced"
+
+
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
     """A headless Chromium, where there is one."""

@@ -16,6 +16,7 @@ from vlg.errors import UserError
 from vlg.files import check_manifest, read_json
 from vlg.models.family import Family
 from vlg.train import checkpoints, log, loop
+from vlg.train.step import backward
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 
@@ -355,7 +356,7 @@ def test_saving_memory_gives_the_same_gradient(saving):
     gradients = []
     for options in ({}, saving):
         run = tiny.begin(batch_size=8, **options)
-        _, sums = loop.backward(run, run.method.batch(run.data, 0))
+        _, sums = backward(run, run.method.batch(run.data, 0))
         gradients.append((sums, *(p.grad for p in run.state.weights.values())))
     for whole, parts in zip(*gradients, strict=True):
         assert torch.allclose(whole, parts, rtol=1e-3, atol=1e-6)
