@@ -19,7 +19,7 @@ from vlg import plugins
 from vlg.config import layout, plan
 from vlg.config.load import load
 from vlg.data import hub
-from vlg.workflow import environment, running
+from vlg.workflow import environment, running, warm
 from vlg.workflow.codehash import code_hash
 from vlg.errors import UserError
 
@@ -27,6 +27,8 @@ environment.prepare()
 running.announce()
 if workflow.is_main_process:
     running.hold(Path.cwd())
+else:
+    os.environ[warm.OFF] = "0"  # one job, which would wait for imports it does not need
 try:
     CONFIG = load(config, Path.cwd())
     POOL = plan.pool(CONFIG)  # prompts reported, and those only searched for hard ones
@@ -69,8 +71,9 @@ def script(name):
 
 
 def python(name):
-    """The beginning of a shell command: the script of a step."""
-    return f"python {script(name)}"
+    """The beginning of a shell command: the script of a step, as a fork of what has its imports."""
+    packages = "models" if name in {*COMPUTING, "launch", "model"} else "tables"
+    return f"python -S {script('vlg/workflow/warm')} {packages} {script(name)}"
 
 
 def threads_of(name):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from vlg.workflow import running
+from vlg.workflow import warm
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 HOLD = (
@@ -96,14 +96,14 @@ def test_a_job_ends_after_its_run(tmp_path):
     )
     number = int(run.stdout.readline())
     time.sleep(1)
-    assert running._started(number), "it works as long as its run"
+    assert warm.started(number), "it works as long as its run"
     run.send_signal(signal.SIGKILL)
     run.communicate(timeout=30)  # its standard output closes when the job ends, too
     # A process that ends closes its files first: for a moment it is still there.
     until = time.time() + 30
-    while running._started(number) and time.time() < until:
+    while warm.started(number) and time.time() < until:
         time.sleep(0.05)
-    assert not running._started(number)
+    assert not warm.started(number)
 
 
 @linux

@@ -2,9 +2,9 @@
 
 A ledger watches models by hooks: each sample (a row of a batch) that goes forward through one
 counts, and each whose gradient comes back. What one sample costs is counted once per model and
-shape by torch's own counter, on the meta device, where nothing is computed: the number is the same
-on every machine. A multiplication and an addition are two FLOPs; convolutions, matrix products and
-attention count, all else is small beside them.
+shape by torch's own counter, on zeros, or, of a large model, on the meta device, where nothing is
+computed: the number is the same on every machine. A multiplication and an addition are two FLOPs;
+convolutions, matrix products and attention count, all else is small beside them.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ KINDS = ("forward", "backward", "flops")
 # All ledgers of this process: what an attempt computes that memory does not suffice for is no cost,
 # or a picture's cost would depend on the machine (`vlg.models.device.Parts`).
 LEDGERS: weakref.WeakSet[Ledger] = weakref.WeakSet()
+# Weights of a model from which on one pass takes longer than what the meta device does for it.
+LARGE = 20_000_000
 
 
 @dataclass
@@ -152,6 +154,7 @@ def count_flops(module: torch.nn.Module, args: Any, kwargs: Any) -> tuple[int, i
     it contains what gradient checkpointing computes twice.
     """
     import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils._pytree import tree_map_only
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -173,9 +176,19 @@ def count_flops(module: torch.nn.Module, args: Any, kwargs: Any) -> tuple[int, i
 
     count = Count()
     tensors = dict((*count.named_parameters(), *count.named_buffers()))
-    state = {name: _on_meta(tensor) for name, tensor in tensors.items()}
-    args, kwargs = tree_map_only(torch.Tensor, _on_meta, (args, kwargs))
-    with torch.enable_grad(), torch.compiler.set_stance("force_eager"):
+    weights = sum(tensor.numel() for tensor in tensors.values())
+    device = "cpu" if weights < LARGE else "meta"
+
+    def empty(tensor: torch.Tensor) -> torch.Tensor:
+        """In float32 as all others: FLOPs do not depend on precision, and autocast mixes them."""
+        dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
+        asked = tensor.requires_grad
+        return torch.zeros_like(tensor, device=device, dtype=dtype, requires_grad=asked)
+
+    state = {name: empty(tensor) for name, tensor in tensors.items()}
+    args, kwargs = tree_map_only(torch.Tensor, empty, (args, kwargs))
+    plain = sdpa_kernel(SDPBackend.MATH)  # of the others not all are known to the counter
+    with torch.enable_grad(), torch.compiler.set_stance("force_eager"), plain:
         return torch.func.functional_call(count, state, args, kwargs)
 
 
@@ -206,13 +219,3 @@ def _one_sample(tree: Any, n: int) -> Any:
         return torch.empty_like(one, device="meta", requires_grad=tensor.requires_grad)
 
     return tree_map_only(torch.Tensor, cut, tree)
-
-
-def _on_meta(tensor: torch.Tensor) -> torch.Tensor:
-    """The same without its content, in float32 as all others: FLOPs do not depend on precision,
-    and autocast mixes them."""
-    import torch
-
-    dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
-    asked = tensor.requires_grad
-    return torch.empty_like(tensor, device="meta", dtype=dtype, requires_grad=asked)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import runpy
 import shlex
 import subprocess
 import sys
@@ -23,7 +24,9 @@ def launch(args: argparse.Namespace) -> None:
     """Run `args.script` with `args.arguments` in `args.processes` processes on each of
     `args.nodes` nodes, and end as it ends; UserError when there is nothing to start nodes with."""
     if args.processes * args.nodes == 1:
-        os.execv(sys.executable, [sys.executable, args.script, *args.arguments])
+        sys.argv = [args.script, *args.arguments]
+        sys.path[0] = os.path.dirname(os.path.abspath(args.script))
+        runpy.run_path(args.script, run_name="__main__")
     elif args.nodes == 1 or args.meeting:
         _on_this_node(args)
     else:

@@ -16,7 +16,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-RUN = "VLG_RUN"  # environment variable: host, process id and start time of the run
+from vlg.workflow.warm import RUN, started
+
 SECONDS = 0.5  # between two looks at whether the run is alive
 WAIT = 2.0  # for another run that is just looking whether it is alone
 _held: list[object] = []  # kept: the system lets go when the process ends, however it ends
@@ -59,7 +60,7 @@ def _remove_stale(place: Path) -> None:
 
 def announce() -> None:
     """Let the jobs that this process will start know who started them."""
-    os.environ[RUN] = f"{socket.gethostname()} {os.getpid()} {_started(os.getpid())}"
+    os.environ[RUN] = f"{socket.gethostname()} {os.getpid()} {started(os.getpid())}"
 
 
 def watch() -> None:
@@ -67,22 +68,13 @@ def watch() -> None:
 
     A job started by hand has no run; nor can one be seen from another host, or without /proc.
     """
-    host, process, started = (os.environ.get(RUN, "").split() + [""] * 3)[:3]
-    if host != socket.gethostname() or not started or _started(process) != started:
+    host, process, began = (os.environ.get(RUN, "").split() + [""] * 3)[:3]
+    if host != socket.gethostname() or not began or started(process) != began:
         return
 
     def look() -> None:
-        while _started(process) == started:
+        while started(process) == began:
             time.sleep(SECONDS)
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=look, daemon=True, name="watch").start()
-
-
-def _started(process: int | str) -> str:
-    """When a process started, in ticks; empty when there is none, or it is a zombie."""
-    try:
-        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if fields[0] == "Z" else fields[19]
