@@ -1,15 +1,20 @@
 """How long the whole study takes, and how much of that is start-up.
 
-Runs three things one after the other, each in a folder of its own: the study as configured; the
-same DAG, job for job, with next to nothing to compute (one step, two prompts), which is what
-start-up, scheduling and files cost; and the study again, which does nothing. Prints a Markdown
-table.
+Runs one after the other: the study as configured; the study again, which does nothing; its tables
+from cached scores; the same DAG, job for job, with next to nothing to compute (one step, two
+prompts), which is what start-up, scheduling and files cost; and that with each job importing its
+packages itself (VLG_WARM=0). Prints a Markdown table: seconds by the clock,
+and of processor time with all processes that a run starts.
 
     .venv/bin/python bench/study.py --cores 2
 """
 
 import argparse
+import contextlib
+import ctypes
 import json
+import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -30,16 +35,31 @@ EMPTY = {
 }
 
 
-def run(folder: str, cores: str, *arguments: str) -> tuple[float, str]:
-    """Seconds and output of one Snakemake run in `folder`."""
+def processor() -> float:
+    """Seconds of processor time of all that this process started and waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def run(folder: str, cores: str, *arguments: str, **variables: str) -> tuple[float, float, str]:
+    """Seconds by the clock, of processor time, and output of one Snakemake run in `folder`."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
     command += ["--cores", cores, "--directory", folder, *arguments]
-    started = time.monotonic()
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    before, started = processor(), time.monotonic()
+    done = subprocess.run(
+        command,
+        env={**os.environ, **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     seconds = time.monotonic() - started
+    with contextlib.suppress(ChildProcessError):  # what outlives the run for a moment
+        while True:
+            os.wait()
     if done.returncode:
         sys.exit(done.stdout)
-    return seconds, done.stdout
+    return seconds, processor() - before, done.stdout
 
 
 def main() -> None:
@@ -48,21 +68,28 @@ def main() -> None:
     )
     parser.add_argument("--cores", default="2")
     cores = parser.parse_args().cores
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: orphans are waited for here
     changes = [f"{key}={json.dumps(value)}" for key, value in EMPTY.items()]
-    with tempfile.TemporaryDirectory() as whole, tempfile.TemporaryDirectory() as empty:
-        study, output = run(whole, cores)
-        again, nothing = run(whole, cores)
-        tables, _ = run(whole, cores, "tables", "--forcerun", "table")
-        start_up, other = run(empty, cores, "--config", *changes)
-    jobs, others = (text.count("Finished jobid") for text in (output, other))
-    if jobs != others or "Nothing to be done" not in nothing:
-        sys.exit(f"not comparable: {jobs} and {others} jobs")
-    print("| what | seconds |\n|---|---:|")
-    print(f"| the study, {jobs} jobs on {cores} cores | {study:.0f} |")
-    print(f"| the same jobs with next to nothing to compute | {start_up:.0f} |")
-    print(f"| share of the study that is not start-up | {1 - start_up / study:.0%} |")
-    print(f"| a second run, which does nothing | {again:.1f} |")
-    print(f"| the tables again from cached scores | {tables:.1f} |")
+    folders = [tempfile.TemporaryDirectory() for _ in range(3)]
+    with folders[0] as whole, folders[1] as warm, folders[2] as cold:
+        study = run(whole, cores)
+        again = run(whole, cores)
+        tables = run(whole, cores, "tables", "--forcerun", "table")
+        shared = run(warm, cores, "--config", *changes)
+        alone = run(cold, cores, "--config", *changes, VLG_WARM="0")
+    counts = [output.count("Finished jobid") for *_, output in (study, shared, alone)]
+    if len(set(counts)) > 1 or "Nothing to be done" not in again[2]:
+        sys.exit(f"not comparable: {counts} jobs")
+    print("| what | seconds | processor time, s | of the study's |\n|---|---:|---:|---:|")
+    for name, (seconds, used, _) in {
+        f"the study, {counts[0]} jobs on {cores} cores": study,
+        "the same jobs with next to nothing to compute": shared,
+        "those, each importing its packages itself": alone,
+        "a second run, which does nothing": again,
+        "the tables again from cached scores": tables,
+    }.items():
+        print(f"| {name} | {seconds:.1f} | {used:.1f} | {used / study[1]:.0%} |")
 
 
 if __name__ == "__main__":

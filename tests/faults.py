@@ -339,7 +339,7 @@ def table_commands(root: Path) -> list[tuple[str, ...]]:
         snakemake(["tables", *words]), cwd=root, env=environment(), capture_output=True, text=True
     )
     said = done.stdout + done.stderr
-    lines = re.findall(r"^.*?(python \S*table\.py .*)$", said, re.MULTILINE)
+    lines = re.findall(r"^.*?(python .*table\.py .*)$", said, re.MULTILINE)
     assert lines, said
     return [tuple(shlex.split(line)) for line in dict.fromkeys(lines)]
 
