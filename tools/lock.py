@@ -150,7 +150,6 @@ def environment(name: str, locked: dict[str, Pin]) -> str:
             f"# Written by tools/lock.py from {LOCK.name}; change the packages there.",
             "channels:",
             "  - conda-forge",
-            "  - nodefaults",
             "dependencies:",
             f"  - python ={ENVIRONMENT_PYTHON}.*",
             "  - pip",
