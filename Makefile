@@ -5,6 +5,7 @@
 #            STUDY  the config's `study`, whose tables are printed (the overlay's name, or shapes)
 #            REPORT the file that `make report` writes, .zip or .html (report.zip)
 #            MODELS 1 puts the weights into the archive that `make archive` writes
+#            VERBOSE 1 prints all that Snakemake and the jobs say
 #            ARGS   further arguments of snakemake or pytest
 #            PYTHON the Python that .venv is made from (the first of a few names that fits)
 
@@ -19,7 +20,9 @@ INSTALLED = .venv/requirements.lock
 DEV = .venv/requirements-dev.lock
 PIP = .venv/bin/python -m pip install --no-input --disable-pip-version-check --require-hashes
 # Rules call `python`: it must be the one of .venv, activated or not.
-RUN = PATH="$$PWD/.venv/bin:$$PATH" .venv/bin/python -m
+RUN = PATH="$$PWD/.venv/bin:$$PATH" PYTHONPATH="$$PWD/scripts$${PYTHONPATH:+:$$PYTHONPATH}" .venv/bin/python -m
+# A run on one screen; VERBOSE=1 for all that Snakemake and the jobs say.
+SCREEN = $(if $(VERBOSE),,--logger vlg)
 WHICH = $(if $(CONFIG), CONFIG="$(CONFIG)")$(if $(filter command,$(firstword $(origin STUDY))), STUDY="$(STUDY)")
 # Snakemake itself would end in a traceback.
 ifneq ($(CONFIG),)
@@ -36,7 +39,7 @@ help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 study: $(INSTALLED) ## set up .venv, run the whole study, print its tables
-	@$(RUN) snakemake --cores $(CORES) $(ARGS) $(OVERLAY)
+	@$(RUN) snakemake $(SCREEN) --cores $(CORES) $(ARGS) $(OVERLAY)
 	@for table in finetune refinement hard_prompts; do \
 	    printf '\n%s\n\n' "$$table"; cat "results/$(STUDY)/tables/$$table.md" || exit; \
 	done
@@ -44,21 +47,21 @@ study: $(INSTALLED) ## set up .venv, run the whole study, print its tables
 
 # Both run without CONFIG: each overlay is laid over config.yaml.
 full: $(INSTALLED) ## the whole evaluation in the shapes world: three trainings, all arms, two bases
-	@$(RUN) snakemake --cores $(CORES) $(ARGS) --configfile config/shapes-full.yaml
-	@$(RUN) snakemake --cores $(CORES) $(ARGS) --configfile config/shapes-early.yaml
+	@$(RUN) snakemake $(SCREEN) --cores $(CORES) $(ARGS) --configfile config/shapes-full.yaml
+	@$(RUN) snakemake $(SCREEN) --cores $(CORES) $(ARGS) --configfile config/shapes-early.yaml
 	@.venv/bin/python tools/strength.py results/shapes-early results/shapes-full
 
 files: $(INSTALLED) ## only the files named by ARGS, and what they need
-	@$(RUN) snakemake $(ARGS) --cores $(CORES) $(OVERLAY)
+	@$(RUN) snakemake $(ARGS) $(SCREEN) --cores $(CORES) $(OVERLAY)
 
 tables figures gallery: $(INSTALLED)
-	@$(RUN) snakemake $@ --cores $(CORES) $(OVERLAY) $(ARGS)
+	@$(RUN) snakemake $@ $(SCREEN) --cores $(CORES) $(OVERLAY) $(ARGS)
 tables: ## only the tables and what they need
 figures: ## only the figures and what they need
 gallery: ## only the gallery and what it needs
 
 report: $(INSTALLED) ## the whole study as one file, report.zip (or REPORT=report.html)
-	@$(RUN) snakemake --cores $(CORES) $(OVERLAY) $(ARGS)
+	@$(RUN) snakemake $(SCREEN) --cores $(CORES) $(OVERLAY) $(ARGS)
 	@$(RUN) snakemake --report "$(REPORT)" $(OVERLAY) $(ARGS)
 
 verify: $(INSTALLED) ## hash a study again and name what differs (ARGS=--repair to restore or delete it)
@@ -73,7 +76,7 @@ archive: $(INSTALLED) ## one file of a finished study, without weights, or with 
 	    --out "$(STUDY)$(if $(MODELS),-models).tar.gz" $(ARGS)
 
 pretrain: $(INSTALLED) ## train the shipped tiny models again from scratch
-	@$(RUN) snakemake pretrain --cores $(CORES) $(OVERLAY) $(ARGS)
+	@$(RUN) snakemake pretrain $(SCREEN) --cores $(CORES) $(OVERLAY) $(ARGS)
 
 # One thread a worker, so that workers don't fight for the cores; few workers, each loads torch.
 test: lint ## check the code and run the tests

@@ -30,6 +30,7 @@ def main(args):
         cli.log.warning("no prompt scores under hard.threshold; the hard-prompt table is empty")
     # Written with its header even when empty, so that what follows can read it.
     prompts.write(args.out, hard)
+    args.found = f"{len(hard)} of {len(rows)} prompts"
 
 
 if __name__ == "__main__":

@@ -28,7 +28,9 @@ def main(args):
         name: getattr(settings, name)
         for name in ("study", "pool", "category", "challenge", "order")
     }
-    prompts.write(args.out, prompts.select(rows, **chosen))
+    selected = prompts.select(rows, **chosen)
+    prompts.write(args.out, selected)
+    args.found = f"{len(selected)} of {len(rows)} prompts"
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ open_clip folder; writes one CSV.
 """
 
 from pathlib import Path
+from statistics import fmean
 
 from vlg.files import identity, write_rows
 from vlg.judge.columns import COLUMNS
@@ -25,18 +26,29 @@ def main(args):
     guide, ledger = load_guide(args.guide, device), Ledger()
     judge.watch(ledger)
     guide.watch(ledger)
-    rows = scoring.study(
-        args.pictures,
-        judge,
-        guide,
-        {"judge_weights": identity(args.judge), "guide_weights": identity(args.guide)},
-        settings.truth,
-        args.root,
-        args.batch_size,
-        args.threads,
+    rows = list(
+        scoring.study(
+            args.pictures,
+            judge,
+            guide,
+            {"judge_weights": identity(args.judge), "guide_weights": identity(args.guide)},
+            settings.truth,
+            args.root,
+            args.batch_size,
+            args.threads,
+        )
     )
     write_rows(args.out, COLUMNS, rows)
     args.computed = ledger.take().json()
+    args.found = found(rows)
+
+
+def found(rows):
+    """The mean ClipScore of a model's pictures, of an arm those of its last round."""
+    final = max(int(row["round"]) for row in rows)
+    last = [row for row in rows if int(row["round"]) == final]
+    what = " ".join(str(last[0][name]) for name in ("model", "arm") if last[0].get(name))
+    return f"ClipScore {what} {fmean(float(row['clipscore']) for row in last):.1f}"
 
 
 if __name__ == "__main__":

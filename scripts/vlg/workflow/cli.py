@@ -67,7 +67,8 @@ def run(function: Callable[[argparse.Namespace], None], arguments: argparse.Argu
     A UserError, a full disk, a refused file or running out of memory ends the program with
     exit status 1 and one line on standard error and in the log; any other error is a defect of
     ours and keeps its traceback. What `function` sets as `args.computed`, a ledger's cost,
-    is told with the seconds.
+    is told with the seconds, and `args.found`, a few words on what came out, is for the screen
+    of the run, which sets VLG_QUIET: then all goes to the log alone, from which it tells errors.
     """
     args = arguments.parse_args()
     # So that what is half-written is removed; a job that has a state to save takes it over.
@@ -75,6 +76,7 @@ def run(function: Callable[[argparse.Namespace], None], arguments: argparse.Argu
     running.watch()
     logging.raiseExceptions = False  # a log on a full disk is no reason for a traceback
     logging.basicConfig(level=logging.INFO, format=FORMAT)
+    logging.captureWarnings(True)
     began = time.monotonic()
     try:
         # Of several processes one writes.
@@ -83,6 +85,8 @@ def run(function: Callable[[argparse.Namespace], None], arguments: argparse.Argu
             file = logging.FileHandler(args.log, mode="w", encoding="utf-8")
             file.setFormatter(logging.Formatter(FORMAT))
             logging.getLogger().addHandler(file)
+            if os.environ.get("VLG_QUIET"):
+                logging.getLogger().handlers[0].setLevel(logging.CRITICAL)
         if args.keys:
             args.settings = args.keys.parse(args.settings, args.where)
         function(args)
@@ -90,6 +94,8 @@ def run(function: Callable[[argparse.Namespace], None], arguments: argparse.Argu
         if args.log:
             told = cost(time.monotonic() - began) | getattr(args, "computed", {})
             log.info("cost: %s", json.dumps(told, sort_keys=True))
+            if found := getattr(args, "found", ""):
+                log.info("found: %s", found)
             log.info("packages: %s", json.dumps(versions.used(), sort_keys=True))
     except UserError as error:
         fail(str(error))
