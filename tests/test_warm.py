@@ -150,6 +150,20 @@ def test_a_job_whose_server_dies_is_told_to_stop(tmp_path, run):
     assert not alive(job)
 
 
+def test_no_job_is_a_fork_of_a_process_that_has_used_cuda(tmp_path, run):
+    """Which could not use it; the script starts as it is."""
+    import _ctypes_test
+
+    library = tmp_path / "libcuda.so.1"
+    library.write_bytes(Path(_ctypes_test.__file__).read_bytes())
+    (tmp_path / "tabulate.py").write_text(f"import ctypes; ctypes.CDLL({str(library)!r})")
+    path = script(tmp_path, "import sys; print('pandas' in sys.modules)")
+    environment = {**run[1], "PYTHONPATH": str(tmp_path)}
+    for _ in range(2):
+        assert subprocess.check_output([*WARM, path], env=environment, text=True) == "False\n"
+    assert len(servers(run[1][warm.RUN])) == 1
+
+
 def test_jobs_of_other_environments_share_no_server(tmp_path, run):
     path = script(tmp_path, "import os; print(os.environ['HF_HOME'])")
     for home in ("one", "two"):

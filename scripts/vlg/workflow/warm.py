@@ -205,11 +205,15 @@ def serve(address: str, group: str) -> None:
         return
     listener.listen(128)
     _, process, began = os.environ[RUN].split()
+    # Whether there is a GPU is asked of its driver's monitor: asking CUDA would spoil it for forks.
+    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
     for name in PACKAGES[group]:
         with contextlib.suppress(Exception):  # the job that needs it says so
             importlib.import_module(name)
     with contextlib.suppress(Exception):  # a table of patterns that each load of a model would make
         sys.modules["transformers.conversion_mapping"].get_checkpoint_conversion_mapping("clip")
+    with open("/proc/self/maps") as file:
+        spoilt = "libcuda.so" in file.read()  # something has asked CUDA all the same
     gc.freeze()
 
     jobs: dict[int, socket.socket] = {}  # process: who waits for it
@@ -230,7 +234,7 @@ def serve(address: str, group: str) -> None:
             for key, _ in selector.select(LOOK):
                 if key.fileobj is listener:
                     connection = listener.accept()[0]
-                    job = 0 if gone else _start(connection, selector, listener, jobs)
+                    job = 0 if gone or spoilt else _start(connection, selector, listener, jobs)
                     if job:
                         jobs[job] = connection
                         selector.register(connection, selectors.EVENT_READ, job)
