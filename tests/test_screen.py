@@ -101,7 +101,8 @@ def test_a_terminal_has_one_line_that_changes_and_fits(shown, monkeypatch, colum
     assert text.endswith("\r\033[K")
 
 
-def test_the_time_left_is_that_of_the_rules(monkeypatch):
+def test_the_time_left_is_that_of_the_rules(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     now = 0.0
     monkeypatch.setattr(screen.time, "monotonic", lambda: now)
     one = screen.Screen()

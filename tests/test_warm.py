@@ -179,6 +179,19 @@ def test_without_a_run_the_script_starts_as_it_is(tmp_path, mark):
     assert subprocess.check_output([*WARM, path], env=environment, text=True).strip() == "False"
 
 
+def test_a_job_that_its_run_did_not_live_to_see_is_not_started(tmp_path, run):
+    """It would work beside the same job of the next run."""
+    process, environment = run
+    path = script(tmp_path, f"open({str(tmp_path / 'made')!r}, 'w')")
+    with subprocess.Popen([*WARM, path], env=environment, stderr=subprocess.PIPE) as started:
+        assert until(lambda: servers(environment[warm.RUN]))
+        process.kill()  # while the server imports
+        process.wait()
+        _, said = started.communicate(timeout=60)
+    assert started.returncode and b"the run that started this job is gone" in said
+    assert not (tmp_path / "made").exists()
+
+
 def test_what_is_said_to_no_server_is_no_job(tmp_path, run):
     """A server that is asked nonsense goes on."""
     path = script(tmp_path, "print('done')")

@@ -16,7 +16,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from vlg.workflow.warm import RUN, started
+from vlg.workflow import warm
 
 SECONDS = 0.5  # between two looks at whether the run is alive
 WAIT = 2.0  # for another run that is just looking whether it is alone
@@ -60,7 +60,7 @@ def _remove_stale(place: Path) -> None:
 
 def announce() -> None:
     """Let the jobs that this process will start know who started them."""
-    os.environ[RUN] = f"{socket.gethostname()} {os.getpid()} {started(os.getpid())}"
+    os.environ[warm.RUN] = f"{socket.gethostname()} {os.getpid()} {warm.started(os.getpid())}"
 
 
 def watch() -> None:
@@ -68,12 +68,11 @@ def watch() -> None:
 
     A job started by hand has no run; nor can one be seen from another host, or without /proc.
     """
-    host, process, began = (os.environ.get(RUN, "").split() + [""] * 3)[:3]
-    if host != socket.gethostname() or not began or started(process) != began:
+    if warm.run() == ("", "") or warm.gone():
         return
 
     def look() -> None:
-        while started(process) == began:
+        while not warm.gone():
             time.sleep(SECONDS)
         os.kill(os.getpid(), signal.SIGTERM)
 

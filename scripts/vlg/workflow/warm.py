@@ -56,17 +56,17 @@ LOOK = 0.5  # seconds between two looks at whether the run is alive
 
 def main() -> None:
     """Run a script in a fork of the server, or in this process where there can be none."""
-    group, script, *arguments = sys.argv[1:]
-    alone = [sys.executable, script, *arguments]
+    group, *words = sys.argv[1:]
+    code = None
     address = _address(group)
-    if not address:
-        os.execv(sys.executable, alone)
-    with socket.socket(socket.AF_UNIX) as connection:
-        if not _reach(connection, address, group):
-            os.execv(sys.executable, alone)
-        code = _follow(connection, [script, *arguments])
+    if address:
+        with socket.socket(socket.AF_UNIX) as connection:
+            if _reach(connection, address, group):
+                code = _follow(connection, words)
     if code is None:  # no job was started
-        os.execv(sys.executable, alone)
+        if address and gone():  # meanwhile: the next run may do the same job already
+            sys.exit("the run that started this job is gone")
+        os.execv(sys.executable, [sys.executable, *words])
     if code < 0:  # as the job ended
         signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
@@ -78,17 +78,28 @@ def _address(group: str) -> str:
 
     It holds whatever decides what an import does, so that no job gets another one's.
     """
-    run = os.environ.get(RUN, "").split()
-    if not sys.platform.startswith("linux") or os.environ.get(OFF) == "0" or len(run) != 3:
-        return ""
-    host, process, began = run
-    if host != socket.gethostname() or started(process) != began:
+    process, began = run()
+    if not process or os.environ.get(OFF) == "0" or started(process) != began:
         return ""
     import hashlib
 
     given = sorted(item for item in os.environ.items() if item[0] not in OWN)
     words = repr((group, sys.executable, os.getuid(), given)).encode()
     return f"\0vlg-{process}-{began}-{hashlib.sha256(words).hexdigest()}"
+
+
+def run() -> tuple[str, str]:
+    """Process and start of the run that a job is of; empty without one, on another host (whose
+    processes cannot be seen), and where the system does not show processes as Linux does."""
+    host, process, began = (*os.environ.get(RUN, "").split(), "", "", "")[:3]
+    here = host == socket.gethostname() and sys.platform.startswith("linux")
+    return (process, began) if here and began else ("", "")
+
+
+def gone() -> bool:
+    """Whether this is a job of a run that has ended."""
+    process, began = run()
+    return bool(process) and started(process) != began
 
 
 def _reach(connection: socket.socket, address: str, group: str) -> bool:
@@ -204,7 +215,7 @@ def serve(address: str, group: str) -> None:
     except OSError:  # another one was first
         return
     listener.listen(128)
-    _, process, began = os.environ[RUN].split()
+    process, began = run()
     # Whether there is a GPU is asked of its driver's monitor: asking CUDA would spoil it for forks.
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
     for name in PACKAGES[group]:
