@@ -2,6 +2,7 @@
 
 import ast
 import io
+import shutil
 import struct
 import zlib
 from pathlib import Path
@@ -12,6 +13,7 @@ from PIL import Image, TiffImagePlugin, features
 
 from vlg.data import captioned, pictures, pixels
 from vlg.report import gallery, sheets
+from vlg.workflow.codehash import code_hash
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 RAMP = np.linspace(0, 65535, 64 * 64).reshape(64, 64)
@@ -209,3 +211,15 @@ def test_nobody_else_decodes_pictures():
         if isinstance(node, ast.Attribute) and ast.unparse(node) == "Image.open"
     }
     assert opening == {"vlg/data/pixels.py", "vlg/data/pictures.py"}
+
+
+def test_how_pictures_are_read_is_part_of_what_is_made_of_them(tmp_path):
+    def hashes(name):
+        copied = shutil.copytree(SCRIPTS, tmp_path / name)
+        file = copied / "vlg/data/pixels.py"
+        file.write_text(file.read_text("utf-8").replace("255.0", name), "utf-8")
+        return {name: code_hash(copied / f"{name}.py") for name in (*readers, "prompts", "table")}
+
+    readers = {"dataset", "encode", "refine", "score", "gallery", "sheets"}
+    before, after = hashes("255.0"), hashes("254.0")
+    assert {name for name in before if before[name] != after[name]} == readers
