@@ -2,7 +2,8 @@
 
 Draws it in the shapes world (full and true captions, pairs the base never saw among them), or
 takes a fixed subset of captioned pictures: those of a folder stay where they are and are linked,
-those inside parquet files are written out. Broken and tiny ones are skipped and reported.
+those inside parquet files are written out, and so are transparent ones, on a background. Broken and
+tiny ones, and those of an unknown kind, are skipped and reported.
 """
 
 from pathlib import Path

@@ -15,8 +15,10 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pyarrow
 import pytest
 from PIL import Image
+from pyarrow import parquet
 
 from tests import test_config, test_prompts
 from tests.pipeline import ROOT, Done
@@ -46,6 +48,21 @@ class Touch:
 def png(size=(8, 8)):
     buffer = io.BytesIO()
     Image.new("RGB", size).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def grey(level):
+    """A TIFF of floating-point numbers."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((8, 8), level, np.float32)).save(buffer, "TIFF")
+    return buffer.getvalue()
+
+
+def table(path):
+    """A parquet file that names a picture."""
+    buffer = io.BytesIO()
+    cells = {"image": [path], "text": ["a cat"]}
+    parquet.write_table(pyarrow.table(cells), buffer)
     return buffer.getvalue()
 
 
@@ -108,6 +125,37 @@ CASES = {
         "bomb": ({"0.png": bomb(60_000, 60_000), "metadata.jsonl": rows(CAT)}, "no usable picture"),
         "text bomb": ({"0.png": text_bomb(), "metadata.jsonl": rows(CAT)}, "no usable picture"),
         "huge": ({"0.png": bomb(2**31 - 1, 2**31 - 1), "metadata.jsonl": rows(CAT)}, "no usable"),
+        "cut caption": (
+            {"0.png": png(), "metadata.csv": "file_name,text\n0.png,a red, round ball\n"},
+            "metadata.csv: row 1: 3 cells where the header has 2",
+        ),
+        "cut caption_0": (
+            {"0.png": png(), "metadata.csv": "file_name,caption_0\n0.png,a red, round ball\n"},
+            "metadata.csv: row 1: 3 cells where the header has 2",
+        ),
+        "other column": (
+            {"0.png": png(), "metadata.csv": "file_name,prompt\n0.png,a cat\n"},
+            "lacks the column text, there are file_name, prompt; name",
+        ),
+        "semicolons": (
+            {"0.png": png(), "metadata.csv": "file_name;text\n0.png;a cat\n"},
+            "there are file_name;text; separate cells by commas",
+        ),
+        "half a letter": (
+            {"0.png": png(), "metadata.jsonl": rows({**CAT, "text": "a \ud83d"})},
+            "metadata.jsonl: row 1 has half a character in a caption",
+        ),
+        "Latin-1": ({"0.png": png(), "0.txt": "café".encode("latin-1")}, "0.txt: not UTF-8 text"),
+        "UTF-16": ({"0.png": png(), "0.caption": "a cat".encode("utf-16-le")}, "not UTF-8 text"),
+        "empty caption": ({"0.png": png(), "0.txt": " \n"}, "0.txt: has no caption"),
+        "other split": (
+            {"test/0.png": png(), "test/metadata.jsonl": rows(CAT)},
+            "dataset.split: no metadata.jsonl of split train, there are test/metadata.jsonl",
+        ),
+        "no depth": ({"0.tiff": grey(3e9), "0.txt": "a cat"}, "no usable picture (1 of an unknown"),
+        "no kind": ({"0.heic": b"ftypheic", "0.txt": "a cat"}, "no usable picture (1 of an unkn"),
+        "path gone": ({"0.parquet": table("1.png")}, "0.parquet: row 0: 1.png is no file beside"),
+        "path out": ({"0.parquet": table("../secret.png")}, "../secret.png is no file beside it"),
         "no parquet": ({"train-0.parquet": b"PAR1"}, "train-0.parquet"),
     },
     "model": {
@@ -155,6 +203,10 @@ CASES = {
     "prompts": {
         "no header": ({"p.tsv": "a cat\tAnimals\n"}, "p.tsv: has no column Prompt"),
         "empty prompt": ({"p.tsv": "Prompt\tNote\na\tb\n\tc\n"}, "line 3: the prompt is empty"),
+        "twice to a tokenizer": (
+            {"p.txt": "a cafe\u0301\na caf\xe9\n"},
+            "p.txt: lines 1 and 2 have the same prompt",
+        ),
         "twice": ({"p.txt": "a cat\na cat\n"}, "p.txt: lines 1 and 2 have the same prompt"),
         "cells": ({"p.csv": "Prompt,Note\na, b, c\n"}, "line 2: 3 cells where the header has 2"),
         "quote": ({"p.csv": 'Prompt\n"a cat\n'}, "p.csv: line"),
@@ -166,6 +218,7 @@ CASES = {
         "of another kind": ({"p.xlsx": b"PK\x03\x04"}, "p.xlsx: not a .tsv, .csv or .txt file"),
     },
 }
+ENVIRONMENTS = 5  # the tests of the last part of this file
 SETTINGS = {"dataset": DATA, "model": {"kind": "base", "source": "given"}, "prompts": PROMPTS}
 
 
@@ -188,6 +241,19 @@ def test_there_are_many_cases_of_every_kind():
     assert min(len(test_config.INVALID), sum(map(len, CASES.values()))) >= 40
     assert (
         len(test_config.INVALID) + len(test_prompts.INVALID) + sum(map(len, CASES.values())) >= 150
+    )
+
+
+def test_the_documentation_counts_the_cases():
+    text = " ".join((ROOT / "docs/robustness.md").read_text("utf-8").split())
+    configs, files = len(test_config.INVALID), len(test_prompts.INVALID)
+    sets, models, prompt_files = (len(CASES[kind]) for kind in ("dataset", "model", "prompts"))
+    number = configs + files + sets + models + prompt_files + ENVIRONMENTS
+    assert f"{number} invalid inputs" in text
+    assert f"{configs} configs (`tests/test_config.py`), {files} prompt files" in text
+    assert (
+        f"{sets} data sets, {models} model folders, {prompt_files} prompt files and "
+        f"{ENVIRONMENTS} environments through the real command lines" in text
     )
 
 

@@ -133,7 +133,7 @@ INVALID = {
         "judges.other.kind: unknown value, got 'vqa'; there are callable, clip, clip_iqa, open_clip"
     ),
     # wrong types
-    "study: 42": "study: expected text, got 42; put it in quotes",
+    "study: true": "study: expected text, got true; put it in quotes",
     "study: null": "study: expected text, got nothing (null); the default is …",
     "study: 2026-01-31": ("study: expected text, got datetime.date(2026, 1, 31); put it in quotes"),
     "finetune: {steps: 200}": ("finetune.steps: expected a list, got 200; the default is …"),
@@ -245,6 +245,8 @@ INVALID = {
     # names, which become parts of paths
     "study: ../elsewhere": f"study: not allowed, got '../elsewhere'; use {STUDY}",
     "study: /tmp/x": f"study: not allowed, got '/tmp/x'; use {STUDY}",
+    "study: études": f"study: not allowed for 'é' (U+00E9), got 'études'; use {STUDY}",
+    "study: e\u0301t": f"study: not allowed for '\u0301' (U+0301), got 'e\u0301t'; use {STUDY}",
     "study: a..b": f"study: not allowed, got 'a..b'; use {STUDY}",
     "study: ''": f"study: not allowed, got ''; use {STUDY}",
     'study: "two\\nlines"': (
@@ -399,12 +401,18 @@ INVALID = {
     'models: {base: "a\\0b"}': (
         "models.base: has a line break or control character: 'a\\x00b'; remove it"
     ),
+    "dataset: {background: red}": (
+        "dataset.background: not allowed, got 'red'; use `white`, `black` or `#rrggbb`"
+    ),
+    'development: {prompts: ["a caf\xe9", "a cafe\u0301"]}': (
+        "development.prompts: has an entry twice, got ['a caf\xe9', 'a cafe\u0301']; name each once"
+    ),
     "dataset: {source: coco}": (
         "dataset.source: no folder 'coco'; give a folder of captioned pictures or shapes"
     ),
     "dataset: {source: nothing}": (
-        "dataset.source: nothing holds no picture (.jpeg, .jpg, .parquet, .png, .webp); "
-        "give a folder of captioned pictures or shapes"
+        "dataset.source: nothing holds no picture (.avif, .bmp, .gif, .jfif, .jpeg, .jpg, "
+        ".parquet, .png, .tif, .tiff, .webp); give a folder of captioned pictures or shapes"
     ),
     "prompts: {source: missing.tsv}": (
         "prompts.source: no file 'missing.tsv'; give a .tsv, .csv or .txt file or shapes"
@@ -448,6 +456,12 @@ def test_a_mistake_is_told_in_one_line(overlay, root):
         assert stem + "the default is …" == expected
     else:
         assert str(error.value) == expected
+
+
+@pytest.mark.parametrize(("given", "name"), [("2024", "2024"), ("'2024'", "2024"), ("0", "0")])
+def test_a_whole_number_is_a_name_of_a_study(given, name, root):
+    """As `--config study=2024` hands it on."""
+    assert load(merged(f"study: {given}"), root)["study"] == name
 
 
 @pytest.mark.parametrize("value", [None, [], "text"])

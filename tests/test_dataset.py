@@ -2,12 +2,13 @@
 
 import json
 import random
+import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from vlg.data import dataset
+from vlg.data import captioned, dataset
 from vlg.errors import UserError
 from vlg.shapes import captions, verify, world
 
@@ -158,6 +159,8 @@ def test_names_that_come_back_from_outside_are_refused_too(source, out):
         ('{"file_name": "a.png", "text": []}', "row 1 lacks"),
         ('{"file_name": "a.png", "text": ["a", null]}', "row 1 lacks"),
         ('{"text": "a"}', "row 1 lacks"),
+        ('{"file_name": "a.png", "prompt": "a"}', "there are file_name, prompt; name the"),
+        ('{"file_name": "a.png", "text": "a \\ud83e"}', "row 1 has half a character"),
         ('["a.png", "a"]', "row 1 lacks"),
         ('{"file_name": "gone.png", "text": "a"}', "row 1: gone.png is no file"),
         ('{"file_name": "deep", "text": "a"}', "row 1: deep is no file"),
@@ -176,7 +179,13 @@ def test_bad_json_lines_are_named(source, out, content, message):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"name,caption\na.png,a\n", "row 1 lacks"),
+        (b"name,caption\na.png,a\n", "lacks the column file_name, there are name, caption; name"),
+        (b"file_name,prompt\na.png,a\n", "lacks the column text, there are file_name, prompt; n"),
+        (b"file_name;text\na.png;a\n", "there are file_name;text; separate cells by commas, name"),
+        (b"file_name,text\na.png,a red, round ball\n", "row 1: 3 cells where the header has 2"),
+        (b"file_name,caption_0\na.png,a\na.png,a, b\n", "row 2: 3 cells where the header has 2"),
+        (b"file_name,text,text\na.png,a,b\n", "two columns are named text"),
+        (b'file_name,text\na.png,"a\nb.jpg,b\n', "not a CSV file"),
         (b"file_name,text\na.png\n", "row 1 lacks"),
         (b"file_name,text\n", "no captioned pictures"),
         ("file_name,text\na.png,é\n".encode("latin-1"), "not a CSV file in UTF-8"),
@@ -187,7 +196,15 @@ def test_bad_spreadsheets_are_named(source, out, content, message):
     (source / "metadata.csv").write_bytes(content)
     with pytest.raises(UserError, match=message) as error:
         dataset.gather(source, out, None)
-    assert "metadata.csv: " in str(error.value)
+    assert "metadata.csv: " in str(error.value) and "\n" not in str(error.value)
+
+
+def test_the_line_about_columns_says_where_captions_are_named(source, out):
+    (source / "metadata.csv").write_text("file_name,prompt\na.png,one\n")
+    with pytest.raises(UserError, match=r"file_name, prompt; .* in dataset\.captions$"):
+        dataset.gather(source, out, None)
+    dataset.gather(source, out, None, captions=["prompt"])
+    assert rows(out) == [{"file_name": "a.png", "text": ["one"]}]
 
 
 def test_a_picture_without_a_caption_is_named(source, out):
@@ -195,12 +212,146 @@ def test_a_picture_without_a_caption_is_named(source, out):
         dataset.gather(source, out, None)
     for name in ("a", "b", "deep/c"):
         (source / f"{name}.txt").write_text("text")
-    (source / "b.txt").write_text("\n \n")
-    with pytest.raises(UserError, match="row 2 lacks"):
+    for content, message in {
+        b"\n \n": "b.txt: has no caption; write one",
+        b"\xff\xfe": "b.txt: not UTF-8 text; save as such",
+        "é".encode("utf-16-le"): "b.txt: not UTF-8",
+        "a cat".encode("utf-16-le"): "b.txt: not UTF-8",
+    }.items():
+        (source / "b.txt").write_bytes(content)
+        with pytest.raises(UserError, match=message):
+            dataset.gather(source, out, None)
+
+
+@pytest.mark.parametrize(("content", "what"), [("café", "not UTF-8 text"), (" ", "has no caption")])
+def test_of_many_bad_captions_one_is_named_and_the_others_are_counted(source, out, content, what):
+    save(source, *(f"{i}.png" for i in range(5)))
+    for name in ("a", "b", "deep/c", *range(5)):
+        (source / f"{name}.txt").write_text("text")
+    for name in (1, 3, 4):
+        (source / f"{name}.txt").write_bytes(content.encode("latin-1"))
+    with pytest.raises(UserError, match=rf"1.txt: {what} \(and 2 more\); ") as error:
         dataset.gather(source, out, None)
-    (source / "b.txt").write_bytes(b"\xff\xfe")
-    with pytest.raises(UserError, match="b.txt: not UTF-8"):
+    assert "\n" not in str(error.value)
+
+
+def test_caption_files_with_a_byte_order_mark_and_of_the_other_usual_ending(source, out):
+    (source / "a.txt").write_bytes(b"\xef\xbb\xbfone\r\n")
+    (source / "a.caption").write_text("not this")
+    (source / "b.caption").write_bytes("\ufefftwo é".encode())
+    (source / "deep/c.TXT").write_text("three")
+    dataset.gather(source, out, None)
+    assert [row["text"] for row in rows(out)] == [["one"], ["two é"], ["three"]]
+
+
+@pytest.mark.parametrize("kind", ["bmp", "gif", "tiff", "tif", "webp", "jfif"])
+def test_pictures_of_all_usual_kinds_are_found_beside_captions(tmp_path, out, kind):
+    source = tmp_path / "source"
+    save(source, "a.png")
+    Image.new("RGB", (16, 16), (200, 0, 0)).save(
+        source / f"x.{kind}", {"tif": "TIFF", "jfif": "JPEG"}.get(kind, kind)
+    )
+    for name in "ax":
+        (source / f"{name}.txt").write_text(name)
+    dataset.gather(source, out, None)
+    assert [row["file_name"] for row in rows(out)] == ["a.png", f"x.{kind}"]
+    assert captioned.read_picture(out / f"x.{kind}", 16)[0].mean() == pytest.approx(0.78, abs=0.03)
+
+
+def test_what_has_captions_and_is_no_picture_that_can_be_read_is_counted(source, out, caplog):
+    for name in ("a", "b", "deep/c", "d", "e"):
+        (source / f"{name}.txt").write_text(name)
+    (source / "d.heic").write_bytes(b"of a kind that is not read here")
+    Image.new("RGB", (8, 8)).save(source / "e.ppm")
+    (source / "a.npz").write_bytes(b"what another program keeps of a.png")
+    (source / "d").mkdir()
+    dataset.gather(source, out, None)
+    assert [row["file_name"] for row in rows(out)] == ["a.png", "b.jpg", "deep/c.PNG", "e.ppm"]
+    report = json.loads((out / "report.json").read_text())
+    assert report["skipped"] == {"of an unknown kind": 1}
+    assert report["names"] == {"d.heic": "of an unknown kind"}
+    assert "skipped 1 of an unknown kind of the pictures" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["metadata.jsonl", "metadata.csv"])
+def test_folders_of_splits_have_lists_of_their_own(tmp_path, out, name):
+    """As `datasets` reads an image folder: file names start from the list's folder."""
+    source = tmp_path / "source"
+    for split in ("train", "test"):
+        save(source, f"{split}/a.png", f"{split}/deep/b.png")
+        if name == "metadata.csv":
+            lines = f"file_name,text\na.png,{split} a\ndeep/b.png,{split} b\n"
+        else:
+            values = [{"file_name": f, "text": f"{split} {f[-5]}"} for f in ("a.png", "deep/b.png")]
+            lines = "\n".join(map(json.dumps, values))
+        (source / split / name).write_text(lines)
+    dataset.gather(source, out, None)
+    assert rows(out) == [
+        {"file_name": "train/a.png", "text": ["train a"]},
+        {"file_name": "train/deep/b.png", "text": ["train b"]},
+    ]
+    assert (out / "train/deep/b.png").samefile(source / "train/deep/b.png")
+    dataset.gather(source, out, None, split="test")
+    assert [row["text"] for row in rows(out)] == [["test a"], ["test b"]]
+    with pytest.raises(UserError, match=f"no {name} of split dev, there are test/{name}, train/"):
+        dataset.gather(source, out, None, split="dev")
+
+
+def test_a_name_in_a_split_may_not_lead_out_of_its_folder(tmp_path, out):
+    source = tmp_path / "source"
+    save(source, "train/a.png", "deep/c.png")
+    write_rows(source / "train", {"file_name": "../deep/c.png", "text": "x"})
+    with pytest.raises(UserError, match=r"train/metadata.jsonl: row 1: \.\./deep/c.png is no file"):
         dataset.gather(source, out, None)
+
+
+def test_a_list_below_pictures_with_captions_beside_them_is_not_theirs(source, out):
+    for name in ("a", "b", "deep/c"):
+        (source / f"{name}.txt").write_text("text")
+    write_rows(source / "deep", {"file_name": "c.PNG", "text": "x"})
+    dataset.gather(source, out, None)
+    assert len(rows(out)) == 3
+
+
+def test_transparent_pictures_are_written_on_the_background(tmp_path, out):
+    """What is hidden (black here) is not trained on; pictures without holes stay links."""
+    source = tmp_path / "source"
+    save(source, "plain.png")
+    red = np.zeros((8, 8, 4), np.uint8)
+    red[4:] = 255, 0, 0, 255
+    for name in ("hole.png", "hole.webp", "hole.gif"):
+        Image.fromarray(red).save(source / name, lossless=True)
+    Image.fromarray(red[4:].repeat(2, 0)).save(source / "opaque.png")
+    save(source, "hole.webp.png")
+    names = sorted(path.name for path in source.iterdir())
+    write_rows(source, *({"file_name": name, "text": name} for name in names))
+    dataset.gather(source, out, None, background="#0000ff")
+    assert {row["text"][0]: row["file_name"] for row in rows(out)} == {
+        "hole.gif": "hole.gif.png",
+        "hole.png": "hole.png",
+        "hole.webp": "hole.webp.png.png",
+        "hole.webp.png": "hole.webp.png",
+        "opaque.png": "opaque.png",
+        "plain.png": "plain.png",
+    }
+    for name in ("hole.gif.png", "hole.png", "hole.webp.png.png"):
+        seen = captioned.read_picture(out / name, 8)
+        assert seen[:, 0, 0].tolist() == [0, 0, 1] and seen[:, 7, 7].tolist() == [1, 0, 0]
+    for name in ("opaque.png", "plain.png", "hole.webp.png"):
+        assert (out / name).samefile(source / name)
+    shutil.rmtree(out)
+    out.mkdir()
+    dataset.gather(source, out, None)
+    assert captioned.read_picture(out / "hole.png", 8)[:, 0, 0].tolist() == [1, 1, 1]
+
+
+def test_a_picture_whose_depth_nothing_tells_is_counted(source, out):
+    Image.fromarray(np.full((8, 8), 3e9, np.float32)).save(source / "d.tiff")
+    write_rows(source, *({"file_name": name, "text": "x"} for name in ("a.png", "d.tiff")))
+    dataset.gather(source, out, None)
+    assert json.loads((out / "report.json").read_text())["names"] == {
+        "d.tiff": "of an unknown kind"
+    }
 
 
 def test_an_empty_folder_is_named(tmp_path, out):

@@ -85,6 +85,52 @@ def test_pictures_beside_the_parquet_file(source, gather):
     assert texts(gather()) == [["one"]]
 
 
+@pytest.mark.parametrize("column", ["image", "file_name"])
+def test_paths_of_pictures_beside_the_parquet_file(source, gather, column):
+    rows = [{column: f"pictures/{n}.png", "text": f"{n}"} for n in range(3)]
+    write(source / "train/metadata.parquet", *rows)
+    for number in range(3):
+        (source / "train/pictures").mkdir(exist_ok=True)
+        (source / f"train/pictures/{number}.png").write_bytes(image(number))
+    read = gather()
+    assert texts(read) == [["0"], ["1"], ["2"]]
+    assert (gather.out / read[1]["file_name"]).read_bytes() == image(1)
+    whole = str((source / "train/pictures/1.png").absolute())
+    write(source / "train/metadata.parquet", {column: whole, "text": "whole path"})
+    assert texts(gather()) == [["whole path"]]
+
+
+@pytest.mark.parametrize("path", ["gone.png", "../secret.png", "/etc/passwd", "https://x.org/a"])
+@pytest.mark.parametrize("whole", [False, True])
+def test_paths_of_no_picture_beside_the_parquet_file_are_told(source, gather, path, whole):
+    rows = [{"image": {"bytes": None, "path": path} if whole else path, "text": "x"}]
+    write(source / "0.parquet", *rows)
+    (source.parent / "secret.png").write_bytes(image(1))
+    message = f"0.parquet: row 0: {path} is no file beside it; put .* in dataset.picture"
+    with pytest.raises(UserError, match=message):
+        gather()
+
+
+def test_transparent_pictures_inside_are_written_on_the_background(source, gather):
+    buffer = io.BytesIO()
+    Image.new("RGBA", (20, 20), (0, 0, 0, 0)).save(buffer, "WEBP", lossless=True)
+    write(source / "0.parquet", {"image": {"bytes": buffer.getvalue()}, "text": "x"})
+    (row,) = gather(background="#ff0000")
+    assert row["file_name"] == "0000/0000000.png"
+    assert Image.open(gather.out / row["file_name"]).convert("RGBA").getpixel((0, 0)) == (
+        255, 0, 0, 255,
+    )  # fmt: skip
+
+
+def test_captions_that_are_no_text_are_told(source, gather):
+    column = pyarrow.array([b"caf\xe9"], pyarrow.binary()).view(pyarrow.string())
+    table = pyarrow.table({"image": [{"bytes": image(1)}], "text": column})
+    source.mkdir()
+    parquet.write_table(table, source / "0.parquet")
+    with pytest.raises(UserError, match="0.parquet: captions are not UTF-8 text"):
+        gather()
+
+
 def test_a_single_file_and_files_of_other_kinds_of_picture(source, gather):
     kinds = ["JPEG", "WEBP", "PNG"]
     rows = [{"image": cell(n, kind=kind), "text": kind} for n, kind in enumerate(kinds)]

@@ -213,6 +213,11 @@ INVALID = {
         "x" * 61 + "\n" + "x" * 61,
         f"lines 1 and 2 have the same prompt ('{'x' * 57}...'); delete one",
     ),
+    "twice, composed otherwise": (
+        "p.tsv",
+        "Prompt\na cafe\u0301\na dog\na caf\xe9\n",
+        "lines 2 and 4 have the same prompt ('a caf\xe9', in other code points); delete one",
+    ),
     "too few tabs": (
         "p.tsv",
         "Prompt\tNote\na cat\n",
@@ -320,6 +325,11 @@ def test_category_and_challenge():
     rows = made(*"aBbA")
     assert names(prompts.select(rows, 2, category=["a"])) == ["a0", "A3"]
     assert names(prompts.select(rows, 1, category=["a"], challenge=["hard"])) == ["A3"]
+
+
+def test_categories_are_the_same_however_their_letters_are_composed():
+    rows = [{"Prompt": "x", "Category": "Cafe\u0301", "Challenge": ""}]
+    assert names(prompts.select(rows, 1, category=["Caf\xe9"])) == ["x"]
 
 
 def test_order_of_strata():

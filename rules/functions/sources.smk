@@ -59,6 +59,7 @@ def fetch_settings(wildcards):
         values |= plan.family(CONFIG)
     if what == "dataset":
         values |= plan.dataset(CONFIG)
+        del values["background"]  # which changes nothing of the download
     if what == "prompts":
         values["sha256"] = CONFIG["prompts"]["sha256"]
     if what.startswith("judge_"):

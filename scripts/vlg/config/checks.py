@@ -18,7 +18,7 @@ from pydantic_core import PydanticCustomError
 from vlg import plugins
 from vlg.config import plan
 from vlg.config.read import Key, dotted, fail, nearest, shown
-from vlg.data import hub, prompts
+from vlg.data import hub, pixels, prompts
 from vlg.errors import UserError
 from vlg.models.families import class_of, name_of
 from vlg.models.folders import MARK
@@ -32,7 +32,7 @@ MODEL_KIND = {
     "judge": "a Hugging Face CLIP folder",
 }
 WEIGHTS = {".safetensors", ".bin", ".pt", ".pth"}
-PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".parquet"}
+PICTURES = pixels.KINDS | {".parquet"}
 
 
 def check(config: dict[str, Any], root: Path) -> None:

@@ -276,7 +276,9 @@ def refuse(
     if what == "multiple_of":
         fail(where, f"{value} is not a multiple of {context['multiple_of']}", usual(default))
     if what == "string_pattern_mismatch":
-        fail(where, f"not allowed, {given}", f"use {ALLOWED[context['pattern']]}")
+        # A letter of another alphabet may look like one of ours, or not be seen at all.
+        odd = next((f" for {c!r} (U+{ord(c):04X})" for c in value if not c.isascii()), "")
+        fail(where, f"not allowed{odd}, {given}", f"use {ALLOWED[context['pattern']]}")
     if what == "string_too_long":
         fail(where, f"too long, {given}", f"use at most {context['max_length']} characters")
     if what in ("too_short", "too_long", "string_too_short"):

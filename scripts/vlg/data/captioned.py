@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vlg.data import pixels
+from vlg.data.text import is_whole
 from vlg.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ def read_captions(data: Path) -> list[tuple[str, list[str]]]:
         texts = [texts] if isinstance(texts, str) else texts
         if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
             raise UserError(f"{path}:{number}: empty caption; write one or remove the line")
+        if not all(map(is_whole, texts)):
+            raise UserError(f"{path}:{number}: half a character in a caption; mend or remove it")
         if not (data / name).is_file():
             raise UserError(f"{path}:{number}: {name} is missing; restore it or remove the line")
         pictures.append((name, texts))
@@ -59,9 +63,8 @@ def read_picture(
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(path) as file:
-            picture = ImageOps.exif_transpose(file).convert("RGB")
-    except (OSError, SyntaxError, ValueError) as error:
+        picture = pixels.read(path)
+    except (FileNotFoundError, pixels.Unreadable) as error:
         raise UserError(f"{path}: not a whole picture ({error}); replace or remove it") from None
     share, x, y = crop
     if share < 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -46,6 +47,7 @@ def pictures(repository: Repository, settings: Dataset, folder: Path) -> None:
 
     Parquet files come whole, one after the other; of an image folder each picture comes by itself.
     settings: of them size, split, picture, captions and smallest count.
+    Pictures beside parquet files come one by one, too.
     """
     begin = f"{repository.key}: {repository.source}"
     found = dataset.Selection(settings.size, settings.smallest)
@@ -56,16 +58,23 @@ def pictures(repository: Repository, settings: Dataset, folder: Path) -> None:
                 repository.get([name], folder)
                 yield folder / name
 
-        dataset.from_parquet(files(), settings.picture, settings.captions, found)
+        def beside(path: Path) -> None:
+            name = path.relative_to(os.path.abspath(folder)).as_posix()
+            if name in repository.files:
+                repository.get([name], folder)
+
+        columns = settings.picture, settings.captions
+        dataset.from_parquet(files(), *columns, found, fetch=beside)
     else:
-        lists = [name for name in dataset.LISTS if name in repository.files]
+        lists = dataset.lists_of(repository.files, settings.split)
         if not lists:
             raise UserError(
                 f"{begin} has no parquet files of split {settings.split} and no metadata.jsonl "
                 "or metadata.csv; check dataset.split, or give a local folder"
             )
-        repository.get(lists[:1], folder)
-        rows = dataset.captioned(folder, settings.captions, repository.files.__contains__)
+        repository.get(lists, folder)
+        known = repository.files.__contains__
+        rows = dataset.captioned(folder, settings.captions, known, settings.split)
 
         def picture(name: str) -> Path:
             repository.get([name], folder)

@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from vlg.data import pixels
 from vlg.errors import UserError
 from vlg.files import atomic, sha256, write_checksum, write_text
 
@@ -120,11 +121,10 @@ def kept(path: Path, expected: str) -> dict[str, Any] | None:
 def load(path: Path) -> np.ndarray:
     """A picture as (height, width, 3) uint8; UserError when it is missing, cut or no picture."""
     try:
-        with Image.open(path) as picture:
-            return np.asarray(picture.convert("RGB"))
+        return np.asarray(pixels.read(path))
     except FileNotFoundError:
         raise UserError(f"{path}: missing; delete {path.parent} and rerun") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except pixels.Unreadable as error:
         raise UserError(
             f"{path}: not a whole picture ({error}); delete {path.parent} and rerun"
         ) from None

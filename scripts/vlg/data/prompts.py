@@ -7,7 +7,8 @@ and further columns are kept. Wholly blank lines are skipped.
 
 Spaces at the edges of a prompt are removed (ten of PartiPrompts' 1,632 have some): CLIP tokenizers
 drop them too, but noise is keyed by the prompt's text, which a slip of typing should not change.
-Nothing else of a prompt is altered.
+Nothing else of a prompt is altered, but prompts that differ only in how Unicode composes their
+letters count as the same (`vlg.data.text`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from vlg import files
+from vlg.data.text import composed
 from vlg.errors import UserError
 
 # Columns of the study's own table with their meaning; a source needs only the first. The first four
@@ -61,7 +63,7 @@ def read(path: Path | str) -> list[Row]:
 def checked(path: Path | str, records: Iterable[tuple[int, Row]]) -> list[Row]:
     """The rows of `read` from (line number, {column: cell}) of the file at `path`."""
     rows = []
-    seen: dict[str, int] = {}
+    seen: dict[str, tuple[int, str]] = {}
     for line, cells in records:
         row = dict.fromkeys(COLUMNS, "") | cells
         row |= {"Prompt": row["Prompt"].strip(), "id": f"p{len(rows):04d}", "set": ""}
@@ -70,12 +72,13 @@ def checked(path: Path | str, records: Iterable[tuple[int, Row]]) -> list[Row]:
             raise UserError(
                 f"{path}: line {line}: the prompt is empty; write one or delete the line"
             )
-        if text in seen:
+        before, other = seen.setdefault(composed(text), (line, text))
+        if before != line:
+            differ = "" if other == text else ", in other code points"
             raise UserError(
-                f"{path}: lines {seen[text]} and {line} have the same prompt ({_short(text)}); "
+                f"{path}: lines {before} and {line} have the same prompt ({_short(text)}{differ}); "
                 "delete one"
             )
-        seen[text] = line
         rows.append(row)
     if not rows:
         raise UserError(f"{path}: has no prompts; write at least one")
@@ -111,7 +114,8 @@ def select(
     ):
         if wanted is not None:
             _require(rows, column, key, wanted)
-            rows = [row for row in rows if row[column] in wanted]
+            names = set(map(composed, wanted))
+            rows = [row for row in rows if composed(row[column]) in names]
     if order == "stratified":
         rows = _stratified(rows)
     for key, number in (("study", study), ("pool", pool)):
@@ -254,11 +258,12 @@ def _short(text: str) -> str:
 
 def _require(rows: Sequence[Row], column: str, key: str, wanted: Sequence[str]) -> None:
     present = list(dict.fromkeys(row[column] for row in rows if row[column]))
+    known = set(map(composed, present))
     for name in wanted:
-        if name not in present:
+        if composed(name) not in known:
             close = difflib.get_close_matches(name, present, n=1)
-            known = f"there are {', '.join(present)}" if present else f"none has a {column}"
-            remedy = f"did you mean {close[0]}?" if close else known
+            there = f"there are {', '.join(present)}" if present else f"none has a {column}"
+            remedy = f"did you mean {close[0]}?" if close else there
             raise UserError(f"config: prompts.{key}: no prompt has {_short(name)}; {remedy}")
 
 

@@ -24,6 +24,7 @@ from vlg import files
 from vlg.analysis.scores import Grids, Key, name, read_further
 from vlg.config import sections
 from vlg.config.layout import BASE, METADATA, parse_model
+from vlg.data import pixels
 from vlg.data.pictures import read_metadata
 from vlg.errors import UserError
 from vlg.judge.columns import FACTS
@@ -144,8 +145,7 @@ def _uri(path: Path) -> str:
     from PIL import Image
 
     buffer = io.BytesIO()
-    with Image.open(path) as original:
-        picture = original.convert("RGB")
+    picture = pixels.read(path)
     picture.thumbnail((LARGEST_INSIDE, LARGEST_INSIDE), Image.Resampling.LANCZOS)
     quality = 95 if max(picture.size) <= SMALL else 85
     picture.save(buffer, "WEBP", quality=quality, method=3, use_sharp_yuv=True)
@@ -304,13 +304,12 @@ class _Pictures:
         from PIL import Image
 
         try:
-            with Image.open(io.BytesIO(content)) as picture:
-                self.largest = max(self.largest, *picture.size)
-                if max(picture.size) <= LARGEST:
-                    return content, path.suffix
-                picture = picture.convert("RGB")
-        except (OSError, Image.DecompressionBombError) as error:
+            picture = pixels.read(content)
+        except pixels.Unreadable as error:
             raise UserError(f"{path}: not a picture ({error}); delete it and rerun") from None
+        self.largest = max(self.largest, *picture.size)
+        if max(picture.size) <= LARGEST:
+            return content, path.suffix
         picture.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS)
         buffer = io.BytesIO()
         picture.save(buffer, "JPEG", quality=88)

@@ -17,6 +17,7 @@ from vlg import files
 from vlg.analysis.scores import Grids, Key, name
 from vlg.config.keys import Keys
 from vlg.config.layout import BASE
+from vlg.data import pixels
 from vlg.errors import UserError
 
 if TYPE_CHECKING:
@@ -112,11 +113,10 @@ def _picture(path: Path) -> Image.Image:
     from PIL import Image
 
     try:
-        with Image.open(path) as original:
-            picture = original.convert("RGB")
+        picture = pixels.read(path)
     except FileNotFoundError:
         raise UserError(f"{path}: not found; rerun the step that draws it") from None
-    except OSError as error:
+    except pixels.Unreadable as error:
         raise UserError(f"{path}: not a picture ({error}); delete it and rerun") from None
     scale = PICTURE / max(picture.size)
     size = [max(1, round(side * scale)) for side in picture.size]

@@ -24,6 +24,7 @@ from pydantic import Field
 
 from vlg.config.sections import Sampling, SeedList
 from vlg.data import prompts
+from vlg.data.text import composed
 from vlg.errors import UserError
 
 SET = "development"
@@ -38,12 +39,12 @@ def choose(
     are reported. data: the image folder whose held-out captions serve, or None for the shapes
     world's prompts. There may be fewer than `count` held-out captions.
     """
-    taken = {row["Prompt"] for row in reported}
+    taken = {composed(row["Prompt"]) for row in reported}
     count = settings["count"]
     if settings["prompts"]:
         rows = [{"Prompt": text} for text in settings["prompts"]]
         for row in rows:
-            if row["Prompt"] in taken:
+            if composed(row["Prompt"]) in taken:
                 raise UserError(
                     f"config: development.prompts: {row['Prompt']!r} is a prompt of the study; "
                     "choose another"
@@ -59,7 +60,7 @@ def choose(
         listing = read_listing(data)
         first = [listing.captions[rows[0]] for rows in listing.rows[-listing.held_out :]]
         rows = [{"Prompt": " ".join(text.split())} for text in dict.fromkeys(first)]
-    rows = [row for row in rows if row["Prompt"] not in taken][:count]
+    rows = [row for row in rows if composed(row["Prompt"]) not in taken][:count]
     return [
         dict.fromkeys(prompts.COLUMNS, "") | row | {"id": f"d{number:04d}", "set": SET}
         for number, row in enumerate(rows)

@@ -29,7 +29,7 @@ from vlg.config.sections.report import Gallery
 from vlg.config.sections.sample import ArmKeys, Generate, Hard, Refine, Sampling
 from vlg.config.sections.shapes import Pretrain
 from vlg.config.sections.train import Finetune, Shared, Training
-from vlg.config.sections.types import Name, Precision, Seed, SeedList
+from vlg.config.sections.types import Name, Precision, Seed, SeedList, TextOrWhole
 from vlg.config.sections.workflow import Resources
 
 # What others read as `sections.NAME`, beside Config.
@@ -61,7 +61,7 @@ __all__ = [
 class Config(Keys):
     """All keys of the study."""
 
-    study: str = Field(
+    study: TextOrWhole = Field(
         "shapes",
         max_length=80,
         pattern=STUDY,

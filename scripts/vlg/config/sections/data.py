@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from vlg.config.keys import NEUTRAL, Keys, disagree
-from vlg.config.patterns import SHA256
+from vlg.config.patterns import COLOUR, SHA256
 from vlg.config.sections.types import Resolution, Seed, SeedList, Words
 
 
@@ -82,20 +82,24 @@ class Dataset(Keys):
         "shapes",
         min_length=1,
         description=(
-            "`shapes` (drawn), a folder of pictures with captions (`metadata.jsonl`, "
-            "`metadata.csv` or `.txt` files), parquet with pictures inside (a file or a "
-            "folder), or a Hub data set (`hub:owner/name`) of either kind."
+            "`shapes` (drawn), a folder of pictures with captions (`metadata.jsonl` or "
+            "`metadata.csv`, in it or in a folder for each split, or `.txt` or `.caption` "
+            "files), parquet with pictures inside or beside it (a file or a folder), or a Hub "
+            "data set (`hub:owner/name`) of either kind, but for the caption files."
         ),
     )
     split: str = Field(
         "train",
         min_length=1,
-        description="The part of a data set whose parquet files name it.",
+        description="The part of a data set whose parquet files or folders name it.",
     )
     picture: str | None = Field(
         None,
         min_length=1,
-        description="Parquet column of the pictures; null finds `image` and other usual names.",
+        description=(
+            "Parquet column of the pictures or of their paths; null finds `image` and other "
+            "usual names."
+        ),
     )
     captions: Words | None = Field(
         None,
@@ -111,6 +115,13 @@ class Dataset(Keys):
         description=(
             "Pictures whose shorter side has fewer pixels are skipped, and counted in "
             "`dataset/report.json`."
+        ),
+    )
+    background: Annotated[str, Field(pattern=COLOUR)] = Field(
+        "white",
+        description=(
+            "Colour behind pictures that are transparent somewhere: `white`, `black` or "
+            "`#rrggbb` (in quotes). What is hidden under transparency is never trained on."
         ),
     )
     resolution: Resolution = Field(
@@ -146,7 +157,7 @@ class Dataset(Keys):
         if self.source == "shapes":
             names = {"source", "size", "seed"}
         else:
-            names = {"source", "size", "split", "picture", "captions", "smallest"}
+            names = {"source", "size", "split", "picture", "captions", "smallest", "background"}
         return self.model_dump(include=names)
 
 

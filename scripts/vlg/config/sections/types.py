@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from vlg.config.patterns import ENTRY, MODEL, ROUND
+from vlg.data.text import composed
 
 
 def _once(values: list[Any]) -> list[Any]:
-    if any(value in values[:place] for place, value in enumerate(values)):
+    seen = [composed(value) if isinstance(value, str) else value for value in values]
+    if any(value in seen[:place] for place, value in enumerate(seen)):
         raise PydanticCustomError("twice", "has an entry twice")
     return values
 
 
+def _as_text(value: Any) -> Any:
+    """A whole number as the text it is written as: a command line cannot say which is meant."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 Once = AfterValidator(_once)
+TextOrWhole = Annotated[str, BeforeValidator(_as_text)]
 Name = Annotated[str, Field(pattern=ENTRY, max_length=40)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
