@@ -15,6 +15,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests import tiny
 from tools import config_reference
 from vlg import plugins
 from vlg.config import checks, layout, plan, reference, sections
@@ -42,18 +43,20 @@ def root(tmp_path_factory):
     """A folder with models, pictures and prompt files, right and wrong ones."""
     root = tmp_path_factory.mktemp("root")
     for name, content in {
-        "sd/model_index.json": "{}",
-        "guide/open_clip_config.json": "{}",
+        **tiny.hollow("sd/"),
+        "guide/open_clip_config.json": '{"model_cfg": {}}',
         "guide/open_clip_model.safetensors": "weights",
         "judge/config.json": "{}",
+        "judge/tokenizer.json": "{}",
         "judge/model.safetensors": "WEIGHTS",
         "copied/config.json": "{}",
         "copied/model.safetensors": "weights",
         "both/config.json": "{}",
-        "both/open_clip_config.json": "{}",
+        "both/open_clip_config.json": '{"model_cfg": {}}',
+        "both/open_clip_model.safetensors": "weights of the other kind",
         "nothing/README": "",
         "pictures/train/0.PNG": "",
-        "one.safetensors": "",
+        "one.safetensors": tiny.HOLLOW,
         "table.parquet": "",
         "good.tsv": "Prompt\tCategory\na cat\tAnimals\na dog\tAnimals\na car\tVehicles\n",
         "headless.tsv": "a cat\tAnimals\na dog\tAnimals\n",
@@ -61,7 +64,7 @@ def root(tmp_path_factory):
         "plain.txt": "a cat\na dog\na cat\n",
     }.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(content, encoding="utf-8")
+        (root / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     (root / "link").symlink_to("both")
     return root
 
