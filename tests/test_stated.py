@@ -240,3 +240,22 @@ def test_min_snr_has_its_limit_where_a_schedule_ends_at_nothing(prediction, limi
     assert weighted[2].item() == pytest.approx(2 * limit)
     weighted.sum().backward()
     assert torch.isfinite(error.grad).all() and error.grad[2] == pytest.approx(limit)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_a_window_that_reaches_where_nothing_is_left_is_refused(prediction):
+    """For epsilon: an estimate of z_0 from noise alone divides by 0. From v it is finite."""
+    from types import SimpleNamespace
+
+    from vlg.train import method
+
+    noise = schedule.Schedule(torch.tensor([0.9, 0.5, 0.0]), prediction)
+    shape = {"latent_shape": (1, 2, 2), "timesteps": 3, "device": "cpu"}
+    family = SimpleNamespace(**shape, estimate=noise.estimate)
+    for window, reaches in (([0, 1], False), ([0, 2], prediction == "epsilon")):
+        embed = method.load(
+            "embed", method.settings_of("embed", tiny.values(window=window, step=1)), family
+        )
+        told = "finetune.window: at timestep 2 .*; end it" if reaches else "--guide: missing"
+        with pytest.raises(UserError, match=told):
+            embed.prepare(None, {}, None)
