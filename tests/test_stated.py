@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests import tiny
 from tests.test_bad_input import Touch
@@ -100,6 +102,26 @@ def test_bases_that_can_serve_pass(tmp_path):
         {"index": {"text_encoder": ["transformers", "CLIPTextModelWithProjection"]}},
     ):  # fmt: skip
         stated.check("base", save(tmp_path, tiny.hollow(**changes)), "", "sd")
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=4,
+)
+PLACES = [(name, key) for name, said in tiny.SAID.items() for key in [*said, "text_config"]]
+
+
+@settings(max_examples=150, deadline=None)
+@given(place=st.sampled_from(PLACES), value=VALUES)
+def test_whatever_the_json_holds_is_served_or_refused_in_one_line(tmp_path_factory, place, value):
+    folder = save(tmp_path_factory.getbasetemp() / "fuzz", tiny.hollow())
+    name, key = place
+    (folder / name).write_text(json.dumps(tiny.SAID[name] | {key: value}))
+    try:
+        stated.check("base", folder, "models.base: given", "sd")
+    except UserError as error:
+        assert str(error).startswith("models.base: given: ") and "; " in str(error)
 
 
 def test_two_equal_sides_are_a_square():

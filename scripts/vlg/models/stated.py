@@ -52,6 +52,9 @@ def check(
             check_judge(folder, weights)
     except UserError as error:
         raise UserError(f"{begin}: {error}") from None
+    except (TypeError, AttributeError, LookupError, ArithmeticError) as error:
+        why = f"a JSON file has a value of another type than it should ({error})"
+        raise UserError(f"{begin}: {why}; get the model again") from None
 
 
 def check_guide(folder: Path) -> None:

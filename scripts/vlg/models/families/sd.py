@@ -54,7 +54,7 @@ class StableDiffusion(Family):
         unet, vae, text = (told(folder, f"{part}/config.json") for part in WEIGHTED)
         cls._check_unet(unet, vae.get("latent_channels", 4))
         cls._check_size(unet, vae)
-        width = text.get("text_config", text).get("hidden_size", 512)
+        width = (text.get("text_config") or text).get("hidden_size", 512)
         wanted = unet.get("encoder_hid_dim") or unet.get("cross_attention_dim", 1280)
         if any(each != width for each in (wanted if isinstance(wanted, list) else [wanted])):
             raise UserError(
