@@ -64,6 +64,17 @@ report: $(INSTALLED) ## the whole study as one file, report.zip (or REPORT=repor
 	@$(RUN) snakemake $(SCREEN) --cores $(CORES) $(OVERLAY) $(ARGS)
 	@$(RUN) snakemake --report "$(REPORT)" $(OVERLAY) $(ARGS)
 
+# Snakemake keeps copies of rules in the user's cache folder, and would end in a traceback without one.
+study full files tables figures gallery report pretrain: | home
+.PHONY: home
+CACHE = import os, platformdirs as p; os.makedirs(p.user_cache_dir("snakemake", "snakemake"), exist_ok=True)
+home: $(INSTALLED)
+	@.venv/bin/python -c '$(CACHE)' 2>/dev/null || { \
+	    echo "error: $${XDG_CACHE_HOME:-$$HOME/.cache}: no cache folder can be made there; set" \
+	        'XDG_CACHE_HOME to one that can be written, as in XDG_CACHE_HOME="$$PWD/.cache" make' >&2; \
+	    exit 1; \
+	}
+
 verify: $(INSTALLED) ## hash a study again and name what differs (ARGS=--repair to restore or delete it)
 	@.venv/bin/python scripts/verify.py --study "results/$(STUDY)" $(ARGS) \
 	    --run 'make study$(WHICH)' --verify 'make verify$(WHICH)' --files 'make files$(WHICH)'

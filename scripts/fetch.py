@@ -5,7 +5,9 @@ files that the study reads and, beside it, OUT.commit.json: the commit that the 
 resolved to, to which later runs keep. Where HF_TOKEN is set, gated repositories are open.
 """
 
+import errno
 import os
+from contextlib import contextmanager
 from pathlib import Path
 
 from vlg.data import downloads, hub
@@ -16,6 +18,27 @@ from vlg.workflow import cli
 # Progress bars would fill the logs of jobs with thousands of lines.
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+
+@contextmanager
+def usable_cache():
+    """Within: that the Hub's cache cannot be made or written is told with what to set."""
+    from huggingface_hub import constants
+
+    try:
+        yield
+    except OSError as error:
+        at = Path(error.filename or "")
+        places = [Path(constants.HF_HUB_CACHE), Path(constants.HF_HOME)]
+        refused = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS)
+        if error.errno not in refused or not at.name:
+            raise
+        if not any(each.is_relative_to(at) or at.is_relative_to(each) for each in places):
+            raise
+        raise UserError(
+            f"{places[0]}: the Hub's cache cannot be used ({error.strerror}: {at}); set HF_HOME, "
+            "or XDG_CACHE_HOME, to a folder that can be written"
+        ) from error
 
 
 def main(args):
@@ -33,8 +56,9 @@ def main(args):
         key, form = f"{what}.source", None
     kind = "model" if form else "dataset"
     notes = args.out.with_name(f"{args.out.name}.commit.json")
-    repository = hub.Repository(source, kind, key, notes)
-    with atomic_folder(args.out) as out:
+    with usable_cache():
+        repository = hub.Repository(source, kind, key, notes)
+    with usable_cache(), atomic_folder(args.out) as out:
         if form:
             downloads.model(repository, form, out, settings.family)
         elif what == "dataset":

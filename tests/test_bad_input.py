@@ -7,6 +7,7 @@ test_prompts.py; those here are a sample of every kind, as a user meets them.
 
 import io
 import json
+import os
 import pickle
 import struct
 import subprocess
@@ -20,7 +21,7 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from tests import test_config, test_prompts
+from tests import test_config, test_prompts, test_stated, tiny
 from tests.pipeline import ROOT, Done
 from vlg.data import pictures, prompts
 
@@ -199,6 +200,15 @@ CASES = {
         ),
         "behind the file": (model(tensors({"a": tensor(0, 2**62)}, b"1234")), "cut short"),
         "a list": (model(tensors([1, 2])), "not a whole safetensors file"),
+        "inpainting": (tiny.hollow(unet={"in_channels": 9}), "unet/config.json: in_channels is 9"),
+        "flow matching": (
+            tiny.hollow(scheduler={"_class_name": "Flow", "use_flow_sigmas": True}),
+            "scheduler/scheduler_config.json: Flow is no noise schedule with betas",
+        ),
+        "a LoRA": (
+            {"pytorch_lora_weights.safetensors": tiny.file_of("unet.to_q.lora_A.weight")},
+            "has no model_index.json: this is a LoRA",
+        ),
     },
     "prompts": {
         "no header": ({"p.tsv": "a cat\tAnimals\n"}, "p.tsv: has no column Prompt"),
@@ -218,7 +228,7 @@ CASES = {
         "of another kind": ({"p.xlsx": b"PK\x03\x04"}, "p.xlsx: not a .tsv, .csv or .txt file"),
     },
 }
-ENVIRONMENTS = 5  # the tests of the last part of this file
+ENVIRONMENTS = 8  # the tests of the last part of this file
 SETTINGS = {"dataset": DATA, "model": {"kind": "base", "source": "given"}, "prompts": PROMPTS}
 
 
@@ -248,9 +258,11 @@ def test_the_documentation_counts_the_cases():
     text = " ".join((ROOT / "docs/robustness.md").read_text("utf-8").split())
     configs, files = len(test_config.INVALID), len(test_prompts.INVALID)
     sets, models, prompt_files = (len(CASES[kind]) for kind in ("dataset", "model", "prompts"))
-    number = configs + files + sets + models + prompt_files + ENVIRONMENTS
+    bases, parts = len(test_stated.BASES), len(test_stated.FILES)
+    number = configs + files + bases + parts + sets + models + prompt_files + ENVIRONMENTS
     assert f"{number} invalid inputs" in text
     assert f"{configs} configs (`tests/test_config.py`), {files} prompt files" in text
+    assert f"{bases} bases that say" in text and f"{parts} files that are part of a model" in text
     assert (
         f"{sets} data sets, {models} model folders, {prompt_files} prompt files and "
         f"{ENVIRONMENTS} environments through the real command lines" in text
@@ -349,6 +361,47 @@ def test_no_python_that_fits_is_one_line(tmp_path):
     lines = [text for text in done.stderr.splitlines() if text.startswith("error: ")]
     assert done.returncode and len(lines) == 1
     assert "no Python 3.11 to 3.13" in lines[0] and "PYTHON=" in lines[0]
+
+
+@pytest.mark.parametrize("variables", [{}, {"XDG_CACHE_HOME": "/dev/null/there"}])
+def test_no_folder_for_caches_is_one_line(tmp_path, variables):
+    """Snakemake ends in a traceback where it can make none, before it reads the Snakefile."""
+    for name in ("Makefile", "requirements.lock", ".venv/requirements.lock"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes((ROOT / Path(name).name).read_bytes())
+    python = tmp_path / ".venv/bin/python"
+    python.parent.mkdir()
+    python.write_text(f'#!/bin/sh\n[ "$2" = snakemake ] || exec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    usable = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+
+    def make(**more):
+        given = {k: v for k, v in os.environ.items() if k != "XDG_CACHE_HOME"}
+        environment = {**given, "HOME": "/dev/null/home", **more}
+        line = ["make", "tables"]
+        return subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+    done = make(**variables)
+    place = variables.get("XDG_CACHE_HOME", "/dev/null/home/.cache")
+    lines = [text for text in done.stderr.splitlines() if text.startswith("error: ")]
+    assert done.returncode and len(lines) == 1 and lines[0].startswith(f"error: {place}: no cache")
+    assert 'XDG_CACHE_HOME="$PWD/.cache" make' in lines[0]
+    assert make(**usable).returncode == 0
+
+
+def test_a_cache_of_the_hub_that_cannot_be_made_is_one_line(tmp_path):
+    from tests.hub_server import Hub
+
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/model_index.json").write_text(INDEX)
+    words = ("--settings", '{"source": "hub:a/b"}', "--out", "out")
+    with Hub() as server:
+        server.add("model", "a/b", tmp_path / "model")
+        own = {"HF_ENDPOINT": server.url, "NO_PROXY": "127.0.0.1", "HF_HOME": "/dev/null/hub"}
+        line = [sys.executable, ROOT / "scripts/fetch.py", *words]
+        environment = {**os.environ, **own, "HF_HUB_OFFLINE": "0"}
+        done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    Done(done.returncode, done.stderr).refused("/dev/null/hub/hub: the Hub's cache", "HF_HOME")
 
 
 def test_an_overlay_that_is_not_there_is_one_line():

@@ -100,6 +100,18 @@ def test_a_long_prompt_is_cut_with_its_end_token_kept(judge):
     assert abs(other[0] - single[0]) > 0.01  # where it is cut makes a difference
 
 
+def test_a_tokenizer_that_states_no_length_changes_no_score(folder, judge, tmp_path):
+    shutil.copytree(folder, tmp_path / "judge")
+    path = tmp_path / "judge/tokenizer_config.json"
+    said = json.loads(path.read_text())
+    del said["model_max_length"]
+    path.write_text(json.dumps(said))
+    silent, texts = Clip(tmp_path / "judge", "cpu"), [*PROMPTS[:2], "a red circle and " * 20]
+    assert silent.processor.tokenizer.model_max_length > 10**9
+    images = pictures(3)
+    assert silent.scores(images, texts) == pytest.approx(judge.scores(images, texts), abs=1e-3)
+
+
 def test_company_changes_no_score(judge):
     images = pictures(len(PROMPTS))
     together = judge.scores(images, PROMPTS)

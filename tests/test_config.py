@@ -15,6 +15,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests import tiny
 from tools import config_reference
 from vlg import plugins
 from vlg.config import checks, layout, plan, reference, sections
@@ -42,18 +43,26 @@ def root(tmp_path_factory):
     """A folder with models, pictures and prompt files, right and wrong ones."""
     root = tmp_path_factory.mktemp("root")
     for name, content in {
-        "sd/model_index.json": "{}",
-        "guide/open_clip_config.json": "{}",
+        **tiny.hollow("sd/"),
+        "guide/open_clip_config.json": '{"model_cfg": {}}',
         "guide/open_clip_model.safetensors": "weights",
         "judge/config.json": "{}",
+        "judge/tokenizer.json": "{}",
         "judge/model.safetensors": "WEIGHTS",
         "copied/config.json": "{}",
         "copied/model.safetensors": "weights",
         "both/config.json": "{}",
-        "both/open_clip_config.json": "{}",
+        "both/open_clip_config.json": '{"model_cfg": {}}',
+        "both/open_clip_model.safetensors": "weights of the other kind",
         "nothing/README": "",
         "pictures/train/0.PNG": "",
-        "one.safetensors": "",
+        "one.safetensors": tiny.HOLLOW,
+        "one.ckpt": "",
+        "lora.safetensors": tiny.file_of("lora_unet_to_q.lora_down.weight"),
+        "lora/pytorch_lora_weights.safetensors": tiny.HOLLOW,
+        **tiny.hollow("inpainting/", unet={"in_channels": 9}),
+        "wordless/open_clip_config.json": '{"model_cfg": {"text_cfg": {"hf_tokenizer_name": "x"}}}',
+        "wordless/model.safetensors": "W",
         "table.parquet": "",
         "good.tsv": "Prompt\tCategory\na cat\tAnimals\na dog\tAnimals\na car\tVehicles\n",
         "headless.tsv": "a cat\tAnimals\na dog\tAnimals\n",
@@ -61,7 +70,7 @@ def root(tmp_path_factory):
         "plain.txt": "a cat\na dog\na cat\n",
     }.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(content, encoding="utf-8")
+        (root / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     (root / "link").symlink_to("both")
     return root
 
@@ -176,6 +185,37 @@ INVALID = {
     ),
     'models: {guide: "hub:a/clip", judge: "hub:A/CLIP@main"}': (
         f"models.judge: is the same model as models.guide: 'hub:A/CLIP@main'; {OTHER_JUDGE}"
+    ),
+    "models: {base: gone.ckpt}": "models.base: no file 'gone.ckpt'; check the path",
+    "models: {base: one.ckpt}": (
+        "models.base: ROOT/one.ckpt: a pickled checkpoint, which could run code when it is read; "
+        "convert it: python tools/convert.py one.ckpt one.safetensors"
+    ),
+    "models: {base: lora.safetensors}": (
+        "models.base: ROOT/lora.safetensors: this is a LoRA, which holds changes to a base and not "
+        "the base; give its base model, or the folder of a base into which it was merged"
+    ),
+    "models: {base: lora}": (
+        "models.base: lora has no model_index.json: this is a LoRA; "
+        "give a diffusers folder or shapes, shapes-early"
+    ),
+    "models: {base: inpainting}": (
+        "models.base: inpainting: unet/config.json: in_channels is 9 and the VAE's latents have 4 "
+        "channels (a model of inpainting or editing?); give a base that draws from text alone"
+    ),
+    "models: {guide: wordless}": (
+        "models.guide: wordless: open_clip_config.json: names the Hugging Face tokenizer 'x', "
+        "whose files are not there; save it into the folder (transformers: AutoTokenizer, "
+        "save_pretrained)"
+    ),
+    "judges: {other: {kind: open_clip, source: wordless}}": (
+        "judges.other.source: wordless: open_clip_config.json: names the Hugging Face tokenizer "
+        "'x', whose files are not there; save it into the folder (transformers: AutoTokenizer, "
+        "save_pretrained)"
+    ),
+    "judges: {other: {source: copied}}": (
+        "judges.other.source: copied: has no tokenizer (tokenizer.json); save the model's own into "
+        "the folder"
     ),
     "models: {base: gone.safetensors}": ("models.base: no file 'gone.safetensors'; check the path"),
     "prompts: {source: plain.txt, sha256: abc}": (

@@ -119,6 +119,33 @@ def test_a_picture_set_is_drawn_and_described(tmp_path):
         assert np.array_equal(picture, Fake().draw([each["prompt"]], [3])[0])
 
 
+def test_pictures_of_one_colour_are_counted_where_they_are_drawn(tmp_path, monkeypatch, caplog):
+    draw = Fake.draw
+
+    def partly(self, texts, seeds):
+        shade = {"a red circle": 0, "a small square": 9}
+        return np.stack(
+            [
+                np.full_like(image, shade[text]) if text in shade else image
+                for text, image in zip(texts, draw(self, texts, seeds), strict=True)
+            ]
+        )
+
+    drawn(tmp_path / "right")
+    assert "one colour" not in caplog.text
+    monkeypatch.setattr(Fake, "draw", partly)
+    drawn(tmp_path / "wrong")
+    assert f"{tmp_path / 'wrong'}: 2 pictures are of one colour; look at them" in caplog.text
+
+
+def test_one_colour_is_all_three_channels_everywhere():
+    images = np.zeros((4, 8, 8, 3), np.uint8)
+    images[1] = (250, 3, 9)
+    images[2, 7, 7, 2] = 1
+    images[3, :, :4] = 1
+    assert pictures.one_coloured(images) == [True, True, False, False]
+
+
 def test_a_second_run_loads_no_model_and_changes_nothing(tmp_path):
     drawn(tmp_path)
     before = bytes_of(tmp_path)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants, file_download
 
+from tests import tiny
 from tests.hub_server import Hub
 from vlg.data import downloads, hub
 from vlg.errors import UserError
@@ -44,11 +45,12 @@ OTHERS = {
 
 @pytest.fixture
 def repository(tmp_path):
-    """A folder with the names of stable-diffusion-v1-5; the bytes mean nothing."""
-    folder = tmp_path / "repository"
+    """A folder with the names of stable-diffusion-v1-5; only its JSON means something."""
+    folder, said = tmp_path / "repository", tiny.hollow()
     for name in sorted(WANTED | OTHERS):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(name.encode() * (50_000 if name == UNET else 10))
+        content = name.encode() * (50_000 if name == UNET else 10)
+        (folder / name).write_bytes(said[name] if name in tiny.SAID else content)
     return folder
 
 
@@ -124,6 +126,30 @@ def test_only_what_loads_a_model_is_downloaded_and_only_once(server, repository,
     assert not any(path.is_symlink() for path in out.rglob("*"))
     assert {name for name, _ in server.downloads()} == WANTED
     assert fetch(out) == commit and server.asked == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("unet/config.json", b'{"in_channels": 9}', "unet/config.json: in_channels is 9 and"),
+        ("model_index.json", b"[", "model_index.json: not valid JSON"),
+        ("model_index.json", b'{"_class_name": "Other"}', " is a Other; families there are: sd"),
+    ],
+)
+def test_what_cannot_serve_is_told_before_its_weights_come(
+    server, repository, out, name, content, told
+):
+    (repository / name).write_bytes(content)
+    server.add("model", ID, repository)
+    refused(out, told)
+    assert not any(name.endswith(".safetensors") for name, _ in server.downloads())
+
+
+def test_a_lora_on_the_hub_is_told_by_its_name(server, repository, out):
+    (repository / "model_index.json").unlink()
+    (repository / "pytorch_lora_weights.safetensors").touch()
+    server.add("model", ID, repository)
+    refused(out, "has no model_index.json: this is a LoRA; give a whole model folder")
 
 
 def test_a_second_study_takes_the_files_of_the_first(server, out, tmp_path):
@@ -232,7 +258,7 @@ def test_a_full_disk_is_told_before_and_while_downloading(server, repository, ou
     usage = shutil.disk_usage("/")._replace(free=1_000_000)
     monkeypatch.setattr(hub.shutil, "disk_usage", lambda folder: usage)
     refused(out, "no space left", "2 MB are needed, 1 MB are free", "HF_HOME")
-    assert server.downloads() == []
+    assert not any(name.endswith(".safetensors") for name, _ in server.downloads())
     monkeypatch.undo()
 
 

@@ -81,7 +81,11 @@ def test_an_open_clip_folder_judges_as_the_guide_scores():
     assert judge("open_clip", folder)(IMAGES, TEXTS) == expected
 
 
-def test_siglip_judges_by_the_cosine(tmp_path):
+@pytest.mark.parametrize("stated", [tiny.LENGTH, None, tiny.LENGTH - 4])
+def test_siglip_judges_by_the_cosine(tmp_path, stated):
+    """Padded to the text model's length, whatever its tokenizer states."""
+    import json
+
     import torch
     from transformers import (
         SiglipConfig,
@@ -105,6 +109,9 @@ def test_siglip_judges_by_the_cosine(tmp_path):
     tokens.save_pretrained(tmp_path)
     processor = SiglipImageProcessor(size={"height": 32, "width": 32})
     processor.save_pretrained(tmp_path)
+    path = tmp_path / "tokenizer_config.json"
+    said = json.loads(path.read_text()) | {"model_max_length": stated}
+    path.write_text(json.dumps({k: v for k, v in said.items() if v is not None}))
     found = judge("clip", tmp_path)(IMAGES, TEXTS)
     padded = tokens(TEXTS, padding="max_length", truncation=True, return_tensors="pt")
     pixels = processor(images=IMAGES, return_tensors="pt")["pixel_values"]
@@ -189,6 +196,11 @@ def test_a_folder_is_judged_by_its_weights(name, mark, tmp_path):
         kind.find(name).check(settings, tmp_path)
     weights = tmp_path / "given/model.safetensors"
     weights.write_text("x")
+    lacks = "has no tokenizer" if name == "clip" else "has no model_cfg"
+    with pytest.raises(UserError, match=f"given: .*{lacks}"):
+        kind.find(name).check(settings, tmp_path)
+    (tmp_path / "given/tokenizer.json").touch()
+    (tmp_path / f"given/{mark}.json").write_text('{"model_cfg": {}}')
     kind.find(name).check(settings, tmp_path)
     assert kind.find(name).files(settings, tmp_path) == [weights]
 
@@ -256,6 +268,27 @@ def codes(tmp_path):
 def test_an_edit_rescores_what_it_changes_and_nothing_else(codes, edited, reached):
     before, after = codes(), codes(**{edited: "\nEDITED = 1\n"})
     assert {name for name in before if before[name] != after[name]} == reached
+
+
+def test_pictures_of_one_colour_are_counted_where_they_are_scored(tmp_path, caplog):
+    from vlg.data import pictures
+    from vlg.judge import scoring
+
+    grey, other = np.full((32, 32, 3), 7, np.uint8), np.arange(3072, dtype=np.uint8)
+    rows = [{"file_name": f"{i}.png", "prompt": "a", "set": "study", "key": ""} for i in range(3)]
+    for row, image in zip(rows, (other.reshape(32, 32, 3), grey, grey), strict=True):
+        pictures.save(tmp_path / row["file_name"], image, row)
+    pictures.write_metadata(tmp_path, rows)
+    own = judge("callable", "judge.one", write_one(tmp_path))
+    guide = judge("open_clip", SHAPES / "guide").guide
+    found = scoring.study([tmp_path], own, guide, {}, False, tmp_path, 2, 1)
+    assert len(list(found)) == 3
+    assert f"2 of 3 pictures are of one colour, {tmp_path}/1.png the first" in caplog.text
+
+
+def write_one(root):
+    (root / "judge.py").write_text("def one(images, prompts):\n    return [1.0] * len(images)\n")
+    return root
 
 
 # --- truth ---

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save, save_file
 from transformers import CLIPTokenizer
 
+from tests import tiny
 from vlg import files
 from vlg.errors import UserError
-from vlg.models import folders
+from vlg.models import folders, stated
 
 SAMPLE = Path(__file__).parent / "data/parti_sample.tsv"
 WEIGHTS = save({"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4)})
@@ -44,16 +45,16 @@ def write(path, data):
 
 
 def test_a_whole_file_passes(tmp_path):
-    folders.check_safetensors(write(tmp_path / "a", WEIGHTS))
+    stated.check_safetensors(write(tmp_path / "a", WEIGHTS))
     save_file({"x": torch.zeros(3)}, tmp_path / "b", metadata={"format": "pt"})
-    folders.check_safetensors(tmp_path / "b")
+    stated.check_safetensors(tmp_path / "b")
 
 
 @pytest.mark.parametrize("length", [0, 5, 8, 20, len(WEIGHTS) // 2, len(WEIGHTS) - 1])
 def test_a_file_cut_short_is_refused(tmp_path, length):
     path = write(tmp_path / "cut.safetensors", WEIGHTS[:length])
     with pytest.raises(UserError, match="cut.safetensors: not a whole safetensors file"):
-        folders.check_safetensors(path)
+        stated.check_safetensors(path)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def test_a_file_cut_short_is_refused(tmp_path, length):
 def test_a_hostile_header_is_refused_in_one_line(tmp_path, data):
     path = write(tmp_path / "x.safetensors", data)
     with pytest.raises(UserError, match="x.safetensors") as error:
-        folders.check_safetensors(path)
+        stated.check_safetensors(path)
     assert "\n" not in str(error.value) and len(str(error.value)) < 300 + len(str(path))
 
 
@@ -108,7 +109,7 @@ def test_any_bytes_pass_or_are_refused(tmp_path_factory, header, body):
     path = tmp_path_factory.getbasetemp() / "fuzz.safetensors"
     path.write_bytes(file(header, body))
     try:
-        folders.check_safetensors(path)
+        stated.check_safetensors(path)
     except UserError as error:
         assert "\n" not in str(error)
 
@@ -116,10 +117,8 @@ def test_any_bytes_pass_or_are_refused(tmp_path_factory, header, body):
 @pytest.fixture
 def source(tmp_path):
     path = tmp_path / "source"
-    write(path / "model_index.json", json.dumps(INDEX).encode())
-    for name in PARTS:
-        write(path / name, WEIGHTS)
-    write(path / "unet/config.json", b"{}")
+    for name, data in tiny.hollow(index=INDEX).items():
+        write(path / name, WEIGHTS if name in PARTS else data)
     write(path / "tokenizer/merges.txt", b"a b")
     for name in ("unet/diffusion_pytorch_model.bin", "unet/code.py", ".git/config", "README.md"):
         write(path / name, b"not wanted")
@@ -133,12 +132,7 @@ def names(folder):
 
 def test_only_what_loads_a_model_is_taken(source, tmp_path):
     folders.take(source, "base", tmp_path / "out")
-    assert names(tmp_path / "out") == {
-        "model_index.json",
-        *PARTS,
-        "unet/config.json",
-        "tokenizer/merges.txt",
-    }
+    assert names(tmp_path / "out") == {*tiny.SAID, *PARTS, "tokenizer/merges.txt"}
 
 
 def test_the_safety_checker_is_left_out_and_the_rest_loads_without_it(source, tmp_path):
@@ -148,7 +142,8 @@ def test_the_safety_checker_is_left_out_and_the_rest_loads_without_it(source, tm
     assert index["safety_checker"] == index["feature_extractor"] == [None, None]
     assert index["unet"] == INDEX["unet"] and index["requires_safety_checker"] is False
     assert not (tmp_path / "out/safety_checker").exists()
-    assert json.loads((source / "model_index.json").read_text()) == INDEX
+    kept = json.loads((source / "model_index.json").read_text())
+    assert kept == tiny.SAID["model_index.json"] | INDEX
 
 
 def test_other_pipelines_are_refused(source, tmp_path):
@@ -172,6 +167,23 @@ def test_other_pipelines_are_refused(source, tmp_path):
 def test_of_several_weights_one_set_is_taken(given, taken):
     found = folders.wanted("guide", [f"{name}.safetensors" for name in given])
     assert found == {f"{a}.safetensors": f"{b}.safetensors" for a, b in taken.items()}
+
+
+def test_of_a_folder_for_two_libraries_each_kind_takes_its_own(tmp_path):
+    """As CLIPs lie on the Hub: open_clip's weights and configuration beside transformers'."""
+    given = [f"{name}.safetensors" for name in ("open_clip_model", "model")]
+    for name in given:
+        write(tmp_path / "both" / name, WEIGHTS)
+    write(tmp_path / "both/config.json", b'{"model_type": "clip"}')
+    write(tmp_path / "both/open_clip_config.json", b'{"model_cfg": {}}')
+    write(tmp_path / "both/tokenizer.json", b"{}")
+    for kind, name in zip(("guide", "judge"), given, strict=True):
+        assert list(folders.wanted(kind, given)) == [name]
+        folders.take(tmp_path / "both", kind, tmp_path / kind)
+        assert {name} == {each for each in names(tmp_path / kind) if each in given}
+    (tmp_path / "both/model.safetensors").unlink()
+    with pytest.raises(UserError, match="has open_clip_model.safetensors and no model.safetens"):
+        folders.take(tmp_path / "both", "judge", tmp_path / "out")
 
 
 def test_shards_stay_together():

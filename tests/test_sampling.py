@@ -1,8 +1,12 @@
 """Pictures are what diffusers draws from noise keyed by (prompt, seed), and are drawn once."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
+from transformers import CLIPTokenizer
 
 from tests import tiny
 from vlg.errors import UserError
@@ -51,6 +55,51 @@ def test_a_drawing_is_the_pipelines_own(base, scheduler):
     assert drawn.shape == (4, 32, 32, 3) and drawn.dtype == np.uint8
     assert np.array_equal(drawn, np.stack([np.asarray(image) for image in wanted]))
     assert drawn.std() > 10  # not one grey: there was something to compare
+
+
+def changed(base, folder, file, **keys):
+    """The base with other values in one of its JSON files; None removes a key."""
+    shutil.copytree(base, folder)
+    said = json.loads((folder / file).read_text()) | keys
+    said = {key: value for key, value in said.items() if value is not None}
+    (folder / file).write_text(json.dumps(said))
+    write_manifest(folder)
+    return folder
+
+
+def test_a_tokenizer_that_states_no_length_draws_the_same(base, sampler, tmp_path):
+    file = "tokenizer/tokenizer_config.json"
+    silent = changed(base, tmp_path / "base", file, model_max_length=None)
+    assert CLIPTokenizer.from_pretrained(silent / "tokenizer").model_max_length > 10**9
+    texts = [PROMPTS[0], " ".join(PROMPTS * 4)]
+    expected = sampler.draw(texts, [0, 1])
+    assert np.array_equal(Sampler(silent, SETTINGS, "cpu").draw(texts, [0, 1]), expected)
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_vae_that_overflows_ends_in_one_line(base, value, precision):
+    """Clamped and as bytes such a picture would be white or black."""
+    sampler = Sampler(base, {**SETTINGS, "precision": precision}, "cpu")
+    sampler.family.vae.decoder.conv_out.bias.data[1] = value
+    with pytest.raises(UserError) as error:
+        sampler.draw(PROMPTS[:2], [7, 8])
+    told = f"{base}: the picture of 'a red circle', seed 7, is not finite, its latents are: the VAE"
+    assert str(error.value).startswith(told) and "\n" not in str(error.value)
+    assert ("set generate.precision: fp32 (it is bf16)" in str(error.value)) == (
+        precision != "fp32"
+    )
+
+
+def test_a_schedule_that_is_not_the_models_ends_in_one_line(base, tmp_path):
+    """Nothing can be told of a picture from noise alone, which such a schedule begins with."""
+    file = "scheduler/scheduler_config.json"
+    keys = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+    folder = changed(base, tmp_path / "base", file, **keys)
+    with pytest.raises(UserError, match="not finite, its latents are not either: .*prediction_ty"):
+        Sampler(folder, SETTINGS, "cpu").draw(PROMPTS[:1], [0])
+    other = changed(base, tmp_path / "v", file, **keys, prediction_type="v_prediction")
+    assert Sampler(other, SETTINGS, "cpu").draw(PROMPTS[:1], [0]).std() > 5
 
 
 def test_the_other_pictures_of_a_batch_change_at_most_a_grey_level(sampler):

@@ -10,11 +10,14 @@ from __future__ import annotations
 import atexit
 import functools
 import json
+import math
 import shutil
+import struct
 import tempfile
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).parents[1]
 SIZE = 32  # pixels; the VAE below halves twice, so latents are 4 x 8 x 8
 LENGTH = 12  # tokens of a caption, start and end included
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -100,6 +103,51 @@ def write_base(
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     ).save_pretrained(folder)  # fmt: skip
     return folder
+
+
+# What the JSON files of a base say, as far as it is looked at before any job.
+SAID: dict[str, dict[str, Any]] = {
+    "model_index.json": {
+        "_class_name": "StableDiffusionPipeline",
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "scheduler": ["diffusers", "DDIMScheduler"],
+    },
+    "unet/config.json": {"in_channels": 4, "sample_size": 8, "cross_attention_dim": 16},
+    "vae/config.json": {"latent_channels": 4, "block_out_channels": [4, 8, 8], "sample_size": 32},
+    "text_encoder/config.json": {"hidden_size": 16, "max_position_embeddings": LENGTH},
+    "scheduler/scheduler_config.json": {"_class_name": "DDIMScheduler", "beta_start": 0.00085},
+    "tokenizer/tokenizer.json": {},
+}
+NETWORKS = ("unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model")
+
+
+def file_of(*names: str, shape: tuple[int, ...] = (1, 1, 1)) -> bytes:
+    """A safetensors file of tensors with these names, all zero."""
+    size = math.prod(shape)
+    said = {
+        name: {"dtype": "U8", "shape": shape, "data_offsets": [i * size, (i + 1) * size]}
+        for i, name in enumerate(names)
+    }
+    header = json.dumps(said).encode()
+    return struct.pack("<Q", len(header)) + header + bytes(size * len(names))
+
+
+HOLLOW = file_of("weight")
+
+
+def hollow(prefix: str = "", **changes: dict[str, Any]) -> dict[str, bytes]:
+    """{file: content} of a base folder whose weights are next to none.
+
+    changes: {part of it, or `index`: {key: another value}}.
+    """
+    files = {}
+    for name, said in SAID.items():
+        part = name.partition("/")[0] if "/" in name else "index"
+        files[prefix + name] = json.dumps(said | changes.get(part, {})).encode()
+    return files | {f"{prefix}{name}.safetensors": HOLLOW for name in NETWORKS}
 
 
 def save_decoder(folder: Path) -> Path:

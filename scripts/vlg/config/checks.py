@@ -20,8 +20,9 @@ from vlg.config import plan
 from vlg.config.read import Key, dotted, fail, nearest, shown
 from vlg.data import hub, pixels, prompts
 from vlg.errors import UserError
+from vlg.models import stated
 from vlg.models.families import class_of, name_of
-from vlg.models.folders import MARK
+from vlg.models.folders import MARK, check_whole, listed
 
 RULES = Path(__file__).parents[3] / "rules"
 GIVEN = ("base", "guide", "judge")
@@ -118,9 +119,9 @@ def _check_models(config: dict[str, Any], root: Path) -> None:
         for part, known in plan.EMBEDDED.items()
         if names[part] not in known and not _is_hub(names[part], ("models", part))
     }
-    file = folders.pop("base") if names["base"].endswith(".safetensors") else None
-    if file and not os.path.isfile(file):
-        fail(("models", "base"), f"no file {shown(names['base'])}", "check the path")
+    base = folders.get("base")
+    if base and (base.suffix == ".safetensors" or _is_pickled(base)):
+        _check_base_file(folders.pop("base"), names["base"])
     guide, judge = folders.get("guide"), folders.get("judge")
     if guide and judge and os.path.realpath(guide) == os.path.realpath(judge):
         fail(
@@ -135,9 +136,10 @@ def _check_models(config: dict[str, Any], root: Path) -> None:
             remedy = f"did you mean {near[0]}?" if near else f"give {MODEL_KIND[part]} or {known}"
             fail(key, f"no folder {shown(names[part])}", remedy)
         if not os.path.isfile(folder / MARK[part]):
+            also = stated.described(folder, os.listdir(folder)) if part == "base" else ""
             fail(
                 key,
-                f"{names[part]} has no {MARK[part]}",
+                f"{names[part]} has no {MARK[part]}{also}",
                 f"give {MODEL_KIND[part]} or {known}",
             )
     if "base" in folders:
@@ -149,11 +151,31 @@ def _check_models(config: dict[str, Any], root: Path) -> None:
             f"has the weights of models.guide: {same[0]} and {same[1]} are identical",
             OTHER_JUDGE,
         )
+    for part, folder in folders.items():
+        begin = f"config: models.{part}: {names[part]}"
+        check_whole(part, listed(folder), begin, names["family"])
+        stated.check(part, folder, begin, names["family"])
+
+
+def _is_pickled(path: Path) -> bool:
+    return path.suffix in stated.PICKLES and not os.path.isdir(path)
+
+
+def _check_base_file(file: Path, name: str) -> None:
+    """A base in one file must be there and be a whole model, as far as its header tells."""
+    if not os.path.isfile(file):
+        fail(("models", "base"), f"no file {shown(name)}", "check the path")
+    try:
+        if _is_pickled(file):
+            raise UserError(stated.pickled(file))
+        stated.check_base_file(file)
+    except UserError as error:
+        raise UserError(f"config: models.base: {error}") from None
 
 
 def _check_family(base: Path, wanted: str) -> None:
     """What the folder of the base says of itself must be of the family that the config names."""
-    found = name_of(base, "config: models.base: ")
+    found = name_of(base, f"config: models.base: {base}")
     if found != wanted:
         fail(
             ("models", "base"),

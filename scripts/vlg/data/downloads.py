@@ -14,7 +14,7 @@ from vlg.data import dataset, prompts
 from vlg.data.hub import Repository
 from vlg.errors import UserError
 from vlg.files import link
-from vlg.models import folders
+from vlg.models import folders, stated
 
 PROMPTS = "prompts.tsv"
 
@@ -37,8 +37,15 @@ def model(repository: Repository, kind: str, folder: Path, family: str = folders
 
     family: of a base.
     """
-    chosen = folders.wanted(kind, repository.files, family)
-    folders.check_whole(kind, chosen, f"{repository.key}: {repository.source}", family)
+    begin = f"{repository.key}: {repository.source}"
+    chosen = folders.check_whole(kind, repository.files, begin, family)
+    # A further judge may be of a kind of one's own, which reads another model than a CLIP.
+    if kind != "judge" or repository.key == "models.judge":
+        weights = [name for name in chosen if name.endswith(".safetensors")]
+        repository.get([name for name in chosen if name not in weights], folder)
+        if kind == "base":
+            folders.check_family(folder, family, begin)
+        stated.check(kind, folder, begin, family, weights)
     repository.get(chosen, folder)
 
 

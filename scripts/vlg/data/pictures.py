@@ -130,6 +130,11 @@ def load(path: Path) -> np.ndarray:
         ) from None
 
 
+def one_coloured(images: Iterable[np.ndarray]) -> list[bool]:
+    """Which pictures (height, width, 3) have one colour throughout, as failed ones often do."""
+    return [bool((image == image[0, 0]).all()) for image in images]
+
+
 def write_metadata(folder: Path, rows: Iterable[dict[str, Any]], **models: str) -> None:
     """Write metadata.jsonl and its checksum: the folder is whole once the former exists.
 

@@ -5,6 +5,7 @@ Pictures are read, and prepared for the judge, a few batches ahead of the one th
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from vlg.judge.columns import COLUMNS
 from vlg.judge.kind import Judge
 from vlg.models.cosines import guide_scores
 from vlg.models.guide import Guide
+
+log = logging.getLogger("vlg")
 
 Row = dict[str, Any]
 Wanted = Sequence[tuple[Path, Row]]
@@ -51,8 +54,13 @@ def study(
     """
     verified = verifier() if truth else lambda image, prompt: {}
     wanted = pictures.listed(folders)
+    flat: list[Path] = []
     for batch, images, ready in _batches(wanted, judge, batch_size, threads, "score"):
         texts = [row["prompt"] for _, row in batch]
+        one = pictures.one_coloured(images)
+        flat += [
+            folder / row["file_name"] for (folder, row), yes in zip(batch, one, strict=True) if yes
+        ]
         by_judge = judge(ready, texts)
         by_guide = guide_scores(guide, np.stack(images), texts)
         for (folder, row), image, clipscore, guided in zip(
@@ -67,6 +75,13 @@ def study(
                 **{name: round(value, 4) for name, value in facts.items() if value is not None},
                 "picture": _below(root, folder, row),
             }
+    if flat:
+        log.warning(
+            "%d of %d pictures are of one colour, %s the first; their scores count as all others",
+            len(flat),
+            len(wanted),
+            flat[0],
+        )
 
 
 def further(

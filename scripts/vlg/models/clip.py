@@ -1,7 +1,7 @@
 """A Hugging Face CLIP, for ClipScore: 100 cos between a picture and its prompt.
 
 The metric of Hessel et al. (arXiv:2104.08718) as torchmetrics computes it, but per picture and in
-batches: not clamped at 0, and prompts over the tokenizer's length are cut in the tokenizer, which
+batches: not clamped at 0, and prompts over the text model's length are cut in the tokenizer, which
 keeps the end token that CLIP pools at.
 """
 
@@ -64,6 +64,8 @@ class Clip:
         self.device = device
         # SigLIP was trained on captions that are all of one length.
         self._padding = "max_length" if siglip else True
+        # Not the tokenizer's, which may state none (and then says 10^30) or another one.
+        self._length = model.config.text_config.max_position_embeddings
         self._parts = Parts("scoring pictures")
         self._texts: dict[str, Any] = {}
 
@@ -79,7 +81,11 @@ class Clip:
         for start in range(0, len(new), 256):
             part = new[start : start + 256]
             tokens = self.processor.tokenizer(
-                part, padding=self._padding, truncation=True, return_tensors="pt"
+                part,
+                padding=self._padding,
+                truncation=True,
+                max_length=self._length,
+                return_tensors="pt",
             ).to(self.device)
             if self._padding == "max_length":
                 tokens.pop("attention_mask", None)  # SigLIP reads the padding too

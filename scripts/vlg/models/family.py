@@ -80,6 +80,14 @@ class Family(ABC):
         self._watched: list[tuple[str, torch.nn.Module]] = []
         self._ledgers: list[Ledger] = []
 
+    @classmethod  # noqa: B027
+    def check(cls, folder: Path) -> None:
+        """UserError when a folder's JSON files say that it cannot be drawn with or trained.
+
+        Asked before any job and whenever Snakemake starts: it reads nothing else and imports
+        nothing large. What it says begins with the file, relative to the folder.
+        """
+
     # --- components ---
 
     @abstractmethod

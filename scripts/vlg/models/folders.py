@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import math
 import re
-import struct
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -18,6 +15,7 @@ from vlg.config.keys import Keys
 from vlg.config.sections import Models
 from vlg.errors import UserError
 from vlg.files import MANIFEST, check_manifest, link, read_json, sha256, write_json
+from vlg.models import stated
 from vlg.models.families import class_of, name_of
 
 MARK = {"base": "model_index.json", "guide": "open_clip_config.json", "judge": "config.json"}
@@ -28,12 +26,16 @@ WEIGHTS = re.compile(
     r"\.safetensors(?P<index>\.index\.json)?"
 )
 OTHERS = re.compile(r"manifest\.json|.*\.(bin|msgpack)\.index\.json")
-ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1}
-ITEM_BYTES |= {"U8": 1, "BOOL": 1}
 VARIANTS = ("fp32", "fp16", "bf16")  # taken, in this order, where plain weights are missing
 SD15 = Path(__file__).parents[3] / "resources" / "sd15"
 FAMILY = Models.model_fields["family"].default  # of a base that nothing is said of
-NAMES = ("diffusion_pytorch_model", "open_clip_model", "open_clip_pytorch_model", "model")
+# By which name each kind's library loads weights, the first that is there. A folder may hold them
+# for two libraries: CLIPs on the Hub often have open_clip_model and, for transformers, model.
+NAMES = {
+    "base": ("diffusion_pytorch_model", "model"),
+    "guide": ("open_clip_model", "open_clip_pytorch_model", "model"),
+    "judge": ("model",),
+}
 
 
 class Settings(Keys):
@@ -77,20 +79,22 @@ def wanted(kind: str, names: Iterable[str], family: str = FAMILY) -> dict[str, s
         elif path.suffix in TEXTS and not OTHERS.fullmatch(path.name):
             result[name] = name
     for part, files in weights.items():
-        for name, target in _one_set(files).items():
+        for name, target in _one_set(files, NAMES[kind]).items():
             result[f"{part}/{name}" if part else name] = f"{part}/{target}" if part else target
     return result
 
 
-def _one_set(files: list[str]) -> dict[str, str]:
-    """{file: name to load it by} of one set of weights among several of a folder."""
+def _one_set(files: list[str], known: tuple[str, ...]) -> dict[str, str]:
+    """{file: name to load it by} of one set of weights among several of a folder.
+
+    known: names by which a library finds them; others come last."""
     sets: dict[tuple[Any, ...], list[str]] = defaultdict(list)
     for file in files:
         name, variant, shard, index = WEIGHTS.fullmatch(file).group(
             "name", "variant", "shard", "index"
         )
         if variant is None or (variant in VARIANTS and not shard and not index):
-            order = NAMES.index(name) if name in NAMES else len(NAMES)
+            order = known.index(name) if name in known else len(known)
             rank = VARIANTS.index(variant) + 1 if variant else 0
             sets[order, name, rank, bool(shard or index)].append(file)
     if not sets:
@@ -99,16 +103,29 @@ def _one_set(files: list[str]) -> dict[str, str]:
     return {file: f"{best[1]}.safetensors" if best[2] else file for file in sets[best]}
 
 
-def check_whole(kind: str, names: Iterable[str], begin: str, family: str = FAMILY) -> None:
-    """UserError beginning with `begin` when a model of these files lacks a part."""
-    names = set(names)
+def check_whole(
+    kind: str,
+    names: Iterable[str],
+    begin: str,
+    family: str = FAMILY,
+    folder: Path | None = None,
+) -> dict[str, str]:
+    """What is `wanted` of these files; UserError beginning with `begin` when a part lacks.
+
+    folder: where they are, if they are here.
+    """
+    given = list(names)
+    chosen = wanted(kind, given, family)
+    names = set(chosen)
     if MARK[kind] not in names:
-        raise UserError(f"{begin} has no {MARK[kind]}; give a whole model folder")
+        also = stated.described(folder, given) if kind == "base" else ""
+        raise UserError(f"{begin} has no {MARK[kind]}{also}; give a whole model folder")
     for part in parts(kind, family)[1]:
         start = f"{part}/" if part else ""
         if not any(n.startswith(start) and n.endswith(".safetensors") for n in names):
             where = f" in {part}" if part else ""
             raise UserError(f"{begin} has no *.safetensors{where}; convert its weights")
+    return chosen
 
 
 def take(source: Path, kind: str, out: Path, family: str = FAMILY) -> None:
@@ -118,14 +135,14 @@ def take(source: Path, kind: str, out: Path, family: str = FAMILY) -> None:
     UserError when the folder is not of that kind, has weights only in other formats, or a file is
     cut short.
     """
-    files = [path for path in source.rglob("*") if path.is_file()]
-    chosen = wanted(kind, (path.relative_to(source).as_posix() for path in files), family)
-    if kind == "base" and MARK[kind] in chosen:
+    begin = f"models.{kind}: {source}"
+    if kind == "base" and (source / MARK[kind]).is_file():
         check_family(source, family)
-    check_whole(kind, chosen, f"models.{kind}: {source}", family)
+    chosen = check_whole(kind, listed(source), begin, family, source)
     for name in chosen:
         if name.endswith(".safetensors"):
-            check_safetensors(source / name)
+            stated.check_safetensors(source / name)
+    stated.check(kind, source, begin, family)
     index = read_json(source / MARK[kind]) if kind == "base" else {}
     for name, target in chosen.items():
         (out / target).parent.mkdir(parents=True, exist_ok=True)
@@ -140,13 +157,25 @@ def take(source: Path, kind: str, out: Path, family: str = FAMILY) -> None:
         write_json(out / MARK[kind], {**index, **left_out, "requires_safety_checker": False})
 
 
-def check_family(source: Path, family: str) -> None:
-    """UserError when a base is of no family, or of another one than the config says."""
-    found = name_of(source, "models.base: ")
+def listed(folder: Path) -> list[str]:
+    """The files of a folder and those below, relative to it."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return [path.relative_to(folder).as_posix() for path in files]
+
+
+def check_family(source: Path, family: str, begin: str = "") -> None:
+    """UserError when a base is of no family, or of another one than the config says.
+
+    begin: what to call the base in it; by default the key and the folder.
+    """
+    begin = begin or f"models.base: {source}"
+    try:
+        stated.told(source, MARK["base"])
+    except UserError as error:
+        raise UserError(f"{begin}: {error}") from None
+    found = name_of(source, begin)
     if found != family:
-        raise UserError(
-            f"models.base: {source} is a {class_of(source)}; set models.family to {found}"
-        )
+        raise UserError(f"{begin} is a {class_of(source)}; set models.family to {found}")
 
 
 def check_differs(judge: Path, guide: Path) -> None:
@@ -170,7 +199,7 @@ def unfold(file: Path, out: Path, shape: Path = SD15) -> None:
     shape: a diffusers folder without weights that says how large each part is. UserError when the
     file is cut short or holds another model.
     """
-    check_safetensors(file)
+    stated.check_base_file(file)
     import torch
     from diffusers import StableDiffusionPipeline
 
@@ -208,50 +237,6 @@ def clip_tokenizer() -> Any:
     tokens = [*letters, *(f"{letter}</w>" for letter in letters), *map("".join, merges)]
     vocabulary = {token: i for i, token in enumerate([*tokens, "<|startoftext|>", "<|endoftext|>"])}
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=77)
-
-
-def check_safetensors(path: Path) -> None:
-    """UserError when a safetensors file is not what its header says.
-
-    Its tensors must fill the file one after the other, each as long as its shape and type make it.
-    (safetensors' own `safe_open` refuses the same but takes a name that occurs twice.)
-    """
-    size = path.stat().st_size
-    try:
-        with open(path, "rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > min(size, 100_000_000):
-                raise ValueError("header longer than the file")
-            header = json.loads(file.read(length), object_pairs_hook=_each_once)
-        tensors = [tensor for name, tensor in header.items() if name != "__metadata__"]
-        end = 0
-        for tensor in sorted(tensors, key=lambda tensor: tensor["data_offsets"]):
-            start, stop = tensor["data_offsets"]
-            if start != end or stop < start:
-                raise ValueError("tensors overlap or leave gaps")
-            item = ITEM_BYTES.get(tensor["dtype"])
-            if item and math.prod(tensor["shape"]) * item != stop - start:
-                raise ValueError("a tensor is not as long as its shape")
-            end = stop
-        if 8 + length + end != size:
-            raise ValueError("cut short")
-    except (
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-        struct.error,
-    ) as error:
-        raise UserError(f"{path}: not a whole safetensors file ({error}); get it again") from None
-
-
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object of a JSON header; readers differ in which of two equal names they take."""
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError("a name occurs twice")
-    return result
 
 
 def unpack(shipped: Path, source: str, out: Path) -> None:

@@ -47,8 +47,13 @@ class Guide:
         if self._tokenizer is None:
             import open_clip
 
-            with quiet():
-                self._tokenizer = open_clip.get_tokenizer(f"local-dir:{self.folder}")
+            try:
+                with quiet():
+                    self._tokenizer = open_clip.get_tokenizer(f"local-dir:{self.folder}")
+            except Exception as error:
+                raise UserError(
+                    f"{self.folder}: open_clip cannot load its tokenizer ({error}); restore it"
+                ) from error
         with torch.no_grad():
             ids = self._tokenizer(texts).to(self.device)
             return self.model.encode_text(ids, normalize=True)

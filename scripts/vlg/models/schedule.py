@@ -6,8 +6,9 @@ alphas, 1 at no noise and near 0 at t = 999. Each function takes whole batches.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vlg.errors import UserError
 from vlg.models.components import load_component
@@ -16,6 +17,31 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import torch
+
+
+PREDICTIONS = ("epsilon", "v_prediction")
+BETAS = ("beta_start", "beta_end", "beta_schedule", "trained_betas")
+LEAST_SNR = 1e-20  # far below that of any step that has a picture in it
+
+
+def check_stated(config: Mapping[str, Any]) -> None:
+    """UserError when a scheduler_config.json is not that of a model which predicts noise or v.
+
+    Schedules of flow matching and of EDM have no betas; read as one that has, they would get its
+    class's default betas.
+    """
+    name = config.get("_class_name", "the scheduler")
+    if not any(key in config for key in BETAS) or config.get("use_flow_sigmas"):
+        raise UserError(
+            f"scheduler_config.json: {name} is no noise schedule with betas (flow matching?); give "
+            "a base that predicts epsilon or v_prediction"
+        )
+    found = config.get("prediction_type", PREDICTIONS[0])
+    if found not in PREDICTIONS:
+        raise UserError(
+            f"scheduler_config.json: prediction_type {found} is not supported; "
+            "use a base model that predicts epsilon or v_prediction"
+        )
 
 
 @dataclass
@@ -28,11 +54,7 @@ class Schedule:
     prediction: str = "epsilon"
 
     def __post_init__(self) -> None:
-        if self.prediction not in ("epsilon", "v_prediction"):
-            raise UserError(
-                f"scheduler_config.json: prediction_type {self.prediction} is not supported; "
-                "use a base model that predicts epsilon or v_prediction"
-            )
+        check_stated({"prediction_type": self.prediction, "trained_betas": None})
 
     def coefficients(self, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(sqrt(abar_t), sqrt(1 - abar_t)) for timesteps t [n], shaped [n, 1, 1, 1]."""
@@ -61,10 +83,11 @@ class Schedule:
     def min_snr(self, error: torch.Tensor, t: torch.Tensor, gamma: float) -> torch.Tensor:
         """Errors [n] weighted by min(SNR, gamma) / SNR, for v prediction by
         min(SNR, gamma) / (SNR + 1), where SNR = abar / (1 - abar): Min-SNR, Hang et al. 2023, 3.4.
-        At gamma 5 and SD's schedule that lowers the weight of t below 147.
+        At gamma 5 and SD's schedule that lowers the weight of t below 147. Where a schedule ends
+        at an SNR of 0, the weights are their limits, 1 and 0.
         """
         abar = self.abar[t]
-        snr = abar / (1 - abar)
+        snr = (abar / (1 - abar)).clamp(min=LEAST_SNR)
         return error * snr.clamp(max=gamma) / (snr + (self.prediction != "epsilon"))
 
 

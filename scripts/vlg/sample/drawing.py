@@ -194,10 +194,13 @@ def draw(
                         inside = {k: v for k, v in row.items() if k != "seconds"}
                         writer.save(folder / row["file_name"], image, inside)
                     rounds[number].drawn += len(batch)
+                    rounds[number].flat += sum(pictures.one_coloured(stands.images))
                 rounds[number].rows += stands.rows
     for done in rounds.values():
         pictures.write_metadata(done.folder, done.rows, **made.weights)
         log.info("%s: %s", done.folder, done)
+        if done.flat:
+            log.warning("%s: %d pictures are of one colour; look at them", done.folder, done.flat)
 
 
 @dataclass
@@ -215,6 +218,7 @@ class Round:
     folder: Path
     rows: list[dict[str, Any]] = field(default_factory=list)
     drawn: int = 0
+    flat: int = 0  # of those drawn, of one colour
 
     def __str__(self) -> str:
         text = f"{len(self.rows)} pictures, {self.drawn} drawn, {len(self.rows) - self.drawn} kept"

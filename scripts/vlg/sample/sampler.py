@@ -68,7 +68,7 @@ class Sampler:
         """
 
         def part(texts: list[str], seeds: list[int]) -> np.ndarray:
-            return self._from(texts, self.latents(texts, seeds, purpose))
+            return self._from(texts, seeds, self.latents(texts, seeds, purpose))
 
         return np.concatenate(self._parts(part, texts, seeds))
 
@@ -105,11 +105,13 @@ class Sampler:
                 for text, seed in zip(texts, seeds, strict=True)
             ]
             start = self.family.renoised(pixels, generators, self.settings, strength)
-            return self._from(texts, *start)
+            return self._from(texts, seeds, *start)
 
         return np.concatenate(self._parts(part, images, texts, seeds))
 
-    def _from(self, texts: list[str], latents: torch.Tensor, begin: int = 0) -> np.ndarray:
+    def _from(
+        self, texts: list[str], seeds: list[int], latents: torch.Tensor, begin: int = 0
+    ) -> np.ndarray:
         """Pictures from latents as they are before step `begin`."""
         import torch
 
@@ -118,7 +120,38 @@ class Sampler:
             z = self.family.sample(
                 condition, latents, self.settings, negative=negative, begin=begin
             )
-            return as_images(self.family.decode(z))
+            pictures = self.family.decode(z)
+            self._check_finite(texts, seeds, z, pictures)
+            return as_images(pictures)
+
+    def _check_finite(
+        self, texts: list[str], seeds: list[int], z: torch.Tensor, pictures: torch.Tensor
+    ) -> None:
+        """UserError for the first picture that is not finite; as bytes it would be black."""
+        import torch
+
+        def broken(values: torch.Tensor) -> list[int]:
+            return (~torch.isfinite(values).flatten(1).all(1)).nonzero()[:, 0].tolist()
+
+        if not (found := broken(pictures)):
+            return
+        text, seed = texts[found[0]], seeds[found[0]]
+        text = text if len(text) <= 60 else f"{text[:57]}..."
+        if found[0] in broken(z):
+            why = (
+                "its latents are not either: the precision, or a prediction_type or schedule that "
+                "is not the model's (scheduler/scheduler_config.json)"
+            )
+        else:
+            why = "its latents are: the VAE overflows"
+        precision = self.settings.precision
+        remedy = "give another base or VAE, or mend its configuration"
+        if precision != "fp32":
+            remedy = f"set generate.precision: fp32 (it is {precision}), or {remedy}"
+        raise UserError(
+            f"{self.family.folder}: the picture of {text!r}, seed {seed}, is not finite, {why}; "
+            f"{remedy}"
+        )
 
 
 def as_images(pictures: torch.Tensor) -> np.ndarray:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from vlg.config import sections
 from vlg.judge.kind import Judge
+from vlg.models import stated
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,6 +42,11 @@ class ClipIQA(Judge):
         from vlg.models.clip import Clip
 
         self.clip = Clip(self.root / self.settings.source, self.device, self.precision)
+
+    @classmethod
+    def check(cls, settings: sections.JudgeKeys, root: Path = Path()) -> None:
+        super().check(settings, root)
+        stated.check("judge", root / settings.source, settings.source)
 
     def watch(self, ledger: Ledger) -> None:
         self.clip.watch(ledger)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vlg.config import sections
 from vlg.judge.kind import Judge
+from vlg.models import stated
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,6 +31,11 @@ class OpenClip(Judge):
         from vlg.models.guide import load_guide
 
         self.guide = load_guide(self.root / self.settings.source, self.device)
+
+    @classmethod
+    def check(cls, settings: sections.JudgeKeys, root: Path = Path()) -> None:
+        super().check(settings, root)
+        stated.check("guide", root / settings.source, settings.source)
 
     def watch(self, ledger: Ledger) -> None:
         self.guide.watch(ledger, "judge")

@@ -19,7 +19,8 @@ def class_of(folder: Path | str) -> str:
 
 
 def name_of(folder: Path | str, begin: str = "") -> str:
-    """The name of a folder's family; UserError, beginning with `begin`, when there is none."""
+    """The name of a folder's family; UserError when there is none, beginning with `begin`, what to
+    call the folder, by default its path."""
     found = class_of(folder)
     names = plugins.names(plugins.FAMILIES)
     served = {name: plugins.constant(plugins.FAMILIES, name, "CLASSES") for name in names}
@@ -27,7 +28,7 @@ def name_of(folder: Path | str, begin: str = "") -> str:
         if found in classes:
             return name
     known = ", ".join(f"{name} ({', '.join(classes)})" for name, classes in served.items())
-    raise UserError(f"{begin}{folder} is a {found}; families there are: {known}")
+    raise UserError(f"{begin or folder} is a {found}; families there are: {known}")
 
 
 def file_of(folder: Path | str) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +14,8 @@ from vlg.files import read_json
 from vlg.models.components import load_component
 from vlg.models.device import place
 from vlg.models.family import Condition, Family, Step, gradient_steps
-from vlg.models.schedule import load_schedule
+from vlg.models.schedule import check_stated, load_schedule
+from vlg.models.stated import has_tokenizer, told
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +25,14 @@ if TYPE_CHECKING:
 CLASSES = ("StableDiffusionPipeline",)
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 WEIGHTED = ("unet", "vae", "text_encoder")
+SERVED = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "text_encoder": "CLIPTextModel"}
+# Keys of a UNet that let it take more than latents, timestep and text, and values that don't.
+FURTHER = {
+    "class_embed_type": (None,),
+    "num_class_embeds": (None,),
+    "addition_embed_type": (None, "text"),
+    "encoder_hid_dim_type": (None, "text_proj"),
+}
 
 
 class StableDiffusion(Family):
@@ -29,6 +40,62 @@ class StableDiffusion(Family):
 
     network_name = "unet"
     lora_targets = ("to_q", "to_k", "to_v", "to_out.0")
+
+    @classmethod
+    def check(cls, folder: Path) -> None:
+        """Where a key is not there, it has the default that diffusers or transformers gives it."""
+        index = told(folder, "model_index.json")
+        for part, served in SERVED.items():
+            found = (index.get(part) or [None, served])[1]
+            if not str(found).startswith(served):
+                raise UserError(
+                    f"model_index.json: {part} is a {found}; give a base with a {served}"
+                )
+        unet, vae, text = (told(folder, f"{part}/config.json") for part in WEIGHTED)
+        cls._check_unet(unet, vae.get("latent_channels", 4))
+        cls._check_size(unet, vae)
+        width = (text.get("text_config") or text).get("hidden_size", 512)
+        wanted = unet.get("encoder_hid_dim") or unet.get("cross_attention_dim", 1280)
+        if any(each != width for each in (wanted if isinstance(wanted, list) else [wanted])):
+            raise UserError(
+                f"unet/config.json: cross_attention_dim is {wanted} and the text encoder's "
+                f"hidden_size {width}; give a base whose parts belong together"
+            )
+        try:
+            check_stated(told(folder / "scheduler", "scheduler_config.json"))
+        except UserError as error:
+            raise UserError(f"scheduler/{error}") from None
+        if not has_tokenizer(folder / "tokenizer"):
+            raise UserError("tokenizer: has no vocabulary (tokenizer.json); give a whole folder")
+
+    @staticmethod
+    def _check_unet(unet: dict[str, Any], channels: int) -> None:
+        for key in ("in_channels", "out_channels"):
+            if unet.get(key, 4) != channels:
+                raise UserError(
+                    f"unet/config.json: {key} is {unet.get(key, 4)} and the VAE's latents have "
+                    f"{channels} channels (a model of inpainting or editing?); give a base that "
+                    "draws from text alone"
+                )
+        for key, allowed in FURTHER.items():
+            if unet.get(key) not in allowed:
+                raise UserError(
+                    f"unet/config.json: {key} is {unet[key]!r}, the UNet takes more than text; "
+                    "give a base that draws from text alone"
+                )
+
+    @staticmethod
+    def _check_size(unet: dict[str, Any], vae: dict[str, Any]) -> None:
+        size = unet.get("sample_size")
+        try:
+            square_side(size)
+        except ValueError:
+            pixels, halvings = vae.get("sample_size"), len(vae.get("block_out_channels", [0])) - 1
+            usual = pixels // 2**halvings if isinstance(pixels, int) else 64
+            raise UserError(
+                f"unet/config.json: sample_size is {json.dumps(size)}; write the side of square "
+                f"latents there, for example {usual}"
+            ) from None
 
     # --- components ---
 
@@ -113,7 +180,7 @@ class StableDiffusion(Family):
 
     @property
     def latent_shape(self) -> tuple[int, ...]:  # type: ignore[override]
-        return (self.config["in_channels"], *[self.config["sample_size"]] * 2)
+        return (self.config["in_channels"], *[square_side(self.config["sample_size"])] * 2)
 
     @cached_property
     def resolution(self) -> int:  # type: ignore[override]
@@ -127,14 +194,15 @@ class StableDiffusion(Family):
     # --- texts and pictures ---
 
     def condition(self, texts: Sequence[str]) -> Condition:
-        """Tokenized as StableDiffusionPipeline does."""
+        """Tokenized as StableDiffusionPipeline does, if its tokenizer states a length; one that
+        does not says 10^30, and the text encoder has the last word."""
         import torch
 
         tokenizer, text = self.text
         ids = tokenizer(
             list(texts),
             padding="max_length",
-            max_length=tokenizer.model_max_length,
+            max_length=min(tokenizer.model_max_length, text.config.max_position_embeddings),
             truncation=True,
             return_tensors="pt",
         ).input_ids
@@ -150,10 +218,10 @@ class StableDiffusion(Family):
         return posterior.mean * scale, posterior.std * scale
 
     def decode(self, latents: torch.Tensor, exactly: bool = False) -> torch.Tensor:
-        """Clamped as the pipeline does."""
+        """Clamped as the pipeline does; what overflowed is nan, as a clamp would hide it."""
         vae = self.vae if exactly else self.decoder
         pictures = vae.decode(latents / vae.config.scaling_factor).sample
-        return (pictures / 2 + 0.5).clamp(0, 1)
+        return (pictures / 2 + 0.5).clamp(0, 1).masked_fill(pictures.isinf(), math.nan)
 
     # --- noise ---
 
@@ -270,3 +338,11 @@ class StableDiffusion(Family):
         scales = torch.tensor(scale - 1).repeat(len(latents))
         embed = StableDiffusionPipeline.get_guidance_scale_embedding
         return embed(None, scales, embedding_dim=width).to(latents.device, latents.dtype)
+
+
+def square_side(size: Any) -> int:
+    """The side of a UNet's `sample_size`, a number or two equal ones; ValueError for all else."""
+    height, width = size if isinstance(size, list) and len(size) == 2 else (size, size)
+    if not isinstance(height, int) or height < 1 or height != width:
+        raise ValueError(size)
+    return height

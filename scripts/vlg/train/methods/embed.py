@@ -117,6 +117,15 @@ class Embed(Method):
             raise UserError(
                 f"finetune.window: {list(s.window)} must lie within the schedule, 0 .. {last}"
             )
+        import torch
+
+        z_t = torch.ones(1, *self.family.latent_shape, device=self.family.device)
+        t = torch.tensor([s.window[1]], device=self.family.device)
+        if not self.family.estimate(z_t, torch.zeros_like(z_t), t).isfinite().all():
+            raise UserError(
+                f"finetune.window: at timestep {s.window[1]} the base's schedule has nothing left "
+                "of a picture, which cannot be estimated there; end it earlier"
+            )
         self.guide = open_guide(folders, ledger, self.family.device)
         self.watching = Watch(self.guide)
         if decoder := folders.get("decoder"):
