@@ -2,7 +2,8 @@
 
 The table is a file of scripts/vlg/analysis/tables/, whose NEEDS say which of the inputs it reads.
 Writes --out/NAME.csv, .md and .tex, and with --page a page to sort, search and copy from. Settings:
-draws, confidence and seed of the bootstrap; models (in order, base first), train_seeds, published
+those of `statistics` (draws, confidence and seed of the bootstrap, correction, the smallest effects
+worth having); models (in order, base first), train_seeds, published
 (figures for the column of that name).
 """
 

@@ -254,7 +254,7 @@ def _write_table(path: Path, table: list[dict[str, str]], columns: tuple[str, ..
 def _write_training(
     root: Path, study: Study, variant: str, rng: np.random.Generator, end: str
 ) -> None:
-    second = 0.2 if variant == "embed" else 0.135
+    second, flops = (0.2, 16 * 10**8) if variant == "embed" else (0.135, 10**9)
     start = 0
     for step in study.steps:
         folder = root / "training" / f"{variant}-{step}{end}"
@@ -279,7 +279,7 @@ def _write_training(
         rewrite(folder / "log.csv", table)
         summary = {
             "train_seconds": step * second,
-            "cost": {"training": {"flops": step * 10**9}, "looks": {"flops": 0}},
+            "cost": {"training": {"flops": step * flops}, "looks": {"flops": 0}},
             "steps": step,
             "variant": variant,
         }

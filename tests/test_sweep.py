@@ -59,7 +59,7 @@ def test_the_best_comes_first_and_the_others_are_compared_with_it(tmp_path):
     assert list(frame["model"]) == ["s_gs0_2-5", "normal-5", "s_gs0_1-5"]
     assert list(frame["variant"]) == ["s_gs0_2", "normal", "s_gs0_1"] and set(frame["step"]) == {5}
     assert frame["delta"].tolist() == pytest.approx([0, -2, -3], abs=0.3)
-    assert np.isnan(frame["p"][0]) and (frame["p_holm"][1:] < 0.05).all()
+    assert np.isnan(frame["p"][0]) and (frame["p_corrected"][1:] < 0.05).all()
     inside = (frame["delta_low"] < frame["delta"]) & (frame["delta"] < frame["delta_high"])
     assert inside[1:].all()
     assert set(frame["train_seconds"]) == {7.25} and set(frame["memory_gb"]) == {1.5}

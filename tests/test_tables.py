@@ -7,12 +7,13 @@ import subprocess
 import sys
 from statistics import fmean
 
+import numpy as np
 import pandas as pd
 import pytest
 import synthetic
 
 from vlg import plugins
-from vlg.analysis import claims, scores
+from vlg.analysis import claims, scores, statistics
 from vlg.analysis import study as studies
 from vlg.analysis import table as tables
 from vlg.analysis.comparison import FEWEST
@@ -74,7 +75,7 @@ def made(folder, **changes):
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    return made(tmp_path_factory.mktemp("study"), prompts=36)
+    return made(tmp_path_factory.mktemp("study"), prompts=90, hard=24)
 
 
 @pytest.fixture
@@ -136,9 +137,9 @@ def test_finetune_is_the_mean_over_study_prompts(results):
     assert row["guide_delta"] == pytest.approx(mean(embed, "guide") - mean(base, "guide"), abs=1e-5)
     assert row["gap"] == pytest.approx(row["guide_delta"] - row["delta"], abs=1e-5)
     assert row["strict"] == pytest.approx(mean(embed, "strict"), abs=1e-5)
-    assert (row["prompts"], row["seeds"], row["step"], row["variant"]) == (24, 2, 500, "embed")
+    assert (row["prompts"], row["seeds"], row["step"], row["variant"]) == (60, 2, 500, "embed")
     assert row["train_seconds"] == pytest.approx(100)
-    assert row["train_flops"] == 500e9 and frame.loc["base", "train_flops"] == 0
+    assert row["train_flops"] == 800e9 and frame.loc["base", "train_flops"] == 0
     assert row["published"] == 23.87
 
 
@@ -153,7 +154,7 @@ def test_finetune_finds_the_gains_that_were_put_in(results):
 def test_base_is_its_own_reference(results):
     base = table(results[0], "finetune").iloc[0]
     assert (base["delta"], base["delta_low"], base["delta_high"]) == (0, 0, 0)
-    assert pd.isna(base["p_holm"])
+    assert pd.isna(base["p_corrected"])
 
 
 # --- refinement ----------------------------------------------------------------------------------
@@ -216,7 +217,7 @@ def test_refined_models_bring_their_own_plain_row(tmp_path):
 # --- at equal cost -------------------------------------------------------------------------------
 
 
-def test_variants_are_compared_at_equal_steps_and_at_equal_seconds(results):
+def test_variants_are_compared_at_equal_steps_and_at_equal_flops(results):
     frame = table(results[0], "equal_compute")
     tuned = table(results[0], "finetune").set_index("model")["clipscore"]
     steps = frame[frame["equal"] == "steps"].set_index("model")
@@ -224,12 +225,28 @@ def test_variants_are_compared_at_equal_steps_and_at_equal_seconds(results):
     assert steps.loc["embed-500", "delta"] == pytest.approx(
         tuned["embed-500"] - tuned["normal-500"], abs=1e-5
     )
-    seconds = frame[frame["equal"] == "seconds"].set_index("at")
-    # normal's checkpoints took 27, 67.5 and 135 s; embed's 40, 100 and 200 s.
-    assert list(seconds.index) == [40, 100, 135]
-    share = (100 - 67.5) / (135 - 67.5)
+    flops = frame[frame["equal"] == "flops"].set_index("at")
+    # A step of normal costs 1e9, one of embed 1.6e9.
+    assert list(flops.index) == [320e9, 800e9, 1000e9]
+    share = (800 - 500) / (1000 - 500)
     normal = share * tuned["normal-1000"] + (1 - share) * tuned["normal-500"]
-    assert seconds.loc[100, "delta"] == pytest.approx(tuned["embed-500"] - normal, abs=1e-5)
+    assert flops.loc[800e9, "delta"] == pytest.approx(tuned["embed-500"] - normal, abs=1e-5)
+    assert "8e11" in (results[0] / "tables/equal_compute.md").read_text()
+    words = frame.groupby("family", sort=False)["equal"].unique()
+    assert list(words["any method against the plain one"]) == ["steps", "flops"]
+    assert list(words["every arm against the best of N"]) == ["unet_calls", "samples"]
+
+
+def test_seconds_decide_nothing(fresh):
+    """A machine ten times as slow for one of the variants changes no comparison."""
+    root, study = fresh
+    names = ("equal_compute", "claims")
+    before = [build(load(root, study), name).frame for name in names]
+    for path in (root / "training").glob("embed-*/summary.json"):
+        summary = json.loads(path.read_text())
+        path.write_text(json.dumps(summary | {"train_seconds": 10 * summary["train_seconds"]}))
+    for name, frame in zip(names, before, strict=True):
+        pd.testing.assert_frame_equal(build(load(root, study), name).frame, frame)
 
 
 def test_arms_are_compared_at_equal_calls_and_at_equal_samples(results):
@@ -247,10 +264,17 @@ def test_arms_are_compared_at_equal_calls_and_at_equal_samples(results):
 def test_a_gain_is_real_when_the_facts_see_it_too(results):
     frame = table(results[0], "finetune")
     assert pd.isna(frame.loc[0, "gain_seen_by"])
+    seen = {(True, True): "judge and facts", (True, False): "judge only"}
+    seen |= {(False, True): "facts only", (False, False): "neither"}
     for row in frame.iloc[1:].itertuples():
-        seen = {(True, True): "judge and facts", (True, False): "judge only"}
-        seen |= {(False, True): "facts only", (False, False): "neither"}
-        assert row.gain_seen_by == seen[row.delta_low > 0, row.fidelity_delta_low > 0]
+        up = row.delta > 0, row.fidelity_delta > 0
+        after = row.p_corrected < 0.05, row.fidelity_delta_p_corrected < 0.05
+        before = row.p < 0.05, row.fidelity_delta_p < 0.05
+        after, before = (seen[p[0] and up[0], p[1] and up[1]] for p in (after, before))
+        if after == "neither" and before != "neither":
+            after = f"{before}, before correction"
+        assert row.gain_seen_by == after
+    assert (frame["gain_seen_by"] != "neither").any()
     claims = table(results[0], "claims").set_index("claim").loc["embed_gain"]
     embed = frame.set_index("model").loc["embed-500"]
     assert claims["gap"] == pytest.approx(embed["gap"], abs=1e-5)
@@ -284,7 +308,28 @@ def test_further_trainings_are_averaged_and_widen_intervals(tmp_path):
     own = fmean(mean([r for r in rows if r["arm"] == "refine"]) for rows in runs)
     assert refined.loc[("embed-200", "refine", 1), "clipscore"] == pytest.approx(own, abs=1e-5)
     assert "3 trainings" in (root / "tables/finetune.md").read_text()
-    assert (table(root, "claims")["trainings"] == 3).all()
+    assert (row["about"], frame.loc["base", "about"]) == ("the method", "this checkpoint")
+    claims = table(root, "claims").set_index("claim")
+    assert claims.loc["embed_gain", ["trainings", "about"]].tolist() == [3, "the method"]
+    assert claims.loc["refinement_full", ["trainings", "about"]].tolist() == [0, "this checkpoint"]
+    assert claims.loc["embed_gain", "worth_adding"] == "trainings"
+    assert "number of prompts or" in claims.loc["normal_gain", "reason"]
+
+
+def test_two_trainings_have_no_interval_for_the_method(tmp_path):
+    shape = {"prompts": 30, "rounds": 1, "train_seeds": (0, 1), "training_sd": 2.0}
+    root, study = made(tmp_path, **shape)
+    frame = table(root, "finetune").set_index("model")
+    assert frame.loc["embed-500", "about"] == "these 2 checkpoints"
+    assert pd.isna(frame.loc["embed-500", "share_trainings"])
+    text = (root / "tables/finetune.md").read_text()
+    assert "no interval for the method" in text and "these 2 checkpoints" in text
+    # As wide as one training's: the spread of the two, however large, is no part of it.
+    alone = build(load(root, study, train_seeds=[0])).frame.set_index("model")
+    widths = [
+        f.loc["embed-500", "delta_high"] - f.loc["embed-500", "delta_low"] for f in (frame, alone)
+    ]
+    assert 0.5 < widths[0] / widths[1] < 1.2
 
 
 # --- hard prompts --------------------------------------------------------------------------------
@@ -349,8 +394,8 @@ def test_groups_partition_the_study(results):
     ):
         frame = table(root, name)
         base = frame[frame["model"] == "base"]
-        assert base["prompts"].sum() == 24, name
-        whole = (base["clipscore"] * base["prompts"]).sum() / 24
+        assert base["prompts"].sum() == 60, name
+        whole = (base["clipscore"] * base["prompts"]).sum() / 60
         assert whole == pytest.approx(table(root, "finetune").iloc[0]["clipscore"], abs=1e-5)
         assert base[column].is_unique
 
@@ -369,7 +414,7 @@ def test_groups_too_small_for_an_interval_have_none(results):
     small = frame[frame["prompts"] < FEWEST]
     assert len(small)
     assert small["clipscore"].notna().all()
-    assert small[["clipscore_low", "delta_high", "p_holm"]].isna().all(axis=None)
+    assert small[["clipscore_low", "delta_high", "p_corrected"]].isna().all(axis=None)
 
 
 def test_photographs_have_no_fidelity(tmp_path):
@@ -399,14 +444,101 @@ def test_claims_state_the_published_effects():
     assert len(effects) == len(claims.CLAIMS)
 
 
-def test_verdicts_follow_the_intervals(results):
+def test_verdicts_follow_the_corrected_p_values(results):
     frame = table(results[0], "claims")
     assert frame["claim"].is_unique
     for row in frame.itertuples():
-        verdict = "supported" if row.effect_low > 0 else "contradicted"
-        if row.effect_low <= 0 <= row.effect_high:
+        verdict = "supported" if row.effect > 0 else "contradicted"
+        if not row.p_corrected < 0.05 or row.claim == "embed_gain_hard_same_seeds":
             verdict = "unresolved"
         assert row.verdict == verdict, row.claim
+        assert row.p_corrected >= row.p
+        only_before = row.p < 0.05 <= row.p_corrected
+        assert ("before correction only" in row.reason) == only_before, row.claim
+
+
+def test_what_holds_before_correction_only_is_said_so(results, monkeypatch):
+    """With every p value tenfold, what was near the level is no longer supported."""
+    root, study = results
+    monkeypatch.setattr(studies.Study, "correct", lambda self, p, draws: np.minimum(1000 * p, 1))
+    frame = build(load(root, study), "claims").frame
+    own = frame[(frame["p"] < 0.05) & (frame["p_corrected"] >= 0.05)]
+    assert len(own) and (own["verdict"] == "unresolved").all()
+    assert own["reason"].str.contains("before correction only").all()
+    seen = build(load(root, study)).frame["gain_seen_by"]
+    assert seen.str.endswith(", before correction").any()
+
+
+def test_the_seeds_that_chose_the_prompts_support_nothing(tmp_path):
+    gains = {"normal": 8, "embed": 8, "refine": 1, "best_of_n": 1}
+    root, _ = made(tmp_path, prompts=36, hard=24, rounds=1, gains=gains)
+    claim = table(root, "claims").set_index("claim").loc["embed_gain_hard_same_seeds"]
+    assert claim["effect_low"] > 0 and claim["verdict"] == "unresolved"
+    assert "chose the prompts" in claim["reason"]
+    frame = table(root, "hard_prompts").set_index("selection")
+    same, fresh = (frame.loc[name].iloc[1:] for name in ("same_seeds", "fresh_seeds"))
+    assert (same["delta_low"] > 0).all() and same["p"].notna().all()
+    assert same["p_corrected"].isna().all() and same["gain_seen_by"].str.startswith("not").all()
+    assert (fresh["p_corrected"] < 0.05).all()
+
+
+def test_every_difference_has_a_p_value_of_its_own(results):
+    for name, tested in (("finetune", "delta"), ("by_fact", "fidelity_delta")):
+        frame = table(results[0], name)
+        frame = frame[(frame["model"] != "base") & (frame["prompts"] >= 40)]
+        for measure in ("delta", "guide_delta", "fidelity_delta", "strict_delta", "gap"):
+            p, low, high = (
+                "p" if measure == tested else f"{measure}_p",
+                *(f"{measure}_{end}" for end in ("low", "high")),
+            )
+            assert frame[[p, f"{p}_corrected"]].notna().all(axis=None), (name, measure)
+            outside = (frame[low] > 0) | (frame[high] < 0)
+            assert ((frame[p] < 0.05) == outside).mean() > 0.9, (name, measure)
+
+
+def test_claims_say_how_probable_a_worthwhile_effect_is(results):
+    root, study = results
+    frame = table(root, "claims").set_index("claim")
+    rows = frame[frame["effect"].notna() & frame["p"].notna()]
+    assert rows["probability"].between(0, 1).all()
+    assert set(rows["smallest"][rows["measure"] == "ClipScore"]) == {0.2}
+    assert set(rows["smallest"][rows["measure"] == "fidelity, %"]) == {1.0}
+    # A gain that no gain reaches is as good as impossible.
+    more = build(load(root, study, smallest_clipscore=50.0), "claims").frame.set_index("claim")
+    assert more.loc["embed_gain", "probability"] < 0.01 < rows.loc["embed_gain", "probability"]
+    certain = (rows["effect_low"] > rows["smallest"]) == (rows["probability"] > 0.975)
+    assert certain.mean() > 0.95
+
+
+def test_the_correction_is_a_setting(results):
+    root, study = results
+    max_t, holm = (
+        build(load(root, study, correction=name), "by_fact") for name in ("max_t", "holm")
+    )
+    p = max_t.frame[["p", "delta_p"]].to_numpy()  # ClipScore and fidelity are one family
+    expected = statistics.holm(p.ravel()).reshape(p.shape)[:, 0]
+    assert holm.frame["p_corrected"].to_numpy() == pytest.approx(expected, nan_ok=True)
+    p = p[:, 0]
+    both = max_t.frame["p_corrected"], holm.frame["p_corrected"]
+    assert (both[0] <= both[1] + 0.01)[~np.isnan(p)].all() and (both[0] < both[1]).any()
+    assert "max-T" in max_t.caption and "Holm" in holm.caption and "max-T" not in holm.caption
+
+
+def test_facts_that_move_in_opposite_directions_are_named(tmp_path):
+    root, study = made(tmp_path, prompts=90, rounds=1)
+    assert "Opposite directions" not in (root / "tables/by_fact.md").read_text()
+    path = root / "scores/images/normal-500/study.csv"
+    plain = synthetic.rows(root / "scores/images/base/study.csv")
+    rows = synthetic.rows(path)
+    for i, (row, base) in enumerate(zip(rows, plain, strict=True)):
+        row["colour"] = max(int(base["colour"]), i % 2)
+        row["shape"] = min(int(base["shape"]), int(i % 3 > 0))
+    synthetic.rewrite(path, rows)
+    found = build(load(root, study), "by_fact")
+    assert "Opposite directions: normal-500: colour up, shape down." in found.caption
+    own = found.frame[found.frame["model"] == "normal-500"]
+    assert set(own["opposite"]) == {"colour up, shape down"}
+    assert not found.frame.loc[found.frame["model"] == "embed-500", "opposite"].any()
 
 
 @pytest.mark.parametrize(
@@ -419,16 +551,17 @@ def test_verdicts_follow_the_intervals(results):
 )
 def test_verdicts_follow_the_truth(tmp_path, gains, verdict):
     gains = gains | {"refine": 1, "best_of_n": 1}
-    root, _ = made(tmp_path, prompts=18, rounds=1, gains=gains)
+    root, _ = made(tmp_path, prompts=36, rounds=1, gains=gains)
     frame = table(root, "claims").set_index("claim")
     assert frame.loc["embed_gain", "verdict"] == verdict
     assert frame.loc["embed_over_normal", "verdict"] == verdict
-    assert frame.loc["embed_over_normal_equal_time", "verdict"] == verdict
+    assert frame.loc["embed_over_normal_equal_cost", "verdict"] == verdict
 
 
 def test_an_unresolved_claim_says_how_many_prompts_would_settle_it(results):
     frame = table(results[0], "claims")
     open_ones = frame[(frame["verdict"] == "unresolved") & frame["published"].notna()]
+    open_ones = open_ones[open_ones["reason"].str.contains("the interval covers 0")]
     assert len(open_ones)
     for row in open_ones.itertuples():
         wanted = row.prompts * (row.mde / row.published) ** 2
@@ -436,13 +569,13 @@ def test_an_unresolved_claim_says_how_many_prompts_would_settle_it(results):
         assert f"{row.prompts_for_ours:,.0f} prompts" in row.reason
 
 
-def test_equal_time_interpolates_between_checkpoints(results):
+def test_equal_cost_interpolates_between_checkpoints(results):
     root, _ = results
-    row = table(root, "claims").set_index("claim").loc["embed_over_normal_equal_time"]
+    row = table(root, "claims").set_index("claim").loc["embed_over_normal_equal_cost"]
     tuned = table(root, "finetune").set_index("model")["clipscore"]
-    # normal's last checkpoint took 135 s, embed's took 100 s and 200 s.
-    embed = 0.65 * tuned["embed-500"] + 0.35 * tuned["embed-1000"]
-    assert "135 s" in row["statement"]
+    # normal's last checkpoint cost 1e12, embed's 0.8e12 and 1.6e12.
+    embed = 0.75 * tuned["embed-500"] + 0.25 * tuned["embed-1000"]
+    assert "1e+12 FLOPs" in row["statement"]
     assert row["effect"] == pytest.approx(embed - tuned["normal-1000"], abs=1e-5)
 
 
@@ -461,7 +594,7 @@ def test_markdown_bolds_the_best_only_when_the_interval_says_so(tmp_path, result
     text = (results[0] / "tables/finetune.md").read_text()
     best = table(results[0], "finetune").sort_values("clipscore").iloc[-1]["model"]
     assert re.findall(r"\*\*([a-z]+-\d+)\*\*", text) == [best]
-    none, _ = made(tmp_path, prompts=12, rounds=1, gains={})
+    none, _ = made(tmp_path, prompts=30, rounds=1, gains={})
     text = (none / "tables/finetune.md").read_text()
     assert "**" not in text and "†:" in text
 
@@ -475,10 +608,10 @@ def test_markdown_rows_are_whole(results):
 def test_captions_give_sample_sizes_and_explain_the_marks(results):
     text = (results[0] / "tables/finetune.md").read_text()
     for words in (
-        "24 prompts, 2 seeds",
+        "60 prompts, 2 seeds",
         "95 % intervals",
         "400 draws",
-        "6 comparisons",
+        "12 comparisons",
         "†",
         "80 %",
     ):

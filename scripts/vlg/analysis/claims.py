@@ -18,7 +18,7 @@ import numpy as np
 from vlg.analysis import statistics
 from vlg.analysis.comparison import control, mix
 from vlg.analysis.scores import CONTROL, REFINEMENT, Key
-from vlg.analysis.study import BASE, Study
+from vlg.analysis.study import BASE, STREAMS, Study, trained
 from vlg.config.layout import parse_model
 
 # In the shape of the config's `published`.
@@ -48,9 +48,11 @@ class Effect:
     estimate: statistics.Estimate  # K = 1
     prompts: int
     seeds: int
+    where: str = "study"
     measure: str = "clipscore"
     # The same by the guide and in fidelity, for an effect in ClipScore: what of it is real?
     beside: Mapping[str, statistics.Estimate] = field(default_factory=dict)
+    trained: bool = True  # whether a trained model is part of it
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class Claim:
     name: str
     published: float | None
     effect: Callable[[Study], Effect]
+    family: str  # the claims that it is looked at together with, in words
     statement: str  # in the published study's terms, for when it was not measured
 
 
@@ -103,8 +106,10 @@ def _effect(
     for other in ("guide", "fidelity") if measure == "clipscore" else ():
         further = study.contrast(weights, where, other)
         if np.isfinite(further).all():
-            beside[other] = study.estimate(further)
-    return Effect(statement, study.estimate(values), len(ids), len(seeds), measure, beside)
+            beside[other] = study.estimate(further, where)
+    estimate = study.estimate(values, where)
+    tuned = any(trained(key[0]) for key in weights)
+    return Effect(statement, estimate, len(ids), len(seeds), where, measure, beside, tuned)
 
 
 def _gain(variant: str, place: str, where: str = "study", measure: str = "clipscore"):
@@ -151,23 +156,23 @@ def _lead_on_hard(study: Study) -> Effect:
     return _effect(study, statement, {embed: 1, normal: -1}, "fresh_seeds")
 
 
-def _lead_at_equal_time(study: Study) -> Effect:
-    """Both variants at the largest training time that both reach, by linear interpolation between
-    checkpoints (base at 0 s)."""
+def _lead_at_equal_cost(study: Study) -> Effect:
+    """Both variants at the largest training cost in FLOPs that both reach, by linear interpolation
+    between checkpoints (base at 0)."""
     series = {}
     for variant in ("embed", "normal"):
         steps = _steps(study).get(variant)
         if not steps:
             raise NotMeasured(f"there is no variant {variant}")
         keys = [f"{variant}-{step}" for step in steps]
-        times = [(study.train_seconds(key), (key, "", 0)) for key in keys]
-        series[variant] = [(0.0, BASE), *times]
-    time = min(points[-1][0] for points in series.values())
+        costs = [(study.train_flops(key), (key, "", 0)) for key in keys]
+        series[variant] = [(0.0, BASE), *costs]
+    cost = min(points[-1][0] for points in series.values())
     weights: dict[Key, float] = {}
     for variant, sign in (("embed", 1), ("normal", -1)):
-        for key, weight in (mix(series[variant], time) or {}).items():
+        for key, weight in (mix(series[variant], cost) or {}).items():
             weights[key] = weights.get(key, 0) + sign * weight
-    return _effect(study, f"embed beats normal at equal training time ({time:,.0f} s)", weights)
+    return _effect(study, f"embed beats normal at equal training cost ({cost:.3g} FLOPs)", weights)
 
 
 def _decline(study: Study) -> Effect:
@@ -187,9 +192,10 @@ def _most_on_hard(study: Study) -> Effect:
     if not ids or not seeds:
         raise NotMeasured("there are no hard prompts on fresh seeds")
     parts = [study.contrast({key: 1, BASE: -1}, where) for where in ("fresh_seeds", "study")]
-    estimate = statistics.difference(*parts, **study.options())
+    streams = STREAMS["fresh_seeds"], STREAMS["study"]
+    estimate = statistics.difference(*parts, **study.options(), streams=streams)
     statement = f"embed gains more on hard prompts than on the study's, at {step:,} steps"
-    return Effect(statement, estimate, len(ids), len(seeds))
+    return Effect(statement, estimate, len(ids), len(seeds), "fresh_seeds")
 
 
 def _rounds(number: str, over: str = "none", measure: str = "clipscore"):
@@ -247,14 +253,23 @@ def _regression(study: Study) -> Effect:
         study.contrast({BASE: 1}, where)[:1].mean(axis=2, keepdims=True)
         for where in ("fresh_seeds", "same_seeds")
     ]
-    estimate = study.estimate(means[0] - means[1])
+    estimate = study.estimate(means[0] - means[1], "regression")
     statement = "drawing hard prompts again lifts base itself (regression to the mean)"
-    return Effect(statement, estimate, len(ids), len(fresh) + len(same))
+    return Effect(
+        statement, estimate, len(ids), len(fresh) + len(same), "regression", trained=False
+    )
 
 
 def _published(table: str, first: str, second: str) -> float:
     return round(FIGURES[table][first] - FIGURES[table][second], 4)
 
+
+# Claims that answer one question are looked at together.
+GAINS = "gains over base"
+LEADS = "embed against normal"
+REFINED = "refinement"
+CHOSEN = "the seeds that chose the prompts"
+ANEW = "regression to the mean"
 
 _tune, _hard, _refine = "finetune", "hard_prompts", "refinement"
 CLAIMS = (
@@ -262,140 +277,165 @@ CLAIMS = (
         "normal_gain",
         _published(_tune, "normal-5000", "base"),
         _gain("normal", "middle"),
+        GAINS,
         "normal gains a little over the original at 5k steps",
     ),
     Claim(
         "normal_gain_late",
         _published(_tune, "normal-10000", "base"),
         _gain("normal", "last"),
+        GAINS,
         "normal gains a little over the original at 10k steps",
     ),
     Claim(
         "embed_gain_early",
         _published(_tune, "embed-2000", "base"),
         _gain("embed", "first"),
+        GAINS,
         "embed gains over the original at 2k steps",
     ),
     Claim(
         "embed_gain",
         _published(_tune, "embed-5000", "base"),
         _gain("embed", "middle"),
+        GAINS,
         "embed gains over the original at 5k steps",
     ),
     Claim(
         "embed_gain_late",
         _published(_tune, "embed-10000", "base"),
         _gain("embed", "last"),
+        GAINS,
         "embed gains over the original at 10k steps",
     ),
     Claim(
         "embed_over_normal",
         _published(_tune, "embed-5000", "normal-5000"),
         _lead("middle"),
+        LEADS,
         "embed beats normal at 5k steps",
     ),
     Claim(
         "embed_over_normal_late",
         _published(_tune, "embed-10000", "normal-10000"),
         _lead("last"),
+        LEADS,
         "embed beats normal at 10k steps",
     ),
     Claim(
         "embed_declines",
         _published(_tune, "embed-2000", "embed-10000"),
         _decline,
+        GAINS,
         "embed's gain declines from 2k to 10k steps",
     ),
     Claim(
         "embed_gain_hard_same_seeds",
         _published(_hard, "embed-2000", "base"),
         _gain("embed", "first", "same_seeds"),
+        CHOSEN,
         "embed gains over the original on hard prompts at 2k steps",
     ),
     Claim(
         "embed_gain_hard",
         _published(_hard, "embed-2000", "base"),
         _gain("embed", "first", "fresh_seeds"),
+        GAINS,
         "embed gains over the original on hard prompts at 2k steps, on fresh seeds",
     ),
     Claim(
         "embed_over_normal_hard",
         _published(_hard, "embed-2000", "normal-5000"),
         _lead_on_hard,
+        LEADS,
         "embed at 2k steps beats normal at 5k on hard prompts",
     ),
     Claim(
         "embed_most_on_hard",
         round(_published(_hard, "embed-2000", "base") - _published(_tune, "embed-2000", "base"), 4),
         _most_on_hard,
+        GAINS,
         "embed gains more on hard prompts than on the first 100",
     ),
     Claim(
         "refinement_half",
         _published(_refine, "3", "0"),
         _rounds("half"),
+        REFINED,
         "refinement gains in 3 rounds",
     ),
     Claim(
         "refinement_full",
         _published(_refine, "6", "0"),
         _rounds("all"),
+        REFINED,
         "refinement gains in 6 rounds",
     ),
     Claim(
         "refinement_more_rounds",
         _published(_refine, "6", "3"),
         _rounds("all", "half"),
+        REFINED,
         "refinement still gains from round 3 to 6",
     ),
     # What a careful reader asks of these figures.
     Claim(
-        "embed_over_normal_equal_time",
+        "embed_over_normal_equal_cost",
         None,
-        _lead_at_equal_time,
-        "embed beats normal at equal training time",
+        _lead_at_equal_cost,
+        LEADS,
+        "embed beats normal at equal training cost",
     ),
     Claim(
         "refinement_over_best_of_n",
         None,
         _over_control(),
+        REFINED,
         "refinement beats the best of N fresh samples at equal compute",
     ),
-    Claim("hard_regression", None, _regression, "drawing hard prompts again lifts base itself"),
+    Claim(
+        "hard_regression", None, _regression, ANEW, "drawing hard prompts again lifts base itself"
+    ),
     Claim(
         "normal_fidelity",
         None,
         _gain("normal", "middle", measure="fidelity"),
+        GAINS,
         "normal makes more of the prompts' facts true",
     ),
     Claim(
         "embed_fidelity",
         None,
         _gain("embed", "middle", measure="fidelity"),
+        GAINS,
         "embed makes more of the prompts' facts true",
     ),
     Claim(
         "embed_over_normal_fidelity",
         None,
         _lead("middle", "fidelity"),
+        LEADS,
         "embed makes more facts true than normal at equal steps",
     ),
     Claim(
         "embed_hard_fidelity",
         None,
         _gain("embed", "first", "fresh_seeds", "fidelity"),
+        GAINS,
         "embed makes more facts of hard prompts true",
     ),
     Claim(
         "refinement_fidelity",
         None,
         _rounds("all", measure="fidelity"),
+        REFINED,
         "refinement makes more facts true",
     ),
     Claim(
         "refinement_over_best_of_n_fidelity",
         None,
         _over_control("fidelity"),
+        REFINED,
         "refinement makes more facts true than the best of N at equal compute",
     ),
 )

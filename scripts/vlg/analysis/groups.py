@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vlg.analysis import markup, table
-from vlg.analysis.comparison import FEWEST, compare, corrected, nothing
+from vlg.analysis import markup, statistics, table
+from vlg.analysis.comparison import compare, corrected, delta, nothing, together
 from vlg.analysis.study import Study
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -33,31 +37,69 @@ def by_column(study: Study, column: str, word: str) -> table.Table:
 
 
 def by_group(
-    study: Study, word: str, groups: Sequence[Group], text: str, measure: str = "clipscore"
+    study: Study,
+    word: str,
+    groups: Sequence[Group],
+    text: str,
+    measure: str = "clipscore",
+    opposites: bool = False,
 ) -> table.Table:
     """Every model within each group, against base on the same prompts.
 
     word: what a group is, the name of its column. text: how the caption begins. measure: what the
-    table tests, clipscore or fidelity.
+    table tests, clipscore or fidelity. opposites: say where a model gains in one group and loses in
+    another.
     """
-    import pandas as pd
-
     parts = []
     for group in groups:
         ids = [study.ids[i] for i in group.prompts]
         columns = {"fidelity": group.fidelity}
         part = compare(study, study.models, ids=ids, columns=columns, tested=measure)
-        part.insert(0, word, group.label)
+        part.frame.insert(0, word, group.label)
         parts.append(part)
-    frame = pd.concat(parts, ignore_index=True) if parts else nothing(study, word)
-    frame = corrected(frame)
-    frame["published"] = np.nan
+    rows = together(parts) if parts else nothing(study, word)
+    frame = corrected(study, rows, f"every model in every {word} against base")
     caption = (
         f"{text} {table.sample(study.ids, study.seeds)} "
-        f"{table.explained(study, frame, f'base in the same {word}', measure)} Groups of fewer "
-        f"than {FEWEST} prompts have no interval."
+        f"{table.explained(study, frame, f'base in the same {word}', measure)}"
     )
+    if opposites:
+        frame["opposite"], words = _opposites(study, word, frame, rows.draws["p"], delta(measure))
+        caption += words
+    frame["published"] = np.nan
     lead = [markup.Column(word.capitalize(), word), markup.MODEL]
     lead.append(markup.Column("Prompts", "prompts", digits=0))
     columns = markup.FIDELITY if measure == "fidelity" else table.scores()
     return table.of(study, frame, caption, [*lead, *columns], word, measure)
+
+
+def _opposites(
+    study: Study, word: str, frame: pd.DataFrame, draws: np.ndarray, difference: str
+) -> tuple[list[str], str]:
+    """Of each row, how its model moves in opposite directions ("" if it does not beyond chance),
+    and what the caption says of it.
+
+    The chance that all groups move one way is corrected over the groups of a model
+    (`statistics.opposite`), then by Holm over the models.
+    """
+    models = list(dict.fromkeys(frame["model"]))
+    p = []
+    for model in models:
+        own = (frame["model"] == model).to_numpy()
+        mean, single = (frame.loc[own, name].to_numpy(float) for name in (difference, "p"))
+        p.append(statistics.opposite(mean, single, draws[:, own]))
+    after = statistics.holm(np.where(np.array(p) < 1, p, np.nan)) if models else []
+    alpha = 1 - study.settings.confidence
+    found = {}
+    for model, chance, adjusted in zip(models, p, after, strict=True):
+        if chance < alpha:
+            own = frame[frame["model"] == model].sort_values("p", kind="stable")
+            up, down = (own[word][s * own[difference] > 0].iloc[0] for s in (1, -1))
+            after_all = "" if adjusted < alpha else ", before correction over the models"
+            found[model] = f"{up} up, {down} down{after_all}"
+    words = "; ".join(f"{model}: {text}" for model, text in found.items())
+    return [found.get(model, "") for model in frame["model"]], (
+        f" Opposite directions: {words}. A mean over {word}s hides them."
+        if words
+        else f" No model moves in opposite directions in two {word}s beyond chance."
+    )

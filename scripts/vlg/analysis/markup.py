@@ -26,6 +26,7 @@ TEX = {
     "×": r"$\times$",
     "Δ": r"$\Delta$",
     "−": "$-$",
+    "<": "$<$",
 }
 
 
@@ -33,9 +34,11 @@ TEX = {
 class Column:
     """How a column of a frame is shown.
 
-    `interval`: with `<name>_low` and `<name>_high` in brackets; `scale`: factor, 100 for shares;
-    `marked`: carries the dagger and the bold of its row; `words`: a name like best_of_n, shown
-    without underscores; `wrap`: in LaTeX, the share of the line that a column of text takes.
+    `chance`: a p value, whose small ones are only bounded; `large`: numbers from a million on in
+    powers of ten. `interval`: with `<name>_low` and `<name>_high` in brackets; `scale`: factor, 100
+    for shares; `marked`: carries the dagger and the bold of its row; `words`: a name like
+    best_of_n, shown without underscores; `wrap`: in LaTeX, the share of the line that a column of
+    text takes.
     """
 
     title: str
@@ -47,26 +50,34 @@ class Column:
     marked: bool = False
     words: bool = False
     wrap: float = 0.0
+    chance: bool = False
+    large: bool = False
 
 
 MODEL = Column("Model", "model", marked=True)
 ARM = Column("Arm", "arm", words=True)
 ROUND = Column("Round", "round", digits=0)
 PUBLISHED = Column("Published", "published")
+ABOUT = Column("Speaks of", "about")
 # The standard error of a share is about a hundredth, so a tenth of a per cent is enough.
 SCORES = (
     Column("ClipScore", "clipscore", interval=True, marked=True),
     Column("Δ ClipScore", "delta", interval=True, signed=True),
+    Column("p", "p_corrected", chance=True),
     Column("Δ guide", "guide_delta", interval=True, signed=True),
     Column("Gap", "gap", signed=True),
     Column("Fidelity, %", "fidelity", digits=1, scale=100),
     Column("Δ fidelity", "fidelity_delta", digits=1, scale=100, interval=True, signed=True),
+    Column("p", "fidelity_delta_p_corrected", chance=True),
     Column("Strict, %", "strict", digits=1, scale=100),
     Column("Gain seen by", "gain_seen_by"),
+    ABOUT,
 )
 FIDELITY = (
     Column("Fidelity, %", "fidelity", digits=1, scale=100, interval=True, marked=True),
     Column("Δ fidelity", "fidelity_delta", digits=1, scale=100, interval=True, signed=True),
+    Column("p", "p_corrected", chance=True),
+    ABOUT,
 )
 
 
@@ -190,12 +201,21 @@ def number(value: float, digits: int = 2, signed: bool = False) -> str:
     return text.replace("-", "−")
 
 
+def chance(p: float) -> str:
+    """A p value with three digits; one below a thousandth is `<0.001`."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def _cell(row: dict[str, Any], column: Column) -> str:
     value = row[column.name]
     if isinstance(value, str):
         return (value.replace("_", " ") if column.words else value) or EMPTY
     if value is None or math.isnan(value):
         return EMPTY
+    if column.chance:
+        return chance(value)
+    if column.large and abs(value) >= 1e6:
+        return f"{value:.3g}".replace("e+", "e")
     text = number(value * column.scale, column.digits, column.signed)
     if not column.interval:
         return text
@@ -222,7 +242,7 @@ def marked(
 
 def _numeric(rows: Sequence[Sequence[str]], position: int) -> bool:
     texts = [row[position] for row in rows if row[position] != EMPTY]
-    return bool(texts) and all(re.match(r"[+−]?[\d∞]", text) for text in texts)
+    return bool(texts) and all(re.match(r"[+−<]?[\d∞]", text) for text in texts)
 
 
 def _escape_markdown(text: str) -> str:

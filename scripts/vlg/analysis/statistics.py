@@ -19,13 +19,28 @@ intervals are against Student's; the percentiles are therefore taken further out
 Student's quantile has under the normal distribution ("expanded percentile interval"; Hesterberg,
 *The American Statistician* 69, 2015). P values invert the same rule: p < 1 - confidence exactly
 when the interval excludes 0, up to the resolution of the draws. Where next to no draw lies beyond
-0, the draws cannot tell p = 0.001 from 0.00001, which Holm's correction needs to know in a large
-table; there p is Student's, from the same standard error, if that is smaller.
+0, the draws cannot tell p = 0.001 from 0.00001, which a correction needs to know in a large table;
+there p is Student's, from the same standard error, if that is smaller. Where fewer than FEWEST
+prompts differ there is neither: what all but a few prompts have in common, most often a difference
+of exactly 0, says nothing of how far the next one would move.
+
+**Trainings.** From ENOUGH trainings on, trainings are drawn together with the prompts, the same
+ones for all quantities (multi-bootstrap; Sellam et al., arXiv:2106.16163), and the interval is
+about new trainings, too. Their weights in a draw are normal numbers and not counts: three
+trainings can be drawn in ten ways only. One training, or two, say too little of their spread: the
+interval is then about their weights as they are.
+
+**Many comparisons.** `max_t` is Westfall and Young's step-down (*Resampling-Based Multiple
+Testing*, 1993, section 2.6): the smallest p of a family is held against the smallest that the
+family's draws, which hold no effect, show together, so that rows which rise and fall together
+count as few. Each quantity is measured by its rank among its own draws, which puts skewed and
+normal ones on one scale.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,9 +49,19 @@ import numpy as np
 CHUNK = 2_000_000
 # With fewer draws than this beyond 0, their share is too uncertain to be a p value.
 FEW = 10
-# How much of the noise in the trainings' means is subtracted from their spread. With all of it two
-# trainings cover 91 % at worst, with none of it 99 %; three or more care little.
+# No interval is given where fewer prompts differ, counting those with the commonest value as one:
+# 95 % intervals then cover 80 to 90 % where a few large changes make the mean.
+FEWEST = 15
+# Trainings below which an interval says nothing of further ones: those of two cover 91 % at worst.
+ENOUGH = 3
+# How much of the noise in the trainings' means is subtracted from their spread.
 SUBTRACTED = 0.7
+TRAININGS = 2  # the stream of their draws; those of `estimate` are other numbers
+# With ENOUGH trainings the trainings' part of an error, and with it the degrees of freedom, differs
+# so much from study to study that a repetition shows less: 76 % for 80, without this factor.
+UNSTEADY = 1.07
+# Degrees of freedom at which the factor of a detectable effect is computed.
+FREEDOM = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 10.0, 20.0, 60.0, 1e4)
 
 
 @dataclass(frozen=True)
@@ -48,12 +73,26 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Sources:
+    """What of the variance of K means comes of the choice of prompts, of seeds and of trainings.
+
+    Each (K,); NaN where it cannot be told: with one seed its part is within that of the prompts,
+    and with fewer than ENOUGH trainings theirs is unknown.
+    """
+
+    prompts: np.ndarray
+    seeds: np.ndarray
+    trainings: np.ndarray
+
+
+@dataclass(frozen=True)
 class Estimate:
-    """Means of K quantities, with their uncertainty; every array has shape (K,).
+    """Means of K quantities, with their uncertainty; every array but `draws` has shape (K,).
 
     `low`, `high`: the interval; `error`: standard error of the mean; `p`: two-sided p value of
-    "the mean is 0"; `freedom`: degrees of freedom of the error. With fewer than two prompts
-    all but `mean` are NaN.
+    "the mean is 0"; `freedom`: degrees of freedom of the error; `sources`: the parts of its square;
+    `draws`: deviations of the bootstrap's means from the mean, (draws, K). Where fewer than FEWEST
+    prompts differ all but `mean` are NaN, and the draws 0.
     """
 
     mean: np.ndarray
@@ -62,28 +101,50 @@ class Estimate:
     error: np.ndarray
     p: np.ndarray
     freedom: np.ndarray
+    sources: Sources
+    draws: np.ndarray
+    trainings: int = 1
 
 
-def estimate(values: np.ndarray, *, draws: int, confidence: float, seed: int) -> Estimate:
+def estimate(
+    values: np.ndarray,
+    *,
+    draws: int,
+    confidence: float,
+    seed: int,
+    stream: int = 0,
+    among: tuple[Sequence[int], int] | None = None,
+) -> Estimate:
     """Mean, interval and p value of K quantities measured on the same pictures.
 
     `values`: (prompts, seeds, K) or (trainings, prompts, seeds, K), finite; one quantity may be a
     score, a paired difference of scores or any other linear combination of them, picture by
     picture. All quantities share their draws. The result depends on nothing but the arguments.
+    `stream`: sets of other prompts or seeds have draws of their own. `among`: (places, number):
+    these prompts are that many's at these places, whose draws they share with other parts of them.
     """
     trainings = _checked(values)
     pooled = trainings.mean(axis=0)
     mean = pooled.mean(axis=(0, 1))
     count = len(pooled)
-    if count < 2:
-        return _without_error(mean)
-    drawn = mean + _deviations(pooled, draws, seed)
+    if count < FEWEST:
+        return _without_error(mean, draws)
+    drawn = _deviations(pooled, draws, seed, stream, among)
     prompts = Part(_prompt_variance(pooled) / count, count - 1.0)
-    return _summary(mean, drawn, [prompts], _trainings([trainings], [1]), confidence, seed)
+    noise = _seed_variance(pooled) / count
+    further = _trainings([trainings], [1])
+    found = _summary(mean, drawn, [prompts], noise, further, confidence, seed)
+    return _where(_differing(pooled) >= FEWEST, found, len(trainings))
 
 
 def difference(
-    first: np.ndarray, second: np.ndarray, *, draws: int, confidence: float, seed: int
+    first: np.ndarray,
+    second: np.ndarray,
+    *,
+    draws: int,
+    confidence: float,
+    seed: int,
+    streams: tuple[int, int] = (0, 1),
 ) -> Estimate:
     """Mean of `first` minus mean of `second`, measured on two sets of prompts.
 
@@ -92,14 +153,27 @@ def difference(
     (what their two values share would cancel), never shorter, as long as that share is positive.
     """
     first, second = _checked(first), _checked(second)
-    trainings = _trainings([first, second], [1, -1])
+    trainings, further = len(first), _trainings([first, second], [1, -1])
     first, second = first.mean(axis=0), second.mean(axis=0)
     mean = first.mean(axis=(0, 1)) - second.mean(axis=(0, 1))
-    if min(len(first), len(second)) < 2:
-        return _without_error(mean)
-    drawn = mean + _deviations(first, draws, seed) - _deviations(second, draws, seed, stream=1)
+    if min(len(first), len(second)) < FEWEST:
+        return _without_error(mean, draws)
+    drawn = _deviations(first, draws, seed, streams[0])
+    drawn -= _deviations(second, draws, seed, streams[1])
     parts = [Part(_prompt_variance(v) / len(v), len(v) - 1.0) for v in (first, second)]
-    return _summary(mean, drawn, parts, trainings, confidence, seed)
+    noise = sum(_seed_variance(v) / len(v) for v in (first, second))
+    found = _summary(mean, drawn, parts, noise, further, confidence, seed)
+    known = np.minimum(_differing(first), _differing(second)) >= FEWEST
+    return _where(known, found, trainings)
+
+
+def exceeds(estimate: Estimate, smallest: float) -> np.ndarray:
+    """Probability that each mean is larger than `smallest`, (K,); NaN without an interval.
+
+    The share of draws above it, by the rule of the intervals: it is over 0.975 exactly when a 95 %
+    interval lies above `smallest`, up to the resolution of the draws.
+    """
+    return 1 - _below(estimate.mean - smallest, estimate.draws, estimate.error, estimate.freedom)
 
 
 def holm(p: np.ndarray) -> np.ndarray:
@@ -116,31 +190,93 @@ def holm(p: np.ndarray) -> np.ndarray:
     return result
 
 
-def detectable(
-    error: np.ndarray, freedom: np.ndarray, *, confidence: float, power: float = 0.8
-) -> np.ndarray:
-    """The smallest true effect whose interval would exclude 0 with probability `power`.
+def max_t(p: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """Step-down max-T adjustment of a family of p values, (K,); NaN stays NaN.
 
-    `error`, `freedom`: standard error and its degrees of freedom, as `Estimate` has them.
-    Before any correction for many comparisons.
+    `draws`: (draws, K), deviations from the means that the p values are about; columns that share
+    their draws are corrected for no more than they say together. Where next to no draw is as far
+    out, Holm's bound is taken if that is smaller.
     """
-    from scipy.special import stdtrit
+    p = np.asarray(p, dtype=float)
+    order = np.argsort(p)[: np.count_nonzero(~np.isnan(p))]  # NaN sorts last
+    least = np.ones(len(draws))
+    adjusted = np.empty(len(order))
+    for place in range(len(order) - 1, -1, -1):
+        own = order[place]
+        above, below = _ranks(draws[:, own])
+        least = np.minimum(least, 2 * np.minimum(above, below))
+        as_far = np.count_nonzero(least <= p[own])
+        adjusted[place] = (as_far + 1) / (len(draws) + 1)
+        if as_far < FEW:
+            adjusted[place] = min(adjusted[place], (len(order) - place) * p[own])
+    result = np.full_like(p, np.nan)
+    result[order] = np.maximum.accumulate(np.maximum(adjusted, p[order])).clip(max=1)
+    return result
 
-    quantiles = stdtrit(freedom, (1 + confidence) / 2) + stdtrit(freedom, power)
-    return quantiles * error
 
+def opposite(mean: np.ndarray, p: np.ndarray, draws: np.ndarray) -> float:
+    """P value of "none of K means is above 0, or none is below": small when both are.
 
-def prompts_needed(effect: float, smallest: float, prompts: int) -> float:
-    """Number of prompts, at the same seeds for each, at which `effect` would be detectable.
-
-    `smallest`: the smallest detectable effect (`detectable`) at `prompts` prompts; it falls with
-    the square root of their number. Infinite for an effect of 0; NaN if either is unknown.
+    Each side is corrected for the best of K, one-sided, on the draws; the larger of the two counts
+    (an intersection-union test; Piantadosi & Gail, *Statistics in Medicine* 12, 1993). `p`:
+    two-sided, of each mean; `draws`: as in `max_t`. 1 when none, or all, are above 0; NaN means
+    are left out.
     """
-    if np.isnan(effect) or np.isnan(smallest):
-        return float("nan")
-    if effect == 0:
-        return float("inf")
-    return float(np.ceil(prompts * (smallest / effect) ** 2))
+    known = np.flatnonzero(~np.isnan(p))
+    sides = [known[mean[known] > 0], known[mean[known] < 0]]
+    if not all(len(side) for side in sides):
+        return 1.0
+    ranks = [_ranks(draws[:, place]) for place in known]
+    found = []
+    for i, side in enumerate(sides):
+        least = np.min([each[i] for each in ranks], axis=0)
+        best = p[side].min() / 2
+        as_far = np.count_nonzero(least <= best)
+        share = (as_far + 1) / (len(draws) + 1)
+        found.append(min(share, len(known) * best) if as_far < FEW else share)
+    return float(min(max(found), 1.0))
+
+
+def detectable(estimate: Estimate, *, confidence: float, power: float = 0.8) -> np.ndarray:
+    """The smallest true effect that a repetition of the study would show with probability `power`.
+
+    To show is to have an interval that excludes 0, before any correction for many comparisons. That
+    the error is itself an estimate, here and in the repetition, is part of the factor between the
+    two, which matters where few trainings decide. (K,).
+    """
+    few = (estimate.trainings == ENOUGH) & (np.nan_to_num(estimate.sources.trainings) > 0)
+    factors = _factors(estimate.freedom, confidence, power)
+    return factors * np.where(few, UNSTEADY, 1.0) * estimate.error
+
+
+def needed(
+    effect: float, factor: float, sources: Sequence[float], counts: Sequence[int]
+) -> tuple[float, ...]:
+    """How many prompts, seeds or trainings, each alone raised, make `effect` detectable.
+
+    `factor`: the smallest detectable effect over its standard error. `sources`: variances of the
+    mean due to prompts, seeds and trainings (NaN: unknown), at `counts` of them. Infinite where the
+    other two leave too much; NaN where effect or source is unknown. More prompts mean more
+    pictures, which lowers the seeds' part, too.
+    """
+    if np.isnan(effect) or np.isnan(factor):
+        return (float("nan"),) * 3
+    goal = (effect / factor) ** 2
+    prompts, seeds, trainings = np.nan_to_num(sources)
+    result = []
+    for count, falls, stays in zip(
+        counts,
+        (prompts + seeds, sources[1], sources[2]),
+        (trainings, prompts + trainings, prompts + seeds),
+        strict=True,
+    ):
+        if np.isnan(falls):
+            result.append(float("nan"))
+        else:
+            result.append(
+                float(np.ceil(count * falls / (goal - stays))) if goal > stays else np.inf
+            )
+    return tuple(result)
 
 
 def _checked(values: np.ndarray) -> np.ndarray:
@@ -155,11 +291,13 @@ def _checked(values: np.ndarray) -> np.ndarray:
     return values
 
 
-def _trainings(sets: list[np.ndarray], signs: list[int]) -> tuple[Part, np.ndarray] | None:
+def _trainings(
+    sets: list[np.ndarray], signs: list[int]
+) -> tuple[Part, np.ndarray, np.ndarray] | None:
     """(variance of the mean as the trainings' means show it, what of it is noise of prompts and
-    seeds); None with one training, which says nothing of the spread."""
+    seeds, the means' deviations (trainings, K)); None with too few trainings for it."""
     count = len(sets[0])
-    if count == 1:
+    if count < ENOUGH:
         return None
     means = [values.mean(axis=2) for values in sets]  # (trainings, prompts, K)
     together = sum(s * m.mean(axis=1) for s, m in zip(signs, means, strict=True))
@@ -172,18 +310,52 @@ def _trainings(sets: list[np.ndarray], signs: list[int]) -> tuple[Part, np.ndarr
         rest = each - each.mean(axis=0) - each.mean(axis=1, keepdims=True)
         rest = rest + each.mean(axis=(0, 1))
         noise += (rest**2).sum(axis=(0, 1)) / ((count - 1) * (prompts - 1)) / prompts / count
-    return Part(shown, count - 1.0), noise
+    return Part(shown, count - 1.0), noise, together - together.mean(axis=0)
 
 
-def _without_error(mean: np.ndarray) -> Estimate:
+def _without_error(mean: np.ndarray, draws: int) -> Estimate:
     unknown = np.full_like(mean, np.nan)
-    return Estimate(mean, unknown, unknown, unknown, unknown, unknown)
+    sources = Sources(unknown, unknown, unknown)
+    drawn = np.zeros((draws, len(mean)))
+    return Estimate(mean, unknown, unknown, unknown, unknown, unknown, sources, drawn)
+
+
+def _differing(values: np.ndarray) -> np.ndarray:
+    """How many prompts differ, (K,): those that share the commonest value count as one."""
+    rising = np.sort(values.mean(axis=1), axis=0)
+    same = np.diff(rising, axis=0) < 1e-9
+    run = longest = np.zeros(values.shape[2], dtype=int)
+    for step in same:
+        run = np.where(step, run + 1, 0)
+        longest = np.maximum(longest, run)
+    return len(values) - longest
+
+
+def _where(known: np.ndarray, found: Estimate, trainings: int) -> Estimate:
+    """`found`, of so many trainings, with nothing but its means where it is not `known`, (K,)."""
+
+    def kept(values: np.ndarray) -> np.ndarray:
+        return np.where(known, values, np.nan)
+
+    own = found.sources
+    sources = Sources(kept(own.prompts), kept(own.seeds), kept(own.trainings))
+    ends = (kept(values) for values in (found.low, found.high, found.error, found.p, found.freedom))
+    return Estimate(found.mean, *ends, sources, np.where(known, found.draws, 0.0), trainings)
 
 
 def _prompt_variance(values: np.ndarray) -> np.ndarray:
     """Variance between the prompts' means, (K,). Over the number of prompts it is the unbiased
     variance of the overall mean, seed noise included."""
     return values.mean(axis=1).var(axis=0, ddof=1)
+
+
+def _seed_variance(values: np.ndarray) -> np.ndarray:
+    """What seeds add to the variance between the prompts' means, (K,); NaN with one seed."""
+    prompts, seeds, quantities = values.shape
+    if seeds == 1:
+        return np.full(quantities, np.nan)
+    within = values - values.mean(axis=1, keepdims=True)
+    return (within**2).sum(axis=(0, 1)) / (prompts * (seeds - 1)) / seeds
 
 
 def _rescaled(values: np.ndarray) -> np.ndarray:
@@ -201,7 +373,7 @@ def _rescaled(values: np.ndarray) -> np.ndarray:
     if seeds == 1:
         return between * np.sqrt(correction)
     within = values - means
-    noise = (within**2).sum(axis=(0, 1)) / (prompts * (seeds - 1)) / seeds
+    noise = _seed_variance(values)
     total = _prompt_variance(values)
     share = np.divide(noise, total, out=np.zeros_like(total), where=total > 0)
     between = between * np.sqrt(correction * np.clip(1 - share, 0, None))
@@ -210,11 +382,24 @@ def _rescaled(values: np.ndarray) -> np.ndarray:
     return between + within * np.sqrt(kept * seeds / (seeds - 1))
 
 
-def _deviations(values: np.ndarray, draws: int, seed: int, stream: int = 0) -> np.ndarray:
-    """Deviations of `draws` bootstrap means from the mean, (draws, K)."""
+def _deviations(
+    values: np.ndarray,
+    draws: int,
+    seed: int,
+    stream: int = 0,
+    among: tuple[Sequence[int], int] | None = None,
+) -> np.ndarray:
+    """Deviations of `draws` bootstrap means from the mean, (draws, K).
+
+    `among`: as in `estimate`. How many of a part's prompts are drawn then varies; what is drawn are
+    deviations, whose sum is 0, so the variance is that of drawing within the part.
+    """
     prompts, seeds, quantities = values.shape
     cells = _rescaled(values).reshape(prompts * seeds, quantities) / (prompts * seeds)
-    counts = _counts(prompts, seeds, draws, seed, stream)
+    places, total = (range(prompts), prompts) if among is None else among
+    counts = _counts(total, seeds, draws, seed, stream)
+    if among is not None:
+        counts = counts.reshape(draws, total, seeds)[:, list(places)].reshape(draws, len(cells))
     chunk = max(1, CHUNK // len(cells))
     return np.concatenate(
         [counts[i : i + chunk].astype(float) @ cells for i in range(0, draws, chunk)]
@@ -253,49 +438,111 @@ def _summary(
     mean: np.ndarray,
     drawn: np.ndarray,
     prompts: list[Part],
-    trainings: tuple[Part, np.ndarray] | None,
+    noise: np.ndarray,
+    trainings: tuple[Part, np.ndarray, np.ndarray] | None,
     confidence: float,
     seed: int,
 ) -> Estimate:
     """Expanded percentile interval and the p value that agrees with it.
 
-    `drawn`: means over drawn prompts and seeds, (draws, K); what trainings add to their variance is
-    added here.
+    `drawn`: deviations over drawn prompts and seeds, (draws, K); what trainings add is added here.
+    `noise`: the seeds' part of the variance.
     """
-    from scipy.special import ndtr, ndtri, stdtr, stdtridf, stdtrit
+    from scipy.special import ndtr, stdtridf, stdtrit
 
     variance = sum(part.variance for part in prompts)
     freedom = _satterthwaite(prompts)
     quantile = stdtrit(freedom, (1 + confidence) / 2)
+    more = np.full_like(mean, np.nan)
+    noise = np.minimum(noise, variance)
+    sources = Sources(variance - np.nan_to_num(noise), noise, more)
     if trainings is not None:
-        shown, noise = trainings
-        more = np.clip(shown.variance - SUBTRACTED * noise, 0, None)
+        shown, mixed, apart = trainings
+        more = np.clip(shown.variance - SUBTRACTED * mixed, 0, None)
         wide = quantile**2 * variance + stdtrit(shown.freedom, (1 + confidence) / 2) ** 2 * more
         variance = variance + more
         joint = np.sqrt(np.divide(wide, variance, out=np.ones_like(wide), where=variance > 0))
         quantile = np.where(more > 0, joint, quantile)
         freedom = np.where(more > 0, stdtridf((1 + confidence) / 2, joint), freedom)
-        rng = np.random.default_rng([seed, 2])
-        drawn = drawn + np.sqrt(more) * rng.standard_normal((len(drawn), 1))
+        scale = np.sqrt(np.divide(more, shown.variance, out=np.zeros_like(more), where=more > 0))
+        weights = np.random.default_rng([seed, TRAININGS]).standard_normal((len(drawn), len(apart)))
+        drawn = drawn + weights @ apart * scale / np.sqrt(len(apart) * shown.freedom)
+        sources = Sources(sources.prompts, sources.seeds, more)
     error = np.sqrt(variance)
-    # Sums in another order differ in their last bits, which must not decide on which side of 0 a
-    # draw lies.
-    drawn = np.where(np.abs(drawn) < 1e-12, 0.0, drawn)
-    drawn.sort(axis=0)
+    rising = np.sort(mean + drawn, axis=0)
     tail = ndtr(-quantile)
-    low, high = _quantile(drawn, tail), _quantile(drawn, 1 - tail)
+    low, high = _quantile(rising, tail), _quantile(rising, 1 - tail)
     # So far out that the draws hardly reach it, an end is Student's.
     far = tail * len(drawn) < FEW
     low = np.where(far, mean - quantile * error, low)
     high = np.where(far, mean + quantile * error, high)
-    beyond = np.minimum((drawn <= 0).sum(axis=0), (drawn >= 0).sum(axis=0))
-    share = np.minimum((beyond + 1) / (len(drawn) + 1), 0.5)
-    p = 2 * stdtr(freedom, ndtri(share))
-    ratio = np.divide(np.abs(mean), error, out=np.full_like(mean, np.inf), where=error > 0)
-    student = np.where(ratio == np.inf, np.where(mean == 0, 1.0, 0.0), 2 * stdtr(freedom, -ratio))
-    p = np.where(beyond < FEW, np.minimum(p, student), p)
-    p = np.where(far, student, p)
-    return Estimate(mean, low, high, error, p, freedom)
+    below, above = (_below(s * mean, s * drawn, error, freedom, far) for s in (1, -1))
+    p = np.minimum(2 * np.minimum(below, above), 1)
+    return Estimate(mean, low, high, error, p, freedom, sources, drawn)
+
+
+def _below(
+    mean: np.ndarray,
+    drawn: np.ndarray,
+    error: np.ndarray,
+    freedom: np.ndarray,
+    far: np.ndarray | bool = False,
+) -> np.ndarray:
+    """One-sided p value of "the mean is at most 0", (K,); NaN where nothing varied.
+
+    `drawn`: deviations from the mean; `far`: where Student's p is to be taken. Sums in another
+    order differ in their last bits, which must not decide on which side of 0 a draw lies.
+    """
+    from scipy.special import ndtri, stdtr
+
+    draws = len(drawn)
+    at_most = (mean + drawn <= 1e-12).sum(axis=0)
+    share = np.clip((at_most + 1) / (draws + 1), None, draws / (draws + 1))
+    p = stdtr(freedom, ndtri(share))
+    ratio = np.divide(mean, error, out=np.full_like(mean, np.nan), where=error > 0)
+    student = stdtr(freedom, -ratio)
+    p = np.where(at_most < FEW, np.minimum(p, student), p)
+    p = np.where(draws - at_most < FEW, np.maximum(p, student), p)
+    return np.where(far | (error == 0), student, p)
+
+
+def _ranks(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Share of draws that are as high as each, and share that are as low, ties included."""
+    rising = np.sort(column)
+    above = len(column) - np.searchsorted(rising, column, side="left")
+    below = np.searchsorted(rising, column, side="right")
+    return above / len(column), below / len(column)
+
+
+def _factors(freedom: np.ndarray, confidence: float, power: float) -> np.ndarray:
+    """`_factor` at any degrees of freedom: between two of FREEDOM linear in their inverse."""
+    grid = np.array(FREEDOM)
+    at = np.clip(freedom, grid[0], grid[-1])
+    right = np.clip(np.searchsorted(grid, np.nan_to_num(at, nan=1.0)), 1, len(grid) - 1)
+    known = {i: np.log(_factor(FREEDOM[i], confidence, power)) for i in {*right, *(right - 1)}}
+    low, high = (np.array([known[i] for i in ends]) for ends in (right - 1, right))
+    share = (1 / grid[right - 1] - 1 / at) / (1 / grid[right - 1] - 1 / grid[right])
+    return np.exp(low + share * (high - low))
+
+
+@functools.cache
+def _factor(freedom: float, confidence: float, power: float) -> float:
+    """The multiple c of an estimated standard error that a repetition shows with `power`.
+
+    With errors e1 (here) and e2 (there), both sigma * sqrt(chi2 / freedom): the mean over e1 of
+    P(sigma * (z + c * e1 / sigma) / e2 > t) is to be `power`.
+    """
+    from scipy.special import chdtri, nctdtr, stdtrit
+
+    threshold = stdtrit(freedom, (1 + confidence) / 2)
+    levels = (np.arange(100) + 0.5) / 100
+    ratios = np.sqrt(chdtri(freedom, 1 - levels) / freedom)
+    low, high = 0.01, 1000.0
+    while high > 1.001 * low:
+        middle = np.sqrt(low * high)
+        missed = np.nan_to_num(nctdtr(freedom, middle * ratios, threshold), nan=0.0)
+        low, high = (middle, high) if missed.mean() > 1 - power else (low, middle)
+    return float(np.sqrt(low * high))
 
 
 def _quantile(rising: np.ndarray, level: np.ndarray) -> np.ndarray:

@@ -31,6 +31,8 @@ BASE: Key = ("base", "", 0)
 # What the judge says, what the guide says, the share of true facts, whether all of them are true.
 MEASURES = ("clipscore", "guide", "fidelity", "strict")
 DISTANCES = ("spread", "drift")  # measures of the table of diversity
+# Sets of pictures whose prompts or seeds differ have bootstrap draws of their own.
+STREAMS = {"study": 0, "development": 1, "fresh_seeds": 3, "same_seeds": 4, "regression": 5}
 
 
 class Settings(Statistics):
@@ -159,9 +161,24 @@ class Study:
         values = self.values(list(weights), *self.where(where), [measure])
         return np.einsum("tpskm,k->tpsm", values, np.array(list(weights.values())))
 
-    def estimate(self, values: np.ndarray) -> statistics.Estimate:
-        """`vlg.analysis.statistics.estimate` under the settings of the study."""
-        return statistics.estimate(values, **self.options())
+    def estimate(
+        self,
+        values: np.ndarray,
+        where: str = "study",
+        among: tuple[Sequence[int], int] | None = None,
+    ) -> statistics.Estimate:
+        """`vlg.analysis.statistics.estimate` under the settings of the study.
+
+        where: which pictures the values are of, one of STREAMS. among: where they are some of its
+        prompts, their places and how many it has.
+        """
+        stream = STREAMS[where]
+        return statistics.estimate(values, **self.options(), stream=stream, among=among)
+
+    def correct(self, p: np.ndarray, draws: np.ndarray) -> np.ndarray:
+        """A family of p values, corrected as the settings say; draws as in `statistics.max_t`."""
+        holm = self.settings.correction == "holm"
+        return statistics.holm(p) if holm else statistics.max_t(p, draws)
 
     def options(self) -> dict[str, Any]:
         """Arguments that every estimate takes from the settings."""
@@ -169,9 +186,7 @@ class Study:
 
     def detectable(self, estimate: statistics.Estimate) -> np.ndarray:
         """Smallest detectable effects, (K,)."""
-        return statistics.detectable(
-            estimate.error, estimate.freedom, confidence=self.settings.confidence
-        )
+        return statistics.detectable(estimate, confidence=self.settings.confidence)
 
     def calls(self, key: Key) -> float:
         """Mean UNet calls a picture of the study set cost."""

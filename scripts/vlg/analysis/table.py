@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vlg import files
-from vlg.analysis import markup
-from vlg.analysis.comparison import delta
+from vlg.analysis import markup, statistics
+from vlg.analysis.comparison import FEWEST, JUDGED, delta
 from vlg.analysis.study import Study
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Table:
     caption: str
     columns: Sequence[markup.Column]
     group: str = ""  # column whose values share a reference row; "" if the whole table does
-    measure: str = "clipscore"  # what p_holm is about and the best row is best in
+    measure: str = "clipscore"  # what p_corrected is about and the best row is best in
     alpha: float = 0.05
 
     @property
@@ -61,7 +61,7 @@ class Table:
         frame = self.frame
         if self.measure not in frame:
             return [(False, False)] * len(frame)
-        dagger = (frame["p_holm"] < self.alpha).to_numpy()
+        dagger = (frame["p_corrected"] < self.alpha).to_numpy()
         groups = frame[self.group] if self.group else np.zeros(len(frame))
         best = frame.groupby(np.asarray(groups), sort=False)[self.measure].transform("max")
         better = (frame[self.measure] == best) & (frame[delta(self.measure)] > 0)
@@ -133,17 +133,39 @@ def percent(study: Study) -> str:
     return f"{100 * study.settings.confidence:g} %"
 
 
+def method(study: Study) -> str:
+    """How p values are corrected."""
+    return "Holm" if study.settings.correction == "holm" else "step-down max-T"
+
+
 def retrained(study: Study) -> str:
-    """What a caption says of several trainings."""
+    """What a caption says of how many trainings stand behind its rows."""
+    number = study.trainings
+    if number == 1:
+        return (
+            "Each variant was trained once: intervals speak of these checkpoints, and another "
+            "training of the same method may differ by more."
+        )
+    if number < statistics.ENOUGH:
+        return (
+            f"Means over {number} trainings of each variant, too few to know their spread: they "
+            "have no interval for the method, and those given speak of these checkpoints."
+        )
     return (
-        f"Means over {study.trainings} trainings of each variant; their spread is part of the "
-        "intervals."
+        f"Means over {number} trainings of each variant; their spread is part of the intervals, "
+        "which speak of the method."
     )
+
+
+def families(frame: pd.DataFrame) -> str:
+    """The families of a table with how many comparisons each has, in words."""
+    names = [f"{name}_corrected" for name in JUDGED if f"{name}_corrected" in frame]
+    numbers = frame[names].notna().sum(axis=1).groupby(frame["family"], sort=False).sum()
+    return "; ".join(f"{family}, {count(n, 'comparison')}" for family, n in numbers.items() if n)
 
 
 def explained(study: Study, frame: pd.DataFrame, reference: str, measure: str = "clipscore") -> str:
     """How the figures of a table were computed, in the words of its caption."""
-    compared = int(frame["p"].notna().sum())
     what, scale = ("fidelity", 100) if measure == "fidelity" else ("ClipScore", 1)
     words = [
         "ClipScore is 100·cos by the judge, guide the same by the CLIP that guided; gap is what "
@@ -151,7 +173,7 @@ def explained(study: Study, frame: pd.DataFrame, reference: str, measure: str = 
         f"In brackets: {percent(study)} intervals (paired two-level bootstrap over prompts and "
         f"seeds, {study.settings.draws:,} draws). Δ: paired difference to {reference}.",
     ]
-    if study.trainings > 1 and (frame["trainings"] > 0).any():
+    if (frame["trainings"] > 0).any():
         words.append(retrained(study))
     if measure == "fidelity":
         words = words[1:]
@@ -160,15 +182,37 @@ def explained(study: Study, frame: pd.DataFrame, reference: str, measure: str = 
             "Fidelity: share of the prompt's facts that the picture shows; strict: share of "
             "pictures that show all of them."
         )
-    if compared:
+    if frame["p_corrected"].notna().any():
         words.append(
-            f"†: the difference in {what} is not 0 after Holm's correction for "
-            f"{count(compared, 'comparison')}; bold: the best row, if it is above the reference "
-            "and has a †."
+            f"p: after correction by {method(study)} within a family, ClipScore and fidelity "
+            f"together ({families(frame)}). †: the difference in {what} is then not 0; bold: the "
+            "best row, if it is above the reference and has a †."
         )
+        if (frame["gain_seen_by"] != "").any():
+            words.append(
+                "A gain is seen by the judge (ClipScore) or the facts (fidelity) if its own p is "
+                f"below {1 - study.settings.confidence:.2g}; where that holds before correction "
+                "only, it says so."
+            )
         low, high = scale * frame["mde"].min(), scale * frame["mde"].max()
         words.append(
-            f"With 80 % power the design shows true differences (uncorrected) from {low:.2f} up in "
-            f"the best determined row and from {high:.2f} up in the worst."
+            "A repetition of the study would show, with 80 % power and before correction, true "
+            f"differences from {low:.2f} up in the best determined row and from {high:.2f} up in "
+            f"the worst.{worth_adding(frame)}"
         )
+    if frame[f"{delta(measure)}_low"].isna().any():
+        words.append(f"Where fewer than {FEWEST} prompts differ there is no interval.")
     return " ".join(words)
+
+
+def worth_adding(frame: pd.DataFrame) -> str:
+    """What most of the errors of a table come of, as a sentence; "" where nothing is known."""
+    known = frame["worth_adding"][frame["worth_adding"] != ""]
+    if not len(known):
+        return ""
+    source = known.mode().iloc[0]
+    share = 100 * frame[f"share_{source}"].mean()
+    return (
+        f" The largest part of the error's variance is due to the choice of {source} "
+        f"({share:.0f} %), so {source} are worth adding."
+    )

@@ -25,4 +25,4 @@ def build(study: Study) -> Table:
         if stated[:, i].any()
     ]
     text = "By fact: on the prompts that state it, fidelity is the share of pictures that show it."
-    return by_group(study, "fact", groups, text, "fidelity")
+    return by_group(study, "fact", groups, text, "fidelity", opposites=True)

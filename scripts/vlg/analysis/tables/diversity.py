@@ -5,9 +5,20 @@ Distances are within a training.
 
 from __future__ import annotations
 
+import numpy as np
+
 from vlg.analysis import markup, table
-from vlg.analysis.comparison import compare
-from vlg.analysis.study import DISTANCES, Study
+from vlg.analysis.comparison import (
+    AGAINST_BASE,
+    Rows,
+    about,
+    certain,
+    corrected,
+    estimates,
+    sides,
+    trainings,
+)
+from vlg.analysis.study import BASE, DISTANCES, Study
 
 NEEDS = ("scores", "diversity")
 ORDER = 12
@@ -15,25 +26,36 @@ WHEN = "diversity"
 
 
 def build(study: Study) -> table.Table:
-    found = compare(study, study.models, columns={name: name for name in DISTANCES})
-    frame = found[["model", "prompts", "seeds", "trainings"]].copy()
-    for end in ("", "_low", "_high"):
-        frame[f"spread{end}"] = found[f"spread{end}"]
-        frame[f"delta{end}"] = found[f"spread_delta{end}"]
-    for end in ("", "_low", "_high"):
-        frame[f"drift{end}"] = found[f"drift{end}"]
+    import pandas as pd
+
+    pairs = [({key: 1.0}, {BASE: 1.0}) for key in study.models]
+    own, references = sides(study, pairs, study.ids, study.seeds, list(DISTANCES))
+    quantities = {"spread": own[..., 0], "delta": (own - references)[..., 0], "drift": own[..., 1]}
+    rows = estimates(study, quantities)
+    frame = pd.DataFrame({"model": [key[0] for key in study.models]})
+    frame["prompts"], frame["seeds"] = len(study.ids), len(study.seeds)
+    frame["trainings"] = [trainings(study, *pair) for pair in pairs]
+    frame["about"] = [about(number) for number in frame["trainings"]]
+    for name in quantities:
+        for end in ("", "_low", "_high"):
+            frame[f"{name}{end}"] = rows.frame[f"{name}{end}"]
+    itself = np.array([key == BASE for key in study.models])
+    certain(frame, itself, "delta")
+    frame.insert(frame.columns.get_loc("delta_high") + 1, "p", rows.frame["delta_p"].mask(itself))
+    frame = corrected(study, Rows(frame, {"p": rows.draws["delta_p"]}), AGAINST_BASE)
     caption = (
         "Diversity and drift: distances (1 − cos) in the judge's embedding, times 100. Diversity: "
         "between pictures of one prompt on different seeds; Δ is its paired difference to base, "
         "and a model that collapses falls far below 0. Drift: from base's picture of the same "
-        f"prompt and seed. In brackets: {table.percent(study)} intervals."
-        + (f" {table.retrained(study)}" if study.trainings > 1 else "")
+        f"prompt and seed. In brackets: {table.percent(study)} intervals; p of Δ is corrected "
+        f"({table.method(study)} over the table). {table.retrained(study)}"
     )
     hundred = {"scale": 100.0, "interval": True}
     columns = [
         markup.Column("Model", "model"),
         markup.Column("Diversity", "spread", **hundred),
         markup.Column("Δ diversity", "delta", signed=True, **hundred),
+        markup.Column("p", "p_corrected", chance=True),
         markup.Column("Drift", "drift", **hundred),
     ]
     return table.of(study, frame, caption, columns, measure="")

@@ -1,4 +1,4 @@
-"""Variants at equal steps and equal training seconds, arms at equal UNet calls and samples.
+"""Variants at equal steps and equal training FLOPs, arms at equal UNet calls and samples.
 
 Rows name what they hold equal (`equal`) and at what value (`at`). Between two checkpoints, or two
 rounds of the control, scores are mixed linearly.
@@ -18,6 +18,7 @@ from vlg.config.layout import parse_model
 
 NEEDS = ("scores", "refined", "training")
 ORDER = 3
+FAMILIES = ("every arm against the best of N", "any method against the plain one")
 
 
 class Row(NamedTuple):
@@ -35,29 +36,31 @@ class Row(NamedTuple):
 def build(study: Study) -> table.Table:
     rows = [*_training(study), *_drawing(study)]
     if rows:
-        frame = corrected(contrasts(study, [row.sides for row in rows]))
+        found = contrasts(study, [row.sides for row in rows])
+        families = [FAMILIES[row.equal in ("steps", "flops")] for row in rows]
+        frame = corrected(study, found, families)
     else:
-        frame = corrected(nothing(study, "arm")).drop(columns=["arm", "model", "published"])
+        frame = corrected(study, nothing(study, "arm")).drop(columns=["arm", "model"])
     for place, name in enumerate(Row._fields[:-1]):
         frame.insert(place, name, [getattr(row, name) for row in rows])
     frame["published"] = np.nan
     caption = (
         f"At equal cost. {table.sample(study.ids, study.seeds)} "
         f"{table.explained(study, frame, 'what the row is set against')} Equal steps; equal "
-        "seconds of training as measured, between checkpoints by linear interpolation; equal UNet "
+        "FLOPs of training as counted, between checkpoints by linear interpolation; equal UNet "
         "calls and equal numbers of samples of a picture, against the best of that many fresh ones."
     )
     lead = [
         *(markup.MODEL, markup.ARM, markup.ROUND),
         markup.Column("Against", "against", words=True),
         markup.Column("Equal", "equal", words=True),
-        markup.Column("at", "at", digits=0),
+        markup.Column("at", "at", digits=0, large=True),
     ]
     return table.of(study, frame, caption, [*lead, *table.scores()])
 
 
 def _training(study: Study) -> list[Row]:
-    """Each variant against `normal`, or the first there is, at equal steps and equal seconds."""
+    """Each variant against `normal`, or the first there is, at equal steps and equal FLOPs."""
     steps: dict[str, list[int]] = {}
     for model, *_ in study.models[1:]:
         name = parse_model(model)
@@ -67,7 +70,7 @@ def _training(study: Study) -> list[Row]:
     plain = "normal" if "normal" in steps else next(iter(steps))
     paths = {
         variant: [(0.0, BASE)]
-        + [(study.train_seconds(f"{variant}-{n}"), (f"{variant}-{n}", "", 0)) for n in sorted(own)]
+        + [(study.train_flops(f"{variant}-{n}"), (f"{variant}-{n}", "", 0)) for n in sorted(own)]
         for variant, own in steps.items()
     }
     rows = []
@@ -79,10 +82,10 @@ def _training(study: Study) -> list[Row]:
             pair = {keys[0]: 1.0}, {keys[1]: 1.0}
             rows.append(Row(keys[0][0], "plain", 0, keys[1][0], "steps", float(step), pair))
         last = min(paths[variant][-1][0], paths[plain][-1][0])
-        for time in sorted({last, *(time for time, _ in paths[variant][1:] if time <= last)}):
-            first, second = mix(paths[variant], time), mix(paths[plain], time)
+        for cost in sorted({last, *(cost for cost, _ in paths[variant][1:] if cost <= last)}):
+            first, second = mix(paths[variant], cost), mix(paths[plain], cost)
             if first and second:
-                rows.append(Row(variant, "plain", 0, plain, "seconds", time, (first, second)))
+                rows.append(Row(variant, "plain", 0, plain, "flops", cost, (first, second)))
     return rows
 
 

@@ -12,7 +12,7 @@ ORDER = 1
 
 
 def build(study: Study) -> table.Table:
-    frame = corrected(compare(study, study.models))
+    frame = corrected(study, compare(study, study.models), "every checkpoint against base")
     names = [parse_model(model) for model in frame["model"]]
     frame.insert(1, "variant", [name.variant for name in names])
     frame.insert(2, "step", [name.step for name in names])

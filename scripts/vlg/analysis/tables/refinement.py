@@ -33,7 +33,7 @@ def build(study: Study) -> table.Table:
     present = list(dict.fromkeys(["base", *(key[0] for key in keys)]))
     # Each model's plain pictures are its round 0; sorting keeps the order within a model.
     keys = sorted([*((m, "", 0) for m in present), *keys], key=lambda key: present.index(key[0]))
-    frame = corrected(compare(study, keys))
+    frame = corrected(study, compare(study, keys), "every arm and round against base, plain")
     costs = study.values(keys, study.ids, study.seeds, COSTS)
     frame.insert(1, "arm", [arm or "plain" for _, arm, _ in keys])
     frame.insert(2, "round", [number for *_, number in keys])
@@ -49,7 +49,8 @@ def build(study: Study) -> table.Table:
         f"Refinement. {table.sample(study.ids, study.seeds)} "
         f"{table.explained(study, frame, 'base, plain')} Cost is cumulative, a guided step counts "
         "two UNet calls. Equal compute: paired difference to the control with as many UNet calls "
-        "(fresh samples, the guide chooses); fractions of a round mix two rounds."
+        "(fresh samples, the guide chooses), a family of its own; fractions of a round mix two "
+        "rounds."
     )
     lead = [markup.MODEL, markup.ARM, markup.ROUND]
     own = [
@@ -57,6 +58,7 @@ def build(study: Study) -> table.Table:
         markup.Column("Seconds", "seconds"),
         markup.Column("At equal compute", "equal_delta", interval=True, signed=True),
         markup.Column("against", "equal_compute_with", words=True),
+        markup.Column("p", "equal_p_corrected", chance=True),
     ]
     return table.of(study, frame, caption, [*lead, *table.scores(*own)])
 
@@ -66,7 +68,7 @@ def _equal_compute(study: Study, keys: Sequence[Key]) -> pd.DataFrame:
     import pandas as pd
 
     names = ["equal_compute_with", "equal_delta", "equal_delta_low", "equal_delta_high"]
-    names += ["equal_p", "equal_p_holm"]
+    names += ["equal_p", "equal_p_corrected"]
     frame = pd.DataFrame(np.nan, index=range(len(keys)), columns=names).astype({names[0]: object})
     controls = {i: control(study, key) for i, key in enumerate(keys) if key[1] not in ("", CONTROL)}
     controls = {i: weights for i, weights in controls.items() if weights is not None}
@@ -75,9 +77,11 @@ def _equal_compute(study: Study, keys: Sequence[Key]) -> pd.DataFrame:
     pairs = [({keys[i]: 1.0}, weights) for i, weights in controls.items()]
     rows, references = sides(study, pairs, study.ids, study.seeds, ["clipscore"])
     found = estimates(study, {"delta": (rows - references)[..., 0]})
+    p = found.frame["delta_p"].to_numpy()
+    after = study.correct(p, found.draws["delta_p"])
     for place, (i, weights) in enumerate(controls.items()):
         average = sum(number * weight for (*_, number), weight in weights.items())
         frame.loc[i, names[0]] = f"{CONTROL} {average:.4g}"
-        figures = found.loc[place, ["delta", "delta_low", "delta_high", "delta_p"]]
-        frame.loc[i, names[1:5]] = figures.to_numpy()
-    return corrected(frame, "equal_p")
+        figures = found.frame.loc[place, ["delta", "delta_low", "delta_high"]]
+        frame.loc[i, names[1:]] = [*figures, p[place], after[place]]
+    return frame

@@ -27,7 +27,8 @@ def build(study: Study) -> table.Table:
     keys = study.swept()
     means = study.values(keys, ids, seeds, ["clipscore"]).mean(axis=(0, 1, 2, 4))
     keys = [keys[place] for place in np.argsort(-means, kind="stable")]
-    frame = corrected(compare(study, keys, keys[0], ids, seeds))
+    rows = compare(study, keys, keys[0], "development")
+    frame = corrected(study, rows, "every variant against the best")
     names = [parse_model(model) for model, *_ in keys]
     frame.insert(1, "variant", [name.variant for name in names])
     frame.insert(2, "step", [name.step for name in names])
@@ -43,9 +44,9 @@ def build(study: Study) -> table.Table:
         f"Sweep: variants by ClipScore on {len(ids)} development prompts, none of them reported, "
         f"{table.count(len(seeds), 'seed')} each. Δ: paired difference to the best, in brackets "
         f"{table.percent(study)} intervals (paired two-level bootstrap, {study.settings.draws:,} "
-        "draws). †: behind the best also after Holm's correction. The best was chosen by these "
-        "prompts, so its score is flattering. Training: seconds of all steps up to the checkpoint; "
-        "memory: the most the training process held."
+        f"draws). †: behind the best also after correction ({table.method(study)}). The best was "
+        "chosen by these prompts, so its score is flattering. Training: seconds of all steps up to "
+        "the checkpoint; memory: the most the training process held."
     )
     columns = [
         markup.MODEL,
