@@ -149,7 +149,7 @@ def test_tables_have_the_columns_and_rows_of_the_contract(results):
         mean = fmean(float(s["clipscore"]) for s in scores if s["set"] == "study")
         assert float(row["clipscore"]) == pytest.approx(mean, abs=1e-4)
         assert (row["prompts"], row["seeds"]) == (str(PROMPTS), str(len(SELECTION)))
-        assert float(row["clipscore_low"]) <= mean <= float(row["clipscore_high"])
+        assert row["clipscore_low"] == row["clipscore_high"] == ""  # too few prompts for one
         assert row["model"] == "base" or float(row["train_seconds"]) > 0
     # Guided sampling of two steps takes four calls, and a fresh sample as many again.
     calls = {(r["arm"], int(r["round"])): float(r["unet_calls"]) for r in tables["refinement"]}

@@ -152,10 +152,10 @@ def test_a_job_whose_server_dies_is_told_to_stop(tmp_path, run):
 
 def test_no_job_is_a_fork_of_a_process_that_has_used_cuda(tmp_path, run):
     """Which could not use it; the script starts as it is."""
-    import _ctypes_test
+    import _ctypes
 
     library = tmp_path / "libcuda.so.1"
-    library.write_bytes(Path(_ctypes_test.__file__).read_bytes())
+    library.write_bytes(Path(_ctypes.__file__).read_bytes())
     (tmp_path / "tabulate.py").write_text(f"import ctypes; ctypes.CDLL({str(library)!r})")
     path = script(tmp_path, "import sys; print('pandas' in sys.modules)")
     environment = {**run[1], "PYTHONPATH": str(tmp_path)}
