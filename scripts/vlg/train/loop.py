@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import logging
 import math
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -313,7 +314,9 @@ def finetune(
     saved = time.monotonic()
     final = before
     ahead = range(run.state.step, settings.step)
-    for _ in tqdm(ahead, desc=out_training.name, disable=None, mininterval=2):
+    # Only on a terminal, unless it shows the whole run already (vlg.workflow.screen).
+    quiet = True if os.environ.get("TQDM_DISABLE") else None
+    for _ in tqdm(ahead, desc=out_training.name, disable=quiet, mininterval=2):
         rate = learning_rate(settings, run.state.step)
         weights, numbers = train_step(run)
         step = run.state.step
