@@ -160,4 +160,4 @@ def test_a_whole_study_as_a_module(tmp_path, study):
         {os.path.basename(name) for name in zipfile.ZipFile(place.root / "report.zip").namelist()}
         for place in (there, study)
     ]
-    assert shown[0] == shown[1] and {"finetune.html", "finetune.svg", "findings.html"} <= shown[0]
+    assert shown[0] == shown[1] and {"finetune.html", "finetune.svg"} <= shown[0]
