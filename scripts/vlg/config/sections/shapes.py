@@ -2,59 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
 from vlg.config.keys import Keys
+
+OwnSeed = Annotated[int, Field(ge=0, description="Seed of its weights and data.")]
+Steps = Annotated[int, Field(ge=1, description="Training steps.")]
+Batch = Annotated[int, Field(ge=2, description="Pictures per step.")]
+Rate = Annotated[float, Field(gt=0, description="Highest learning rate.")]
 
 
 class PretrainVae(Keys):
     """The autoencoder of the base."""
 
-    seed: int = Field(
-        11,
-        ge=0,
-        description="Seed of its weights and data.",
-    )
-    steps: int = Field(
-        2800,
-        ge=1,
-        description="Training steps.",
-    )
-    batch: int = Field(
-        16,
-        ge=2,
-        description="Pictures per step.",
-    )
-    lr: float = Field(
-        0.003,
-        gt=0,
-        description="Highest learning rate.",
-    )
+    seed: OwnSeed = 11
+    steps: Steps = 2800
+    batch: Batch = 16
+    lr: Rate = 0.003
 
 
 class PretrainBase(Keys):
     """UNet and text encoder of the base."""
 
-    seed: int = Field(
-        12,
-        ge=0,
-        description="Seed of its weights and data.",
-    )
-    steps: int = Field(
-        7500,
-        ge=1,
-        description="Training steps.",
-    )
-    batch: int = Field(
-        32,
-        ge=2,
-        description="Pictures per step.",
-    )
-    lr: float = Field(
-        0.0012,
-        gt=0,
-        description="Highest learning rate.",
-    )
+    seed: OwnSeed = 12
+    steps: Steps = 7500
+    batch: Batch = 32
+    lr: Rate = 0.0012
     again: int = Field(
         1300,
         ge=1,
@@ -76,51 +51,19 @@ class PretrainBase(Keys):
 class PretrainGuide(Keys):
     """The guide, a ResNet CLIP."""
 
-    seed: int = Field(
-        13,
-        ge=0,
-        description="Seed of its weights and data.",
-    )
-    steps: int = Field(
-        1500,
-        ge=1,
-        description="Training steps.",
-    )
-    batch: int = Field(
-        96,
-        ge=2,
-        description="Pictures per step.",
-    )
-    lr: float = Field(
-        0.0015,
-        gt=0,
-        description="Highest learning rate.",
-    )
+    seed: OwnSeed = 13
+    steps: Steps = 1500
+    batch: Batch = 96
+    lr: Rate = 0.0015
 
 
 class PretrainJudge(Keys):
     """The judge, a ViT CLIP."""
 
-    seed: int = Field(
-        14,
-        ge=0,
-        description="Seed of its weights and data.",
-    )
-    steps: int = Field(
-        800,
-        ge=1,
-        description="Training steps.",
-    )
-    batch: int = Field(
-        64,
-        ge=2,
-        description="Pictures per step.",
-    )
-    lr: float = Field(
-        0.0015,
-        gt=0,
-        description="Highest learning rate.",
-    )
+    seed: OwnSeed = 14
+    steps: Steps = 800
+    batch: Batch = 64
+    lr: Rate = 0.0015
 
 
 class Pretrain(Keys):
