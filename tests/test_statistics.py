@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from vlg.analysis import statistics
+from vlg.analysis import correction, power, statistics
 
 OPTIONS = {"draws": 2000, "confidence": 0.95, "seed": 0}
 FEWER = OPTIONS | {"draws": 500}
@@ -61,7 +61,7 @@ def test_no_effect_is_found_as_rarely_as_claimed():
     p = statistics.estimate(second - first, **OPTIONS).p
     assert 0.035 < (p < 0.05).mean() < 0.065
     tables = p.reshape(500, 6)  # of six comparisons each
-    found = [(statistics.holm(table) < 0.05).any() for table in tables]
+    found = [(correction.holm(table) < 0.05).any() for table in tables]
     assert 0.02 < np.mean(found) < 0.07
 
 
@@ -146,7 +146,7 @@ def test_max_t_finds_no_effect_as_rarely_as_claimed(likeness):
     wrong = []
     for values in alike(8, likeness, 500):
         estimate = statistics.estimate(values, **(OPTIONS | {"draws": 3000}))
-        wrong.append((statistics.max_t(estimate.p, estimate.draws) < 0.05).any())
+        wrong.append((correction.max_t(estimate.p, estimate.draws) < 0.05).any())
     assert 0.03 < np.mean(wrong) < 0.07
 
 
@@ -154,21 +154,21 @@ def test_max_t_keeps_more_than_holm_where_rows_are_alike():
     kept = np.zeros(2)
     for values in alike(12, 0.95, 100, gain=0.35):
         estimate = statistics.estimate(values, **FEWER)
-        ours = statistics.max_t(estimate.p, estimate.draws)
+        ours = correction.max_t(estimate.p, estimate.draws)
         assert (ours >= estimate.p).all()
-        kept += [(ours < 0.05).sum(), (statistics.holm(estimate.p) < 0.05).sum()]
+        kept += [(ours < 0.05).sum(), (correction.holm(estimate.p) < 0.05).sum()]
     assert kept[0] > 1.2 * kept[1]
 
 
 def test_max_t_of_one_comparison_is_its_p_and_nan_stays():
     values = np.random.default_rng(1).normal(0.2, 1, size=(40, 2, 1))
     estimate = statistics.estimate(values, **OPTIONS)
-    alone = statistics.max_t(estimate.p, estimate.draws)
+    alone = correction.max_t(estimate.p, estimate.draws)
     assert alone == pytest.approx(estimate.p, abs=0.005)
     p = np.array([np.nan, *estimate.p])
-    both = statistics.max_t(p, np.repeat(estimate.draws, 2, axis=1))
+    both = correction.max_t(p, np.repeat(estimate.draws, 2, axis=1))
     assert np.isnan(both[0]) and both[1] == alone[0]
-    assert len(statistics.max_t(np.array([]), np.zeros((10, 0)))) == 0
+    assert len(correction.max_t(np.array([]), np.zeros((10, 0)))) == 0
 
 
 def test_parts_of_the_prompts_share_their_draws():
@@ -193,13 +193,13 @@ def test_opposite_directions_are_found_where_they_are_and_rarely_elsewhere():
         for _ in range(studies):
             values = rng.normal(size=(60, 2, 6)) + rng.normal(size=(60, 1, 1)) + np.array(means)
             estimate = statistics.estimate(values, **FEWER)
-            result.append(statistics.opposite(estimate.mean, estimate.p, estimate.draws) < 0.05)
+            result.append(correction.opposite(estimate.mean, estimate.p, estimate.draws) < 0.05)
         return np.mean(result)
 
     assert found([0.8, 0, 0, 0, 0, -0.8]) > 0.8
     assert found([0, 0, 0, 0, 0, 0]) < 0.05
     assert found([2, 2, 2, 2, 2, 0]) < 0.05  # one that stays does not fall
-    assert statistics.opposite(np.ones(3), np.full(3, 0.01), np.zeros((10, 3))) == 1
+    assert correction.opposite(np.ones(3), np.full(3, 0.01), np.zeros((10, 3))) == 1
 
 
 def test_seed_noise_is_not_counted_twice():
@@ -241,14 +241,14 @@ def test_detectable_effect_is_detected_four_times_in_five():
     null = statistics.estimate(second - first, **OPTIONS)
     true_error = np.sqrt((0.5**2 + 1 / 2) / 60)
     known = dataclasses.replace(null, error=np.full(STUDIES, true_error))
-    effect = statistics.detectable(known, confidence=0.95)[0]
+    effect = power.detectable(known, confidence=0.95)[0]
     found = statistics.estimate(second - first + effect, **OPTIONS).low > 0
     assert found.mean() == pytest.approx(0.8, abs=0.02)
 
 
-def power(first, second):
+def found_again(first, second):
     """Share of repetitions that show the effect which the first study says it would have shown."""
-    effect = statistics.detectable(statistics.estimate(first, **OPTIONS), confidence=0.95)
+    effect = power.detectable(statistics.estimate(first, **OPTIONS), confidence=0.95)
     return (statistics.estimate(second + effect, **OPTIONS).low > 0).mean()
 
 
@@ -256,24 +256,24 @@ def power(first, second):
 def test_a_repetition_shows_what_a_study_says_it_would_have_shown(prompts, seeds):
     first, second = two_models(prompts, seeds, 0.5, 1, gain=0, studies=2 * STUDIES)
     both = np.split(second - first, 2, axis=2)
-    assert 0.78 <= power(*both) <= 0.82
+    assert 0.78 <= found_again(*both) <= 0.82
 
 
 def test_what_is_needed_depends_on_where_the_error_comes_from():
     counts = (100, 2, 3)
     alone = (1.0, 3.0, float("nan"))  # one training: theirs is unknown
     # An error of 2, of which a factor of 3 is detectable: 6 at 100 prompts, so 3 at four times.
-    assert statistics.needed(3.0, 3.0, alone, counts)[0] == 400
-    assert statistics.needed(-3.0, 3.0, alone, counts)[0] == 400
+    assert power.needed(3.0, 3.0, alone, counts)[0] == 400
+    assert power.needed(-3.0, 3.0, alone, counts)[0] == 400
     # Prompts leave a variance of 1, which is all that an effect of 3 allows.
-    assert statistics.needed(3.0, 3.0, alone, counts)[1] == np.inf
-    assert statistics.needed(6.0, 3.0, alone, counts)[1] == 2
-    assert np.isnan(statistics.needed(3.0, 3.0, alone, counts)[2])
+    assert power.needed(3.0, 3.0, alone, counts)[1] == np.inf
+    assert power.needed(6.0, 3.0, alone, counts)[1] == 2
+    assert np.isnan(power.needed(3.0, 3.0, alone, counts)[2])
     spread = (1.0, 3.0, 12.0)
-    prompts, seeds, trainings = statistics.needed(9.0, 3.0, spread, counts)
+    prompts, seeds, trainings = power.needed(9.0, 3.0, spread, counts)
     assert (prompts, seeds, trainings) == (np.inf, np.inf, np.ceil(3 * 12 / 5))
-    assert statistics.needed(0.0, 3.0, alone, counts)[:2] == (np.inf, np.inf)
-    assert np.isnan(statistics.needed(float("nan"), 3.0, alone, counts)).all()
+    assert power.needed(0.0, 3.0, alone, counts)[:2] == (np.inf, np.inf)
+    assert np.isnan(power.needed(float("nan"), 3.0, alone, counts)).all()
 
 
 def test_the_error_is_split_into_its_sources():
@@ -292,17 +292,17 @@ def test_the_error_is_split_into_its_sources():
 
 
 def test_holm_steps_down_and_keeps_what_was_not_tested():
-    adjusted = statistics.holm(np.array([0.01, np.nan, 0.04, 0.03]))
+    adjusted = correction.holm(np.array([0.01, np.nan, 0.04, 0.03]))
     assert adjusted[[0, 2, 3]] == pytest.approx([0.03, 0.06, 0.06])
     assert np.isnan(adjusted[1])
-    assert np.isnan(statistics.holm(np.array([np.nan]))).all()
+    assert np.isnan(correction.holm(np.array([np.nan]))).all()
 
 
 def test_holm_agrees_with_statsmodels():
     multitest = pytest.importorskip("statsmodels.stats.multitest")
     p = np.random.default_rng(5).uniform(size=40) ** 3
     expected = multitest.multipletests(p, method="holm")[1]
-    assert statistics.holm(p) == pytest.approx(expected)
+    assert correction.holm(p) == pytest.approx(expected)
 
 
 def test_one_prompt_has_a_mean_and_no_interval():
@@ -368,7 +368,7 @@ def test_two_trainings_speak_of_themselves_alone():
 @pytest.mark.parametrize("training_sd", [0, 0.1, 0.5])
 def test_trainings_show_what_they_say_they_would_show(trainings, training_sd):
     both = (trained(trainings, 60, training_sd, gain=0, seed=seed) for seed in (7, 99))
-    assert 0.77 <= power(*both) <= 0.83
+    assert 0.77 <= found_again(*both) <= 0.83
 
 
 @pytest.mark.slow
@@ -377,7 +377,7 @@ def test_trainings_show_what_they_say_they_would_show(trainings, training_sd):
 @pytest.mark.parametrize("prompts", [20, 60, 160])
 def test_power_and_coverage_over_trainings_in_full(trainings, training_sd, prompts):
     sets = [trained(trainings, prompts, training_sd, gain=0, studies=8000, seed=s) for s in (7, 9)]
-    assert 0.775 <= power(*sets) <= 0.825
+    assert 0.775 <= found_again(*sets) <= 0.825
     assert 0.93 <= covered(statistics.estimate(sets[0], **OPTIONS), 0) <= 0.975
 
 
@@ -386,7 +386,7 @@ def test_no_effect_over_trainings_is_found_as_rarely_as_claimed():
         p = statistics.estimate(trained(3, 60, training_sd, gain=0, studies=3000), **OPTIONS).p
         assert 0.025 < (p < 0.05).mean() < 0.065
         tables = p.reshape(500, 6)
-        found = [(statistics.holm(table) < 0.05).any() for table in tables]
+        found = [(correction.holm(table) < 0.05).any() for table in tables]
         assert 0.01 < np.mean(found) < 0.07
 
 

@@ -13,7 +13,7 @@ import pytest
 import synthetic
 
 from vlg import plugins
-from vlg.analysis import claims, scores, statistics
+from vlg.analysis import claims, correction, scores
 from vlg.analysis import study as studies
 from vlg.analysis import table as tables
 from vlg.analysis.comparison import FEWEST
@@ -516,7 +516,7 @@ def test_the_correction_is_a_setting(results):
         build(load(root, study, correction=name), "by_fact") for name in ("max_t", "holm")
     )
     p = max_t.frame[["p", "delta_p"]].to_numpy()  # ClipScore and fidelity are one family
-    expected = statistics.holm(p.ravel()).reshape(p.shape)[:, 0]
+    expected = correction.holm(p.ravel()).reshape(p.shape)[:, 0]
     assert holm.frame["p_corrected"].to_numpy() == pytest.approx(expected, nan_ok=True)
     p = p[:, 0]
     both = max_t.frame["p_corrected"], holm.frame["p_corrected"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vlg.analysis import markup, statistics, table
+from vlg.analysis import correction, markup, table
 from vlg.analysis.comparison import compare, corrected, delta, nothing, together
 from vlg.analysis.study import Study
 
@@ -80,15 +80,15 @@ def _opposites(
     and what the caption says of it.
 
     The chance that all groups move one way is corrected over the groups of a model
-    (`statistics.opposite`), then by Holm over the models.
+    (`correction.opposite`), then by Holm over the models.
     """
     models = list(dict.fromkeys(frame["model"]))
     p = []
     for model in models:
         own = (frame["model"] == model).to_numpy()
         mean, single = (frame.loc[own, name].to_numpy(float) for name in (difference, "p"))
-        p.append(statistics.opposite(mean, single, draws[:, own]))
-    after = statistics.holm(np.where(np.array(p) < 1, p, np.nan)) if models else []
+        p.append(correction.opposite(mean, single, draws[:, own]))
+    after = correction.holm(np.where(np.array(p) < 1, p, np.nan)) if models else []
     alpha = 1 - study.settings.confidence
     found = {}
     for model, chance, adjusted in zip(models, p, after, strict=True):

@@ -29,12 +29,6 @@ ones for all quantities (multi-bootstrap; Sellam et al., arXiv:2106.16163), and 
 about new trainings, too. Their weights in a draw are normal numbers and not counts: three
 trainings can be drawn in ten ways only. One training, or two, say too little of their spread: the
 interval is then about their weights as they are.
-
-**Many comparisons.** `max_t` is Westfall and Young's step-down (*Resampling-Based Multiple
-Testing*, 1993, section 2.6): the smallest p of a family is held against the smallest that the
-family's draws, which hold no effect, show together, so that rows which rise and fall together
-count as few. Each quantity is measured by its rank among its own draws, which puts skewed and
-normal ones on one scale.
 """
 
 from __future__ import annotations
@@ -57,11 +51,6 @@ ENOUGH = 3
 # How much of the noise in the trainings' means is subtracted from their spread.
 SUBTRACTED = 0.7
 TRAININGS = 2  # the stream of their draws; those of `estimate` are other numbers
-# With ENOUGH trainings the trainings' part of an error, and with it the degrees of freedom, differs
-# so much from study to study that a repetition shows less: 76 % for 80, without this factor.
-UNSTEADY = 1.07
-# Degrees of freedom at which the factor of a detectable effect is computed.
-FREEDOM = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 10.0, 20.0, 60.0, 1e4)
 
 
 @dataclass(frozen=True)
@@ -174,109 +163,6 @@ def exceeds(estimate: Estimate, smallest: float) -> np.ndarray:
     interval lies above `smallest`, up to the resolution of the draws.
     """
     return 1 - _below(estimate.mean - smallest, estimate.draws, estimate.error, estimate.freedom)
-
-
-def holm(p: np.ndarray) -> np.ndarray:
-    """Holm's step-down adjustment of a family of p values, shape (K,); NaN stays NaN.
-
-    The k-th smallest of m is multiplied by m - k + 1, and none may end below one before it (Holm,
-    *Scandinavian Journal of Statistics* 6, 1979). statsmodels has it too, and importing that takes
-    longer than making all tables.
-    """
-    p = np.asarray(p, dtype=float)
-    order = np.argsort(p)[: np.count_nonzero(~np.isnan(p))]  # NaN sorts last
-    result = np.full_like(p, np.nan)
-    result[order] = np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)).clip(max=1)
-    return result
-
-
-def max_t(p: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """Step-down max-T adjustment of a family of p values, (K,); NaN stays NaN.
-
-    `draws`: (draws, K), deviations from the means that the p values are about; columns that share
-    their draws are corrected for no more than they say together. Where next to no draw is as far
-    out, Holm's bound is taken if that is smaller.
-    """
-    p = np.asarray(p, dtype=float)
-    order = np.argsort(p)[: np.count_nonzero(~np.isnan(p))]  # NaN sorts last
-    least = np.ones(len(draws))
-    adjusted = np.empty(len(order))
-    for place in range(len(order) - 1, -1, -1):
-        own = order[place]
-        above, below = _ranks(draws[:, own])
-        least = np.minimum(least, 2 * np.minimum(above, below))
-        as_far = np.count_nonzero(least <= p[own])
-        adjusted[place] = (as_far + 1) / (len(draws) + 1)
-        if as_far < FEW:
-            adjusted[place] = min(adjusted[place], (len(order) - place) * p[own])
-    result = np.full_like(p, np.nan)
-    result[order] = np.maximum.accumulate(np.maximum(adjusted, p[order])).clip(max=1)
-    return result
-
-
-def opposite(mean: np.ndarray, p: np.ndarray, draws: np.ndarray) -> float:
-    """P value of "none of K means is above 0, or none is below": small when both are.
-
-    Each side is corrected for the best of K, one-sided, on the draws; the larger of the two counts
-    (an intersection-union test; Piantadosi & Gail, *Statistics in Medicine* 12, 1993). `p`:
-    two-sided, of each mean; `draws`: as in `max_t`. 1 when none, or all, are above 0; NaN means
-    are left out.
-    """
-    known = np.flatnonzero(~np.isnan(p))
-    sides = [known[mean[known] > 0], known[mean[known] < 0]]
-    if not all(len(side) for side in sides):
-        return 1.0
-    ranks = [_ranks(draws[:, place]) for place in known]
-    found = []
-    for i, side in enumerate(sides):
-        least = np.min([each[i] for each in ranks], axis=0)
-        best = p[side].min() / 2
-        as_far = np.count_nonzero(least <= best)
-        share = (as_far + 1) / (len(draws) + 1)
-        found.append(min(share, len(known) * best) if as_far < FEW else share)
-    return float(min(max(found), 1.0))
-
-
-def detectable(estimate: Estimate, *, confidence: float, power: float = 0.8) -> np.ndarray:
-    """The smallest true effect that a repetition of the study would show with probability `power`.
-
-    To show is to have an interval that excludes 0, before any correction for many comparisons. That
-    the error is itself an estimate, here and in the repetition, is part of the factor between the
-    two, which matters where few trainings decide. (K,).
-    """
-    few = (estimate.trainings == ENOUGH) & (np.nan_to_num(estimate.sources.trainings) > 0)
-    factors = _factors(estimate.freedom, confidence, power)
-    return factors * np.where(few, UNSTEADY, 1.0) * estimate.error
-
-
-def needed(
-    effect: float, factor: float, sources: Sequence[float], counts: Sequence[int]
-) -> tuple[float, ...]:
-    """How many prompts, seeds or trainings, each alone raised, make `effect` detectable.
-
-    `factor`: the smallest detectable effect over its standard error. `sources`: variances of the
-    mean due to prompts, seeds and trainings (NaN: unknown), at `counts` of them. Infinite where the
-    other two leave too much; NaN where effect or source is unknown. More prompts mean more
-    pictures, which lowers the seeds' part, too.
-    """
-    if np.isnan(effect) or np.isnan(factor):
-        return (float("nan"),) * 3
-    goal = (effect / factor) ** 2
-    prompts, seeds, trainings = np.nan_to_num(sources)
-    result = []
-    for count, falls, stays in zip(
-        counts,
-        (prompts + seeds, sources[1], sources[2]),
-        (trainings, prompts + trainings, prompts + seeds),
-        strict=True,
-    ):
-        if np.isnan(falls):
-            result.append(float("nan"))
-        else:
-            result.append(
-                float(np.ceil(count * falls / (goal - stays))) if goal > stays else np.inf
-            )
-    return tuple(result)
 
 
 def _checked(values: np.ndarray) -> np.ndarray:
@@ -504,45 +390,6 @@ def _below(
     p = np.where(at_most < FEW, np.minimum(p, student), p)
     p = np.where(draws - at_most < FEW, np.maximum(p, student), p)
     return np.where(far | (error == 0), student, p)
-
-
-def _ranks(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Share of draws that are as high as each, and share that are as low, ties included."""
-    rising = np.sort(column)
-    above = len(column) - np.searchsorted(rising, column, side="left")
-    below = np.searchsorted(rising, column, side="right")
-    return above / len(column), below / len(column)
-
-
-def _factors(freedom: np.ndarray, confidence: float, power: float) -> np.ndarray:
-    """`_factor` at any degrees of freedom: between two of FREEDOM linear in their inverse."""
-    grid = np.array(FREEDOM)
-    at = np.clip(freedom, grid[0], grid[-1])
-    right = np.clip(np.searchsorted(grid, np.nan_to_num(at, nan=1.0)), 1, len(grid) - 1)
-    known = {i: np.log(_factor(FREEDOM[i], confidence, power)) for i in {*right, *(right - 1)}}
-    low, high = (np.array([known[i] for i in ends]) for ends in (right - 1, right))
-    share = (1 / grid[right - 1] - 1 / at) / (1 / grid[right - 1] - 1 / grid[right])
-    return np.exp(low + share * (high - low))
-
-
-@functools.cache
-def _factor(freedom: float, confidence: float, power: float) -> float:
-    """The multiple c of an estimated standard error that a repetition shows with `power`.
-
-    With errors e1 (here) and e2 (there), both sigma * sqrt(chi2 / freedom): the mean over e1 of
-    P(sigma * (z + c * e1 / sigma) / e2 > t) is to be `power`.
-    """
-    from scipy.special import chdtri, nctdtr, stdtrit
-
-    threshold = stdtrit(freedom, (1 + confidence) / 2)
-    levels = (np.arange(100) + 0.5) / 100
-    ratios = np.sqrt(chdtri(freedom, 1 - levels) / freedom)
-    low, high = 0.01, 1000.0
-    while high > 1.001 * low:
-        middle = np.sqrt(low * high)
-        missed = np.nan_to_num(nctdtr(freedom, middle * ratios, threshold), nan=0.0)
-        low, high = (middle, high) if missed.mean() > 1 - power else (low, middle)
-    return float(np.sqrt(low * high))
 
 
 def _quantile(rising: np.ndarray, level: np.ndarray) -> np.ndarray:

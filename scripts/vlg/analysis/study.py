@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import Field
 
 from vlg import files
-from vlg.analysis import statistics
+from vlg.analysis import correction, power, statistics
 from vlg.analysis.scores import OWN, Grids, Key, read_prompts, with_further
 from vlg.analysis.scores import read as read_scores
 from vlg.config.layout import parse_model
@@ -176,9 +176,9 @@ class Study:
         return statistics.estimate(values, **self.options(), stream=stream, among=among)
 
     def correct(self, p: np.ndarray, draws: np.ndarray) -> np.ndarray:
-        """A family of p values, corrected as the settings say; draws as in `statistics.max_t`."""
+        """A family of p values, corrected as the settings say; draws as in `correction.max_t`."""
         holm = self.settings.correction == "holm"
-        return statistics.holm(p) if holm else statistics.max_t(p, draws)
+        return correction.holm(p) if holm else correction.max_t(p, draws)
 
     def options(self) -> dict[str, Any]:
         """Arguments that every estimate takes from the settings."""
@@ -186,7 +186,7 @@ class Study:
 
     def detectable(self, estimate: statistics.Estimate) -> np.ndarray:
         """Smallest detectable effects, (K,)."""
-        return statistics.detectable(estimate, confidence=self.settings.confidence)
+        return power.detectable(estimate, confidence=self.settings.confidence)
 
     def calls(self, key: Key) -> float:
         """Mean UNet calls a picture of the study set cost."""

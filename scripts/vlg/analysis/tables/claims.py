@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from vlg.analysis import markup, statistics, table
+from vlg.analysis import markup, power, statistics, table
 from vlg.analysis.claims import CHOSEN, CLAIMS, Claim, Effect, NotMeasured
 from vlg.analysis.comparison import SOURCES, Rows, about, corrected, largest, shares
 from vlg.analysis.study import Study
@@ -130,8 +130,8 @@ def _row(study: Study, claim: Claim, effect: Effect | NotMeasured) -> dict[str, 
     factor = mde / error if error > 0 else nan
     sources = tuple(error**2 * float(each) for each in parts[:, 0])
     counts = (effect.prompts, effect.seeds, max(trainings, 1))
-    row["prompts_for_published"] = statistics.needed(row["published"], factor, sources, counts)[0]
-    ours = statistics.needed(mean, factor, sources, counts)
+    row["prompts_for_published"] = power.needed(row["published"], factor, sources, counts)[0]
+    ours = power.needed(mean, factor, sources, counts)
     row |= {f"{source}_for_ours": number for source, number in zip(SOURCES, ours, strict=True)}
     return row
 
