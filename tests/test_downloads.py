@@ -12,6 +12,7 @@ from pyarrow import parquet
 from tests.hub_server import Hub
 from tests.test_hub import point
 from vlg.data import dataset, downloads, hub, prompts
+from vlg.data.parquet import rows_of
 from vlg.errors import UserError
 from vlg.files import sha256
 
@@ -189,6 +190,6 @@ def test_the_stand_in_serves_data_sets_as_their_own_library_expects(
     rows = list(load_dataset(ID, split="train", streaming=True).take(3 * CAPTIONS).decode(False))
     HfFileSystem.clear_instance_cache()
     files = sorted((repository / "data").iterdir())
-    ours = list(dataset.parquet_rows(files, None, None))[: 3 * CAPTIONS]
+    ours = list(rows_of(files, None, None))[: 3 * CAPTIONS]
     theirs = [(row["image"]["bytes"], [row["caption"]]) for row in rows]
     assert theirs == [(data, texts) for _, data, texts in ours]

@@ -10,6 +10,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from vlg.data import dataset
+from vlg.data.columns import of_split
 from vlg.errors import UserError
 
 
@@ -234,12 +235,10 @@ def test_a_file_cut_short_is_told(source, gather):
 def test_files_of_a_split():
     names = ["data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet"]
     others = ["data/validation-00000-of-00001.parquet", "data/test-0.parquet", "README.md"]
-    assert dataset.of_split([*others, *names[::-1]], "train", ".parquet") == names
-    assert dataset.of_split(["b.parquet", "a.parquet"], "train", ".parquet") == [
+    assert of_split([*others, *names[::-1]], "train", ".parquet") == names
+    assert of_split(["b.parquet", "a.parquet"], "train", ".parquet") == [
         "a.parquet",
         "b.parquet",
     ]
-    assert dataset.of_split(["default/train/0000.parquet"], "test", ".parquet") == []
-    assert dataset.of_split(["constrained/0.parquet"], "train", ".parquet") == [
-        "constrained/0.parquet"
-    ]
+    assert of_split(["default/train/0000.parquet"], "test", ".parquet") == []
+    assert of_split(["constrained/0.parquet"], "train", ".parquet") == ["constrained/0.parquet"]

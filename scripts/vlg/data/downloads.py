@@ -11,7 +11,9 @@ from pydantic import Field
 
 from vlg.config.sections import Dataset
 from vlg.data import dataset, prompts
+from vlg.data.columns import of_split
 from vlg.data.hub import Repository
+from vlg.data.imagefolder import captioned, lists_of
 from vlg.errors import UserError
 from vlg.files import link
 from vlg.models import folders, stated
@@ -58,7 +60,7 @@ def pictures(repository: Repository, settings: Dataset, folder: Path) -> None:
     """
     begin = f"{repository.key}: {repository.source}"
     found = dataset.Selection(settings.size, settings.smallest)
-    if tables := dataset.of_split(repository.files, settings.split, ".parquet"):
+    if tables := of_split(repository.files, settings.split, ".parquet"):
 
         def files() -> Iterator[Path]:
             for name in tables:
@@ -73,7 +75,7 @@ def pictures(repository: Repository, settings: Dataset, folder: Path) -> None:
         columns = settings.picture, settings.captions
         dataset.from_parquet(files(), *columns, found, fetch=beside)
     else:
-        lists = dataset.lists_of(repository.files, settings.split)
+        lists = lists_of(repository.files, settings.split)
         if not lists:
             raise UserError(
                 f"{begin} has no parquet files of split {settings.split} and no metadata.jsonl "
@@ -81,7 +83,7 @@ def pictures(repository: Repository, settings: Dataset, folder: Path) -> None:
             )
         repository.get(lists, folder)
         known = repository.files.__contains__
-        rows = dataset.captioned(folder, settings.captions, known, settings.split)
+        rows = captioned(folder, settings.captions, known, settings.split)
 
         def picture(name: str) -> Path:
             repository.get([name], folder)
@@ -102,7 +104,7 @@ def prompt_table(repository: Repository, checksum: str | None, folder: Path) -> 
     """
     begin = f"{repository.key}: {repository.source}"
     for ending in (".tsv", ".csv", ".parquet"):
-        names = dataset.of_split(repository.files, "train", ending)
+        names = of_split(repository.files, "train", ending)
         if names:
             break
     else:
