@@ -110,7 +110,12 @@ def test_an_edit_counts_for_the_next_job(tmp_path, run):
 )
 def test_a_signal_reaches_the_job(tmp_path, run, number, code):
     with subprocess.Popen(
-        [*WARM, script(tmp_path, WAIT)], env=run[1], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*WARM, script(tmp_path, WAIT)],
+        env=run[1],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # A shell starts what shall run in the background deaf to it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as started:
         job = int(started.stdout.readline())
         assert job != started.pid
