@@ -1,5 +1,4 @@
-# Names and functions that the rules share. Nothing here imports more than the standard library, yaml
-# and pydantic: the Snakefile is read at the start of every run and of every remote job.
+# Names and functions that the rules share. Light imports alone: every run and remote job reads this.
 
 import json
 import os
@@ -23,12 +22,14 @@ from vlg.workflow import environment, running, warm
 from vlg.workflow.codehash import code_hash
 from vlg.errors import UserError
 
+if not Path(plugins.__file__).is_relative_to(SCRIPTS):  # read before, for --logger vlg
+    sys.exit(f"error: PYTHONPATH: it gives {plugins.__file__}; have it name {SCRIPTS} first")
 environment.prepare()
 running.announce()
 if workflow.is_main_process:
     running.hold(Path.cwd())
-else:
-    os.environ[warm.OFF] = "0"  # one job, which would wait for imports it does not need
+else:  # one job, which would wait for imports it does not need
+    os.environ[warm.OFF] = "0"
 try:
     CONFIG = load(config, Path.cwd())
     POOL = plan.pool(CONFIG)  # prompts reported, and those only searched for hard ones

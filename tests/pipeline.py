@@ -55,7 +55,8 @@ class Checkout:
     def run(self, *command: object, **variables: str) -> Done:
         """Run a command in the copy: one thread a process, no network unless `variables` say so."""
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        own = {"PATH": path, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+        # No PYTHONPATH: that of `make test` names this checkout's package.
+        own = {"PATH": path, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""}
         done = subprocess.run(
             [str(word) for word in command],
             cwd=self.root,

@@ -2,7 +2,6 @@
 
 import io
 import logging
-import os
 from pathlib import Path
 
 import pytest
@@ -120,7 +119,7 @@ def test_the_time_left_is_that_of_the_rules(monkeypatch, tmp_path):
 
 def test_snakemake_finds_it(tmp_path):
     tree = Checkout(tmp_path / "copy")
-    path = os.pathsep.join([str(tree.root / "scripts"), os.environ.get("PYTHONPATH", "")])
+    path = str(tree.root / "scripts")
     words = ["--cores", "1", "--configfile", "tests/reduced.yaml"]
     run = ["python", "-m", "snakemake", "results/reduced/prompts.tsv", "--logger", "vlg", *words]
     done = tree.run(*run, PYTHONPATH=path)
@@ -142,3 +141,12 @@ def test_snakemake_finds_it(tmp_path):
     assert len(refused.output.splitlines()) < 5
     told = tree.run(*run, "--forceall", "--verbose", PYTHONPATH=path)
     assert "rule prompts" in told.output and " cost: " in told.output
+
+
+def test_a_workflow_takes_its_own_package(tmp_path):
+    """Whatever PYTHONPATH says: Snakemake reads the plug-ins it finds there before the workflow."""
+    tree = Checkout(tmp_path / "copy")
+    other = str(Checkout(tmp_path / "other").root / "scripts")
+    words = ["snakemake", "-n", "--configfile", "tests/reduced.yaml"]
+    assert tree.run(*words, PYTHONPATH=other).code == 0
+    tree.run(*words, "--logger", "vlg", PYTHONPATH=other).refused("PYTHONPATH", other)
