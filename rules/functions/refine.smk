@@ -90,4 +90,5 @@ def all_pictures():
     """The metadata files of every picture folder. The whole study asks for them by name, because
     Snakemake makes a deleted file again only when something that is wanted needs it."""
     plain = [images(model, stage) for model in RUNS for stage in stages(model)]
-    return sum([*plain, *(refined(model, arm) for model in REFINED for arm in ARMS)], [])
+    held = [LAYOUT.reference(reference) for reference in REFERENCES]
+    return sum([*plain, *(refined(model, arm) for model in REFINED for arm in ARMS)], held)

@@ -12,7 +12,12 @@ def plain_score_files():
 def score_files():
     """All score files of the study."""
     refined = [LAYOUT.refined_scores(model, arm) for model in REFINED for arm in ARMS]
-    return [*plain_score_files(), *refined]
+    return [*plain_score_files(), *refined, *reference_score_files()]
+
+
+def reference_score_files():
+    """The score file of the references, if there are any."""
+    return [LAYOUT.reference_scores] if REFERENCES else []
 
 
 SCORE = (

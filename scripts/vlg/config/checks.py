@@ -211,6 +211,8 @@ def _same_weights(one: Path, other: Path) -> tuple[Path, Path] | None:
 def _check_judges(config: dict[str, Any], root: Path) -> None:
     guide = config["models"]["guide"]
     for name, settings in plan.judges(config).items():
+        if name in GIVEN:
+            fail(("judges", name), "is the name of a given model", "choose another")
         key, source = ("judges", name, "source"), settings.source
         same = os.path.realpath(root / source) == os.path.realpath(root / guide)
         if hub.same(source, guide) or same:

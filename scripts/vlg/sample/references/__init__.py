@@ -1,0 +1,1 @@
+"""Pictures to hold scores against: ceilings and floors."""
