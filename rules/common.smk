@@ -58,7 +58,14 @@ PROCESSES, NODES = CONFIG["finetune"]["processes"], CONFIG["finetune"]["nodes"]
 
 # Rules whose jobs compute with a model; all others are light.
 COMPUTING = {"encode", "encode_guide", "finetune", "generate", "refine", "score", "judge"}
-COMPUTING |= {"diversity", "reference", "pretrain_part", "pretrain_base", "pretrain"}
+COMPUTING |= {
+    "diversity",
+    "reference",
+    "judges_selftest",
+    "pretrain_part",
+    "pretrain_base",
+    "pretrain",
+}
 
 
 wildcard_constraints:

@@ -29,16 +29,16 @@ EACH = {  # jobs that every study has once
 JOBS = {
     # two variants at three step counts; one shard a model and stage; two arms
     "config.yaml": {"finetune": 6, "generate": 8, "refine": 2, "score": 8, "score_refined": 2},
-    # three trainings of each variant; base and those of one checkpoint refined by three arms
+    # five trainings of each variant; base and those of one checkpoint refined by three arms
     "config/shapes-full.yaml": {
         "diversity": 1,
         "figure": 8,
         "table": 12,
-        "finetune": 18,
-        "generate": 20,
-        "refine": 12,
-        "score": 20,
-        "score_refined": 12,
+        "finetune": 30,
+        "generate": 32,
+        "refine": 18,
+        "score": 32,
+        "score_refined": 18,
     },
     # base: 2 shards of the pool and 1 of hard prompts; four more models of 2; two arms of 2
     "tests/reduced.yaml": {

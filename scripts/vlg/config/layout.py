@@ -173,6 +173,10 @@ class Layout:
         return f"{self.root}/judges/{judge}/{model}.csv"
 
     @property
+    def judges_selftest(self) -> str:
+        return f"{self.root}/judges/selftest.csv"
+
+    @property
     def diversity(self) -> str:
         return f"{self.root}/judges/diversity.csv"
 

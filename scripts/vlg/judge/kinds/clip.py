@@ -12,6 +12,7 @@ from vlg.models import stated
 if TYPE_CHECKING:
     import numpy as np
 
+    from vlg.models.clip import Clip
     from vlg.models.ledger import Ledger
 
 
@@ -26,6 +27,10 @@ class ClipScore(Judge):
         from vlg.models.clip import Clip
 
         self.clip = Clip(self.root / self.settings.source, self.device, self.precision)
+
+    @property
+    def inside(self) -> Clip:
+        return self.clip
 
     @classmethod
     def check(cls, settings: sections.JudgeKeys, root: Path = Path()) -> None:
