@@ -1,1 +1,1 @@
-"""Pictures to hold scores against: ceilings and floors."""
+"""What scores are held against, one file each: `vlg.sample.reference` says what it must bring."""
