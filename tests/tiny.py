@@ -289,12 +289,17 @@ SETTINGS = {
     "max_grad_norm": 1.0, "ema_decay": 0.9, "caption_dropout": 0.2, "seed": 5, "start": 0,
     "evaluate_every": 3,
 }  # fmt: skip
-EMBED = {"guide_scale": 0.3, "window": [0, 700]}
+OF_METHODS = {
+    "normal": {},
+    "embed": {"guide_scale": 0.3, "window": [0, 700]},
+}
+# Of those that draw own samples.
+DRAWN = {"sampling": {"steps": 4, "guidance_scale": 2.0, "scheduler": "dpm++"}}
 
 
 def values(method: str = "embed", **own) -> dict:
     """Settings of a method for the tiny world, `own` over them."""
-    return {**SETTINGS, **(EMBED if method == "embed" else {}), **own}
+    return {**SETTINGS, **OF_METHODS.get(method, DRAWN), **own}
 
 
 def begin(method: str = "embed", prediction: str = "epsilon", **own):

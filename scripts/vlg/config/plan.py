@@ -26,7 +26,9 @@ from vlg.workflow import slots
 SHAPES = "shapes"
 EMBEDDED = {"base": (SHAPES, f"{SHAPES}-early"), "guide": (SHAPES,), "judge": (SHAPES,)}
 # Keys of a fine-tuning that a step gets and a config has elsewhere.
-OF_A_STEP = sections.Training.model_fields.keys() - sections.Shared.model_fields.keys()
+OF_A_STEP = sections.Training.model_fields.keys() - sections.Shared.model_fields.keys() | {
+    "sampling"
+}
 
 Config = Mapping[str, Any]
 
@@ -133,6 +135,9 @@ def _variant(config: Config, name: str, own: Any, key: Key) -> Variant:
     if not merged["cached"]:
         merged["resolution"] = config["dataset"]["resolution"]
         merged["flip"] = config["encode"]["flip"]
+    if issubclass(keys, sections.Sampled):
+        chosen = sections.Denoising.model_fields
+        merged["sampling"] = {name: config["generate"][name] for name in chosen}
     merged = clean(keys, {**merged, "step": shared["steps"][-1]}, key)
     try:
         settings = keys.model_validate(merged)
@@ -145,7 +150,8 @@ def _variant(config: Config, name: str, own: Any, key: Key) -> Variant:
 
 def config_keys(keys: type[Keys]) -> list[str]:
     """The keys of a method that a config may set, its own first."""
-    own = [name for name in keys.model_fields if name not in sections.Training.model_fields]
+    known = {*sections.Shared.model_fields, *OF_A_STEP}
+    own = [name for name in keys.model_fields if name not in known]
     return [*own, *sections.Shared.model_fields]
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from vlg.config.keys import NEUTRAL, Keys, disagree, short
+from vlg.config.sections.sample import Denoising
 from vlg.config.sections.types import Count, Name, Resolution, Seed
 
 
@@ -190,6 +191,30 @@ class Training(Shared):
                     name, "needs pixels, and variants train from the cache", "set cached: false"
                 )
         return self
+
+
+class Sampled(Training):
+    """What a method gets that draws own samples: pictures of the network that is trained."""
+
+    sampling: Denoising = Field(
+        default_factory=Denoising,
+        description="`generate.steps`, `guidance_scale` and `scheduler`, which own samples have.",
+    )
+    own_guidance: float | None = Field(
+        None,
+        ge=1,
+        json_schema_extra=short("og"),
+        description=(
+            "Classifier-free guidance of own samples; 1 is none and costs half; null takes "
+            "`generate.guidance_scale`."
+        ),
+    )
+
+    @property
+    def path(self) -> Denoising:
+        """How own samples are drawn."""
+        own = {} if self.own_guidance is None else {"guidance_scale": self.own_guidance}
+        return self.sampling.model_copy(update=own)
 
 
 class Finetune(Shared):
