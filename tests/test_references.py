@@ -4,6 +4,7 @@ Same weights, noise, captions and reward; the loop is the references' own: diffu
 UNet called step by step, losses as their trainers have them.
 """
 
+import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
@@ -14,13 +15,27 @@ from vlg.models.guide import load_guide
 from vlg.train.step import backward
 
 
-class Reference:
-    """Networks read anew, and what a trainer does with them. steps: of the sampler."""
+def moved(run):
+    """The run after its weights have left the base's, as in the midst of a training."""
+    g = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in run.state.weights.values():
+            weight += 0.02 * torch.randn(weight.shape, generator=g)
+    return run
 
-    def __init__(self, run, steps):
-        base = tiny.world()["base"]
+
+class Reference:
+    """Networks read anew, with the run's weights, and what a trainer does with them.
+
+    steps: of the sampler.
+    """
+
+    def __init__(self, run, steps, prediction="epsilon"):
+        self.base = base = tiny.world(prediction)["base"]
+        run.method.before(run.state.net, run.data, 0)
         self.run, self.batch = run, run.method.batch(run.data, 0)
         self.unet = UNet2DConditionModel.from_pretrained(base, subfolder="unet")
+        self.unet.load_state_dict(run.state.net.state_dict())
         self.vae = AutoencoderKL.from_pretrained(base, subfolder="vae").requires_grad_(False)
         self.guide = load_guide(tiny.world()["guide"])
         self.scheduler = DDIMScheduler.from_pretrained(base, subfolder="scheduler")
@@ -139,3 +154,83 @@ def test_draft_with_low_variance():
         clean = theirs.scheduler.step(predicted, times[-1], z_t).pred_original_sample
         rewards.append(theirs.seen(clean))
     assert theirs.equals(theirs.mse(theirs.batch.timesteps) - 7 * sum(rewards) / 3)
+
+
+OWN = {"caption_dropout": 0, "batch_size": 4, "data_share": 0}
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_dpo(prediction):
+    """diffusers' train_diffusion_dpo.py, its loss over beta, as ours is."""
+    run = moved(tiny.begin("dpo", prediction, **OWN))
+    theirs = Reference(run, 4, prediction)
+    batch, states = theirs.batch, theirs.states.repeat(2, 1, 1)
+    latents = torch.cat([batch.own[:, 0], batch.own[:, 1]])
+    noise, t = batch.noise.repeat(2, 1, 1, 1), batch.timesteps.repeat(2)
+    noisy = theirs.scheduler.add_noise(latents, noise, t)
+    target = noise if prediction == "epsilon" else theirs.scheduler.get_velocity(latents, noise, t)
+
+    def difference(unet):
+        predicted = unet(noisy, t, states).sample
+        errors = (predicted - target).square().mean(dim=(1, 2, 3))
+        better, worse = errors.chunk(2)
+        return better - worse
+
+    base = UNet2DConditionModel.from_pretrained(theirs.base, subfolder="unet")
+    with torch.no_grad():
+        logits = difference(base)
+    logits = logits - difference(theirs.unet)
+    assert theirs.equals(-torch.nn.functional.logsigmoid(2500 * logits).mean() / 2500)
+
+
+@pytest.mark.parametrize("beta", [1.0, 0.1])
+def test_nft(beta):
+    """DiffusionNFT's train_nft_sd3.py, but for what a prediction says of z_0, which is of flow
+    there and of noise here."""
+    run = tiny.begin("nft", **OWN, beta=beta, own_guidance=1, kl_scale=0.01)
+    run.method.before(run.state.net, run.data, 0)  # draws by the copy
+    for weight in run.method.old.values():
+        weight += 0.01 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(2))
+    theirs = Reference(moved(run), 4)
+    batch = theirs.batch
+    x0, t = batch.own[:, 0], batch.timesteps
+    xt = theirs.scheduler.add_noise(x0, batch.noise, t)
+    old, base = (UNet2DConditionModel.from_pretrained(theirs.base, subfolder="unet") for _ in "ab")
+    old.load_state_dict(run.method.old)
+    forward = theirs.predict(xt, t)
+    with torch.no_grad():
+        old, base = (each(xt, t, theirs.states).sample for each in (old, base))
+    abar = theirs.scheduler.alphas_cumprod[t].view(-1, 1, 1, 1)
+
+    def loss(prediction):
+        x0_prediction = (xt - (1 - abar).sqrt() * prediction) / abar.sqrt()
+        weight = (x0_prediction - x0).detach().abs().mean((1, 2, 3), keepdim=True).clip(1e-5)
+        return ((x0_prediction - x0) ** 2 / weight).mean((1, 2, 3))
+
+    r = batch.score
+    positive = beta * forward + (1 - beta) * old
+    negative = (1 + beta) * old - beta * forward
+    policy = r * loss(positive) / beta + (1 - r) * loss(negative) / beta
+    assert theirs.equals((policy * 5).mean() + 0.01 * ((forward - base) ** 2).mean())
+
+
+def test_nft_scores_are_the_references_advantages():
+    """PerPromptStatTracker with the deviation of all rewards, clipped at 5 and brought to 0..1."""
+    from vlg.train.methods.nft import better
+
+    scores = torch.tensor([[0.2, 0.3, 0.7], [0.1, 0.1, 0.1], [-9.0, 0.0, 1.0]])
+    flat, prompts = scores.flatten().double().numpy(), np.repeat(["a", "b", "c"], 3)
+    advantages = np.array(
+        [x - flat[prompts == p].mean() for x, p in zip(flat, prompts, strict=True)]
+    )
+    advantages /= np.std(flat) + 1e-4
+    expected = np.clip(np.clip(advantages, -2, 2) / 2 / 2 + 0.5, 0, 1)
+    assert better(scores, 2).flatten().tolist() == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+def test_raft_trains_on_the_best_of_its_samples_as_if_they_were_data():
+    run = tiny.begin("raft", **OWN)
+    theirs = Reference(run, 4)
+    batch = theirs.batch
+    noisy = theirs.scheduler.add_noise(batch.own[:, 0], batch.noise, batch.timesteps)
+    assert theirs.equals(mse_loss(theirs.predict(noisy, batch.timesteps), batch.noise))

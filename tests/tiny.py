@@ -289,12 +289,29 @@ SETTINGS = {
     "max_grad_norm": 1.0, "ema_decay": 0.9, "caption_dropout": 0.2, "seed": 5, "start": 0,
     "evaluate_every": 3,
 }  # fmt: skip
+# Of methods that draw own samples, and of those that do in rounds.
+DRAWN = {"sampling": {"steps": 4, "guidance_scale": 2.0, "scheduler": "dpm++"}}
+ROUNDS = {"round_captions": 3, "round_samples": 2, "round_steps": 2}
+
+
+@functools.cache
+def pairs(prediction: str = "epsilon") -> Path:
+    """What the rule `pairs` writes of the tiny world, drawn as `DRAWN` says; once a test run."""
+    from vlg.config import sections
+    from vlg.train.pairs import draw
+
+    paths = world(prediction)
+    given = {name: paths[name] for name in ("base", "cache", "guide", "embeddings")}
+    out = paths["cache"].parent / "pairs"
+    draw(given, sections.Pairs(pair_captions=5, pair_samples=3, **DRAWN), out, "code", "cpu", 4)
+    return out
+
+
 OF_METHODS = {
     "normal": {},
     "embed": {"guide_scale": 0.3, "window": [0, 700]},
+    **{name: {**DRAWN, **ROUNDS} for name in ("raft", "nft")},
 }
-# Of those that draw own samples.
-DRAWN = {"sampling": {"steps": 4, "guidance_scale": 2.0, "scheduler": "dpm++"}}
 
 
 def values(method: str = "embed", **own) -> dict:
@@ -308,7 +325,10 @@ def begin(method: str = "embed", prediction: str = "epsilon", **own):
     from vlg.train.method import settings_of
 
     settings = settings_of(method, values(method, **{"step": 9, **own}))
-    return loop.begin(method, settings, loop.needed(method, settings, world(prediction)))
+    folders = (
+        {**world(prediction), "pairs": pairs(prediction)} if method == "dpo" else world(prediction)
+    )
+    return loop.begin(method, settings, loop.needed(method, settings, folders))
 
 
 def finetune(out: Path, name: str = "embed", step: int = 2, start: int = 0, **options) -> Path:
@@ -321,8 +341,9 @@ def finetune(out: Path, name: str = "embed", step: int = 2, start: int = 0, **op
 
     paths = world(options.pop("prediction", "epsilon"))
     method = options.pop("method", name)
-    names = ("base", "guide", "embeddings", "cache", "data", "decoder")
+    names = ("base", "guide", "embeddings", "cache", "data", "decoder", "pairs")
     chosen = {each: paths.get(each) for each in ("base", "guide", "embeddings", "cache")}
+    chosen |= {"pairs": pairs()} if method == "dpo" else {}
     chosen |= {each: options.pop(each) for each in names if each in options}
     of_function = ("previous", "device", "save_every", "save_minutes", "stop", "draw_samples")
     arguments = {

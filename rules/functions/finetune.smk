@@ -19,11 +19,12 @@ def finetune_settings(wildcards):
 
 
 def finetune_code(wildcards):
-    """The code of the variant's method and of the family, and what watches the guide where that
-    is wanted; no other method's."""
+    """The code of the variant's method and of the family, what watches the guide where that is
+    wanted, and what the settings name; no other method's."""
     variant = VARIANTS[wildcards.variant]
     watch = [("train", "watch")] if variant.settings.watch_guide else []
-    return code("finetune", (plugins.METHODS, variant.method), FAMILY, *watch)
+    chosen = [*watch, *variant.settings.found()]
+    return code("finetune", (plugins.METHODS, variant.method), FAMILY, *chosen)
 
 
 def development_data():
@@ -58,6 +59,26 @@ def given_folders(wildcards):
     return files
 
 
+def pairs(wildcards):
+    """The own samples of the base that a variant makes pairs of."""
+    chosen = VARIANTS[wildcards.variant].pairs
+    return LAYOUT.pairs(chosen[0]) if chosen else []
+
+
+# How each set of own samples is drawn, by its digest; variants that differ in nothing of it share one.
+PAIRS = dict(variant.pairs for variant in VARIANTS.values() if variant.pairs)
+
+
+def pairs_settings(wildcards):
+    """How own samples are drawn and scored."""
+    return settings(PAIRS[wildcards.pairs].handed_on())
+
+
+def pairs_code(wildcards):
+    """The code that draws them, and what scores them."""
+    return code("pairs", FAMILY, *PAIRS[wildcards.pairs].found())
+
+
 def finetune_options(wildcards, input):
     """The folders that not every fine-tuning has, as words of a command line."""
     variant = VARIANTS[wildcards.variant]
@@ -68,4 +89,5 @@ def finetune_options(wildcards, input):
         drawing = {**plan.sampling(CONFIG), "seeds": CONFIG["development"]["seeds"]}
         chosen |= {"development": input.development, "drawing": settings(drawing)}
     own = [("folder", f"{name}={path}") for name, path in variant.folders.items()]
+    own += [("folder", f"pairs={os.path.dirname(input.pairs)}")] if input.pairs else []
     return [word for name, path in [*chosen.items(), *own] for word in (f"--{name}", path)]

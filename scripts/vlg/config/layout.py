@@ -30,6 +30,7 @@ WILDCARDS = {
     "shard": r"[0-9]+",
     "kind": r"base|guide|judge",
     "part": NAME,
+    "pairs": r"[0-9a-f]{12}",
     "what": rf"base|guide|judge|dataset|prompts|judge_{NAME}",
 }
 
@@ -114,6 +115,10 @@ class Layout:
     @property
     def embeddings(self) -> str:
         return f"{self.root}/embeddings/{MANIFEST}"
+
+    def pairs(self, pairs: str) -> str:
+        """Own samples of the base; the name is a digest of how they are drawn."""
+        return f"{self.root}/pairs/{pairs}/{MANIFEST}"
 
     def download(self, what: str) -> str:
         return f"{self.root}/downloads/{what}/{MANIFEST}"

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -61,6 +63,15 @@ class Variant:
         """{key: path} of those of its settings that are folders to read."""
         paths = {name: getattr(self.settings, name) for name in self.settings.inputs()}
         return {name: path for name, path in paths.items() if path is not None}
+
+    @property
+    def pairs(self) -> tuple[str, sections.Pairs] | None:
+        """(a digest, how own samples are drawn) of a method that needs pairs."""
+        if "pairs" not in self.needs:
+            return None
+        chosen: sections.Pairs = self.settings.pairs()  # type: ignore[attr-defined]
+        text = json.dumps(chosen.handed_on(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12], chosen
 
     def place(self, name: str) -> Key:
         """Under which key of the config the value of one of its settings stands."""

@@ -85,8 +85,7 @@ def held_out(run: Run, batches: list[Batch]) -> dict[str, float]:
 
     found: dict[str, list[torch.Tensor]] = {name: [] for name in run.method.looks}
 
-    def best(*arguments: Any, **options: Any) -> Any:
-        return torch.func.functional_call(run.state.net, run.state.best, arguments, options)
+    best = methods.replaced(run.state.net, run.state.best)
 
     def part(batch: Batch, span: range) -> None:
         some = batch.part(slice(span.start, span.stop))
@@ -145,7 +144,7 @@ def write_results(
         **facts,
         "steps": run.state.step,
         "train_seconds": logs.seconds,
-        "cost": {what: cost.json() for what, cost in run.cost.items()},
+        "cost": {what: cost.json() for what, cost in run.cost.items()} | dict(run.method.costs),
         "held_out": logs.last.get("held_out.csv"),
         "last_step": logs.last.get("log.csv"),
         "parameters": parameters,
@@ -233,6 +232,7 @@ def check_previous(folder: Path | None, settings: Mapping[str, Any]) -> None:
 def made_of(run: Run, folders: Mapping[str, Path]) -> dict[str, Any]:
     """What a saved state must agree with to be continued: method, settings, inputs and code."""
     chosen = [plugins.file(plugins.METHODS, run.method.name), file_of(folders["base"])]
+    chosen += [plugins.file(*each) for each in run.settings.found()]
     if run.method.watching:
         chosen.append(plugins.file("train", "watch"))
     return {
@@ -308,6 +308,7 @@ def finetune(
     logs = Log(folder, run.method, before, seconds)
     held_out = held_out_batches(run.data, settings.batch_size, run.family.timesteps)
     if run.state.step == 0:
+        run.method.before(run.state.net, run.data, 0)  # which a step's gradient is looked at with
         evaluate(run, logs, held_out)
 
     wait = 1 if device == "cpu" else 10  # steps between looks at the numbers: each waits for a GPU

@@ -10,6 +10,8 @@ from vlg.config.keys import NEUTRAL, Keys, disagree, short
 from vlg.config.sections.sample import Denoising
 from vlg.config.sections.types import Count, Name, Resolution, Seed
 
+VERIFIER = [("shapes", "captions"), ("shapes", "verify")]
+
 
 class Shared(Keys):
     """Keys of every fine-tuning, whatever its method."""
@@ -175,6 +177,10 @@ class Training(Shared):
         description="`encode.flip`, where pixels are read (`cached: false`).",
     )
 
+    def found(self) -> list[tuple[str, str]]:
+        """(room, name) of what these settings have found by its name, beside the method."""
+        return []
+
     @model_validator(mode="after")
     def _agree(self) -> Self:
         if self.step <= self.start:
@@ -215,6 +221,19 @@ class Sampled(Training):
         """How own samples are drawn."""
         own = {} if self.own_guidance is None else {"guidance_scale": self.own_guidance}
         return self.sampling.model_copy(update=own)
+
+
+class Pairs(Keys):
+    """What the step gets that draws and scores own samples of the base for pairs."""
+
+    pair_captions: int = Field(256, ge=1, description="Captions that are drawn, at most.")
+    pair_samples: int = Field(4, ge=2, description="Own samples of each.")
+    reward: Literal["guide", "verifier"] = Field("guide", description="What scores them.")
+    sampling: Denoising = Field(default_factory=Denoising, description="How they are drawn.")
+
+    def found(self) -> list[tuple[str, str]]:
+        """(room, name) of what these settings have found by its name."""
+        return VERIFIER if self.reward == "verifier" else []
 
 
 class Finetune(Shared):
