@@ -303,7 +303,8 @@ def pairs(prediction: str = "epsilon") -> Path:
     paths = world(prediction)
     given = {name: paths[name] for name in ("base", "cache", "guide", "embeddings")}
     out = paths["cache"].parent / "pairs"
-    draw(given, sections.Pairs(pair_captions=5, pair_samples=3, **DRAWN), out, "code", "cpu", 4)
+    if not out.is_dir():  # another process of this test run may have drawn them
+        draw(given, sections.Pairs(pair_captions=5, pair_samples=3, **DRAWN), out, "code", "cpu", 4)
     return out
 
 
@@ -341,11 +342,19 @@ def finetune(out: Path, name: str = "embed", step: int = 2, start: int = 0, **op
 
     paths = world(options.pop("prediction", "epsilon"))
     method = options.pop("method", name)
-    names = ("base", "guide", "embeddings", "cache", "data", "decoder", "pairs")
+    names = ("base", "guide", "embeddings", "cache", "data", "decoder", "pairs", "stop_judge")
     chosen = {each: paths.get(each) for each in ("base", "guide", "embeddings", "cache")}
     chosen |= {"pairs": pairs()} if method == "dpo" else {}
     chosen |= {each: options.pop(each) for each in names if each in options}
-    of_function = ("previous", "device", "save_every", "save_minutes", "stop", "draw_samples")
+    of_function = (
+        "previous",
+        "device",
+        "save_every",
+        "save_minutes",
+        "stop",
+        "draw_samples",
+        "development",
+    )
     arguments = {
         "method": method,
         "folders": {each: folder for each, folder in chosen.items() if folder},

@@ -25,6 +25,7 @@ class Decoded(sections.Training):
     )
 
     def check(self, root: Path) -> None:
+        super().check(root)
         if not self.decoder:
             return
         index = root / self.decoder / "config.json"

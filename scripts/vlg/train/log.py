@@ -140,9 +140,10 @@ def columns(method: Method) -> dict[str, list[str]]:
     values = [name for term, logs in terms.items() for name in (term, *logs)]
     cost = ["grad_norm", "learning_rate", "pictures_per_second", "memory_gb", "seconds"]
     norms = [f"grad_{term}" for term in terms] if len(terms) > 1 else []
+    stop = ["stop_score"] if method.settings.stop_judge else []
     return {
         "log.csv": ["step", "loss", *values, *cost],
-        "held_out.csv": ["step", *method.looks, *norms],
+        "held_out.csv": ["step", *method.looks, *norms, *stop],
     }
 
 

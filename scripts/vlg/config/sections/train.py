@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from vlg.config.keys import NEUTRAL, Keys, disagree, short
+from vlg.config.keys import INPUT, NEUTRAL, Keys, disagree, short
 from vlg.config.sections.sample import Denoising
 from vlg.config.sections.types import Count, Name, Resolution, Seed
 
@@ -151,6 +152,25 @@ class Shared(Keys):
         json_schema_extra=NEUTRAL,
         description="Steps between looks at the held-out pictures.",
     )
+    stop_judge: str | None = Field(
+        None,
+        min_length=1,
+        json_schema_extra=INPUT,
+        description=(
+            "A folder of a Hugging Face CLIP or SigLIP that is neither guide nor judge. It scores "
+            "the development prompts, drawn anew at each look, and a training stops that it finds "
+            "no better; null stops none."
+        ),
+    )
+    stop_patience: int = Field(
+        3,
+        ge=1,
+        json_schema_extra=NEUTRAL | short("patience"),
+        description=(
+            "Looks without a better score by `stop_judge` after which a training stops; this "
+            "checkpoint and all further ones hold the weights of its best look."
+        ),
+    )
 
 
 class Training(Shared):
@@ -179,7 +199,13 @@ class Training(Shared):
 
     def found(self) -> list[tuple[str, str]]:
         """(room, name) of what these settings have found by its name, beside the method."""
-        return []
+        return [("train", "stop")] if self.stop_judge else []
+
+    def check(self, root: Path) -> None:
+        if self.stop_judge and not (root / self.stop_judge / "config.json").is_file():
+            raise disagree(
+                "stop_judge", f"{self.stop_judge!r} has no config.json", "give a CLIP's folder"
+            )
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
