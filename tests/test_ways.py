@@ -257,7 +257,7 @@ def stopped_by(tmp_path, monkeypatch):
         if not judge.is_dir():
             tiny.save_judge(judge, seed=9)
         wanted = loop.Wanted(["a red circle"], [0], Sampling(steps=2, guidance_scale=1.0))
-        return {"stop_judge": str(judge), "development": wanted, "evaluate_every": 1}
+        return {"stop_judge": judge, "development": wanted, "evaluate_every": 1}
 
     return options
 
@@ -287,7 +287,7 @@ def test_the_judge_draws_what_the_finished_model_would(tmp_path):
     judge = tiny.save_judge(tmp_path / "stop-judge", seed=9)
     how, texts = Sampling(steps=2, guidance_scale=2.0), ["a red circle", "a blue square"]
     wanted = loop.Wanted(texts, [0, 1], how)
-    options = {"stop_judge": str(judge), "development": wanted, "evaluate_every": 2}
+    options = {"stop_judge": judge, "development": wanted, "evaluate_every": 2}
     model = tiny.finetune(tmp_path, "normal", step=2, **options)
     sampler = Sampler(model, how, "cpu")
     scores = []
@@ -302,4 +302,4 @@ def test_the_judge_draws_what_the_finished_model_would(tmp_path):
 def test_stopping_early_wants_prompts_to_look_at(tmp_path):
     judge = tiny.save_judge(tmp_path / "stop-judge", seed=9)
     with pytest.raises(UserError, match="--development: missing"):
-        tiny.finetune(tmp_path, "normal", step=2, stop_judge=str(judge))
+        tiny.finetune(tmp_path, "normal", step=2, stop_judge=judge)

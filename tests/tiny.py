@@ -311,13 +311,14 @@ def pairs(prediction: str = "epsilon") -> Path:
 OF_METHODS = {
     "normal": {},
     "embed": {"guide_scale": 0.3, "window": [0, 700]},
-    **{name: {**DRAWN, **ROUNDS} for name in ("raft", "nft")},
+    **dict.fromkeys(("refl", "draft", "imagerefl", "dpo"), DRAWN),
+    **dict.fromkeys(("raft", "nft"), DRAWN | ROUNDS),
 }
 
 
 def values(method: str = "embed", **own) -> dict:
     """Settings of a method for the tiny world, `own` over them."""
-    return {**SETTINGS, **OF_METHODS.get(method, DRAWN), **own}
+    return {**SETTINGS, **OF_METHODS.get(method, {}), **own}
 
 
 def begin(method: str = "embed", prediction: str = "epsilon", **own):

@@ -19,11 +19,11 @@ def finetune_settings(wildcards):
 
 
 def finetune_code(wildcards):
-    """The code of the variant's method and of the family, what watches the guide where that is
-    wanted, and what the settings name; no other method's."""
+    """The code of the variant's method and of the family, what watches the guide and what stops
+    early where that is wanted, and what the settings name; no other method's."""
     variant = VARIANTS[wildcards.variant]
-    watch = [("train", "watch")] if variant.settings.watch_guide else []
-    chosen = [*watch, *variant.settings.found()]
+    wanted = {"watch": variant.settings.watch_guide, "stop": variant.settings.stop_judge}
+    chosen = [("train", name) for name, on in wanted.items() if on] + variant.settings.found()
     return code("finetune", (plugins.METHODS, variant.method), FAMILY, *chosen)
 
 

@@ -254,6 +254,8 @@ def made_of(run: Run, folders: Mapping[str, Path]) -> dict[str, Any]:
     chosen += [plugins.file(*each) for each in run.settings.found()]
     if run.method.watching:
         chosen.append(plugins.file("train", "watch"))
+    if "stop_judge" in folders:
+        chosen.append(plugins.file("train", "stop"))
     return {
         "settings": run.told(),
         "inputs": {key: identity(path) for key, path in folders.items()},
@@ -328,7 +330,7 @@ def finetune(
         if rank == 0:
             run.cost = {what: Cost.read(cost) for what, cost in counters["cost"].items()}
     folder = resume / f"process-{rank}" if rank else resume
-    logs = Log(folder, run.method, before, seconds)
+    logs = Log(folder, run.method, before, seconds, stops=early is not None)
     held_out = held_out_batches(run.data, settings.batch_size, run.family.timesteps)
     if run.state.step == 0:
         run.method.before(run.state.net, run.data, 0)  # which a step's gradient is looked at with

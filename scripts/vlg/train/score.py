@@ -36,7 +36,7 @@ class Scored(sections.Sampled):
     )
 
     def found(self) -> list[tuple[str, str]]:
-        return [*super().found(), *(sections.VERIFIER if self.reward == "verifier" else [])]
+        return sections.VERIFIER if self.reward == "verifier" else []
 
 
 def scorer(reward: str, guide: Guide) -> Score:

@@ -199,7 +199,7 @@ class Training(Shared):
 
     def found(self) -> list[tuple[str, str]]:
         """(room, name) of what these settings have found by its name, beside the method."""
-        return [("train", "stop")] if self.stop_judge else []
+        return []
 
     def check(self, root: Path) -> None:
         if self.stop_judge and not (root / self.stop_judge / "config.json").is_file():
