@@ -2,8 +2,9 @@
 
 On the shipped shapes models, in one process, in turns of a few steps each: FLOPs as the ledger of a
 training counts them, and processor time of this process (which others on the machine do not
-change as much as they change seconds). Rounds of own samples are part of the steps that they serve;
-pairs that a rule has drawn are a column of their own.
+change as much as they change seconds). A round of own samples is measured once and shared out to
+the steps that it serves. Pairs are drawn before a training, once for all that share them: what one
+own sample of these costs stands below the table.
 
     .venv/bin/python bench/methods.py
     .venv/bin/python bench/methods.py --kinds normal embed draft --own-share 0.25
@@ -12,7 +13,9 @@ pairs that a rule has drawn are a column of their own.
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -59,7 +62,21 @@ def main() -> None:
         folder = args.folder or Path(temporary)
         if not (folder / "embeddings").is_dir():
             train.prepare(folder, argparse.Namespace(size="tiny", device="cpu", threads=1))
+        if not (folder / "pairs").is_dir():
+            draw_pairs(folder)
         measure(folder, args)
+
+
+PAIRS = {"pair_captions": 16, "pair_samples": 4}
+
+
+def draw_pairs(folder: Path) -> None:
+    """By the pipeline's own command line; few, as the cost of a sample does not depend on it."""
+    given = {name: folder / name for name in ("cache", "embeddings")}
+    given |= {name: folder / "models" / name for name in ("base", "guide")}
+    words = [word for key, path in given.items() for word in (f"--{key}", str(path))]
+    script = [sys.executable, str(train.SCRIPTS / "pairs.py"), "--settings", json.dumps(PAIRS)]
+    subprocess.run([*script, *words, "--out", str(folder / "pairs")], check=True)
 
 
 def measure(folder: Path, args: argparse.Namespace) -> None:
@@ -70,8 +87,15 @@ def measure(folder: Path, args: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     runs = {kind: begin(kind, folder, args) for kind in args.kinds}
     seconds: dict[str, list[float]] = {kind: [] for kind in runs}
-    for run in runs.values():  # what is loaded when it is first used
-        train_step(run)
+    rounds = {}  # (FLOPs, seconds) of a round for each step that it serves
+    for kind, run in runs.items():
+        started = time.process_time()
+        run.method.before(run.state.net, run.data, 0)
+        served = getattr(run.settings, "round_steps", 1)
+        spent = (time.process_time() - started) / served
+        rounds[kind] = (run.ledger.take().flops / served, spent if served > 1 else 0.0)
+        assert served == 1 or args.turns * args.steps < served, "more steps than a round serves"
+        train_step(run)  # what is loaded when it is first used
         run.ledger.take()
     for _ in range(args.turns):
         for kind, run in runs.items():
@@ -81,14 +105,14 @@ def measure(folder: Path, args: argparse.Namespace) -> None:
             seconds[kind].append((time.process_time() - started) / args.steps)
     steps = args.turns * args.steps
     costs = {kind: run.ledger.take() for kind, run in runs.items()}
-    flops = {kind: cost.flops / steps for kind, cost in costs.items()}
-    median = {kind: statistics.median(values) for kind, values in seconds.items()}
+    flops = {kind: cost.flops / steps + rounds[kind][0] for kind, cost in costs.items()}
+    median = {kind: statistics.median(v) + rounds[kind][1] for kind, v in seconds.items()}
     first = args.kinds[0]
     print(
         f"| method | GFLOP a step | of {first} | processor time, ms | of {first} "
-        "| network, decoder, guide: forward and backward a picture |"
+        "| of which rounds, GFLOP | network, decoder, guide: forward + backward a picture |"
     )
-    print("|---|---:|---:|---:|---:|---|")
+    print("|---|---:|---:|---:|---:|---:|---|")
     for kind in runs:
         parts = ", ".join(
             f"{costs[kind].of(part) / steps / args.batch:.2f} + "
@@ -97,8 +121,14 @@ def measure(folder: Path, args: argparse.Namespace) -> None:
         )
         print(
             f"| `{kind}` | {flops[kind] / 1e9:.1f} | {flops[kind] / flops[first]:.2f} "
-            f"| {1e3 * median[kind]:.0f} | {median[kind] / median[first]:.2f} | {parts} |"
+            f"| {1e3 * median[kind]:.0f} | {median[kind] / median[first]:.2f} "
+            f"| {rounds[kind][0] / 1e9:.1f} | {parts} |"
         )
+    drawn = json.loads((folder / "pairs/index.json").read_text())["cost"]["flops"]
+    each = drawn / PAIRS["pair_captions"] / PAIRS["pair_samples"]
+    print(
+        f"\nAn own sample for pairs: {each / 1e9:.2f} GFLOP, {each / flops[first]:.3f} of {first}."
+    )
 
 
 if __name__ == "__main__":

@@ -220,7 +220,7 @@ def test_pairs_are_drawn_on_after_a_kill(tmp_path, monkeypatch):
 
     world, draw, calls = tiny.world(), own.draw, []
     given = {name: world[name] for name in ("base", "cache", "guide", "embeddings")}
-    how = Pairs(pair_captions=3, pair_samples=2, **tiny.DRAWN)
+    how = Pairs(pair_captions=3, pair_samples=2, **tiny.DRAWN["sampling"])
 
     def dying(*arguments, **options):
         calls.append(1)

@@ -304,7 +304,14 @@ def pairs(prediction: str = "epsilon") -> Path:
     given = {name: paths[name] for name in ("base", "cache", "guide", "embeddings")}
     out = paths["cache"].parent / "pairs"
     if not out.is_dir():  # another process of this test run may have drawn them
-        draw(given, sections.Pairs(pair_captions=5, pair_samples=3, **DRAWN), out, "code", "cpu", 4)
+        draw(
+            given,
+            sections.Pairs(pair_captions=5, pair_samples=3, **DRAWN["sampling"]),
+            out,
+            "code",
+            "cpu",
+            4,
+        )
     return out
 
 

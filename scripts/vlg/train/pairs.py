@@ -89,7 +89,7 @@ def draw(
         ]
         with torch.no_grad():
             z, _ = own.draw(
-                family, family.net, data, rows, settings.sampling, send(torch.stack(start), device)
+                family, family.net, data, rows, settings, send(torch.stack(start), device)
             )
             return z.cpu(), score(data, rows, family.decode(z))
 

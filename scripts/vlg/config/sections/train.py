@@ -249,13 +249,12 @@ class Sampled(Training):
         return self.sampling.model_copy(update=own)
 
 
-class Pairs(Keys):
+class Pairs(Denoising):
     """What the step gets that draws and scores own samples of the base for pairs."""
 
     pair_captions: int = Field(256, ge=1, description="Captions that are drawn, at most.")
     pair_samples: int = Field(4, ge=2, description="Own samples of each.")
     reward: Literal["guide", "verifier"] = Field("guide", description="What scores them.")
-    sampling: Denoising = Field(default_factory=Denoising, description="How they are drawn.")
 
     def found(self) -> list[tuple[str, str]]:
         """(room, name) of what these settings have found by its name."""

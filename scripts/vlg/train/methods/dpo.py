@@ -76,7 +76,7 @@ class Settings(mixed.Settings):
             pair_captions=self.pair_captions,
             pair_samples=self.pair_samples,
             reward=self.reward,
-            sampling=self.path,
+            **self.path.model_dump(),
         )
 
 
