@@ -6,8 +6,8 @@ of the network, v_old that of a slow copy, which draws the samples, and x(v) the
 
     r |x(beta v + (1 - beta) v_old) - z_0|^2 + (1 - r) |x((1 + beta) v_old - beta v) - z_0|^2
 
-each error over its own mean size (3.3 of the paper), all over beta and times `advantage_clip` as in
-the released code, and a small KL term to the base. The reward needs no gradient. Of predictions of
+each error over its own mean size, all over beta and times `advantage_clip`, as in the released
+code, and a small KL term to the base. The reward needs no gradient. Of predictions of
 noise the estimates of z_0 are compared, as of flow, for which the paper has it.
 """
 
