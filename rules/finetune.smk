@@ -37,6 +37,7 @@ rule pairs:
         cache=LAYOUT.latents,
         guide=LAYOUT.model("guide"),
         embeddings=LAYOUT.embeddings,
+        function=pairs_function,
     output:
         LAYOUT.pairs("{pairs}"),
     log:

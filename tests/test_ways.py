@@ -201,6 +201,7 @@ def test_a_method_lowers_its_own_term(way):
         ("dpo", {"margin": 5.0}, "finetune.margin.*above all differences"),
         ("dpo", {"pairs": None}, "--folder pairs=PATH: missing"),
         ("refl", {"guide": None}, "--guide: missing"),
+        ("raft", {"reward": "verifyer"}, "'verifyer' is no function of a file"),
         ("raft", {"reward": "verifier"}, "finetune.reward.*cannot read the caption"),
     ],
 )
@@ -208,6 +209,49 @@ def test_bad_settings_are_named(tmp_path, way, values, message):
     with pytest.raises(UserError, match=message) as error:
         tiny.finetune(tmp_path, way, step=1, **values)
     assert "\n" not in str(error.value)
+
+
+def test_any_function_may_rank_own_samples(tmp_path, monkeypatch):
+    (tmp_path / "darkest.py").write_text(
+        "def score(images, prompts):\n"
+        "    assert all(prompts) and images[0].dtype == 'uint8'\n"
+        "    return [-float(image.mean()) for image in images]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    run = tiny.begin("raft", reward="darkest.score")
+    run.method.before(run.state.net, run.data, 0)
+    dark = run.method.pool
+    latents, scores = run.method.drawn(run.state.net, run.data, dark["captions"].tolist(), 0)
+    best = scores.argmax(dim=1)
+    assert torch.equal(dark["latents"], latents[range(len(best)), best])
+    pixels = run.family.decode(latents.flatten(0, 1)).mean(dim=(1, 2, 3)).view(scores.shape)
+    assert torch.allclose(-255 * pixels, scores, atol=0.6)
+    assert dark["score"].tolist() == scores.max(dim=1).values.tolist()
+    bad = "def score(images, prompts):\n    return [0.0]\n"
+    (tmp_path / "careless.py").write_text(bad)
+    other = tiny.begin("raft", reward="careless.score")
+    with pytest.raises(UserError, match="finetune.reward: careless.score: must return a finite"):
+        other.method.before(other.state.net, other.data, 0)
+    named = [str(file) for file in run.settings.files()]
+    assert named == ["darkest.py"]
+
+
+def test_the_oracle_ranks_by_the_facts():
+    import random
+    from types import SimpleNamespace
+
+    from vlg.data.source import Listing
+    from vlg.shapes import captions, world
+    from vlg.train.score import scorer
+
+    scene = world.sample(random.Random(0), world.PAIRS["in"], "single")
+    said = captions.caption(scene, random.Random(0))
+    data = SimpleNamespace(listing=Listing([], ["", said], []))
+    right = torch.from_numpy(world.render(scene)).permute(2, 0, 1).float() / 255
+    empty = torch.ones_like(right)
+    score = scorer("verifier", None)(data, [1, 1], torch.stack([right, empty]))
+    assert score[0] == 1 > score[1]
 
 
 # --- pairs --------------------------------------------------------------------------------------

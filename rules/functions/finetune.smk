@@ -52,8 +52,9 @@ def training_data(wildcards):
 
 
 def given_folders(wildcards):
-    """The files of folders that a variant's settings name, for each its config.json first."""
-    files = []
+    """The files of folders that a variant's settings name, for each its config.json first, and
+    what files they name."""
+    files = [*map(str, VARIANTS[wildcards.variant].settings.files())]
     for folder in VARIANTS[wildcards.variant].folders.values():
         files += [f"{folder}/config.json", *map(str, sorted(Path(folder).glob("*.safetensors")))]
     return files
@@ -63,6 +64,12 @@ def pairs(wildcards):
     """The own samples of the base that a variant makes pairs of."""
     chosen = VARIANTS[wildcards.variant].pairs
     return LAYOUT.pairs(chosen[0]) if chosen else []
+
+
+def pairs_function(wildcards):
+    """The file of a function of one's own that scores them."""
+    using = [v.settings for v in VARIANTS.values() if v.pairs and v.pairs[0] == wildcards.pairs]
+    return [*map(str, using[0].files())]
 
 
 # How each set of own samples is drawn, by its digest; variants that differ in nothing of it share one.

@@ -94,6 +94,11 @@ def _check_variants(config: dict[str, Any], root: Path) -> None:
         except PydanticCustomError as error:
             told = error.context or {}
             fail((*variant.place(told["key"]), told["key"]), told["what"], told["remedy"])
+        if getattr(variant.settings, "reward", "") == "verifier" and (
+            config["dataset"]["source"] != plan.SHAPES
+        ):
+            key = (*variant.place("reward"), "reward")
+            fail(key, "verifier: knows the shapes world's captions alone", "use guide")
         if variant.settings.stop_judge:
             key = (*variant.place("stop_judge"), "stop_judge")
             _check_stop_judge(config, root, variant.settings.stop_judge, key)

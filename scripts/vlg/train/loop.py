@@ -28,6 +28,7 @@ from vlg.files import (
     identity,
     link,
     read_json,
+    sha256,
     write_json,
     write_manifest,
 )
@@ -258,7 +259,8 @@ def made_of(run: Run, folders: Mapping[str, Path]) -> dict[str, Any]:
         chosen.append(plugins.file("train", "stop"))
     return {
         "settings": run.told(),
-        "inputs": {key: identity(path) for key, path in folders.items()},
+        "inputs": {key: identity(path) for key, path in folders.items()}
+        | {file.name: sha256(file) for file in run.settings.files()},
         "code": code_hash(Path(__file__), *chosen),
     }
 

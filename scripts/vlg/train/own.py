@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from vlg.models.device import send
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from vlg.config.sections import Denoising
@@ -55,3 +56,8 @@ def draw(
 
 def _told(family: Family, data: Source, captions: list[int]) -> dict[str, torch.Tensor]:
     return {name: send(v, family.device) for name, v in data.condition(captions).items()}
+
+
+def as_bytes(pictures: torch.Tensor) -> np.ndarray:
+    """Pictures [n, 3, h, w] in 0..1 as (n, h, w, 3) uint8."""
+    return (pictures * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()

@@ -25,6 +25,7 @@ from vlg.files import (
     check_manifest,
     identity,
     read_json,
+    sha256,
     write_json,
     write_manifest,
 )
@@ -36,7 +37,7 @@ from vlg.models.guide import load_guide
 from vlg.models.ledger import Cost, Ledger
 from vlg.train import own
 from vlg.train.mixed import walked
-from vlg.train.score import scorer
+from vlg.train.score import files_of, scorer
 
 if TYPE_CHECKING:
     import torch
@@ -66,7 +67,8 @@ def draw(
 
     made_of = {
         "settings": settings.model_dump(mode="json"),
-        "inputs": {name: identity(folder) for name, folder in folders.items()},
+        "inputs": {name: identity(folder) for name, folder in folders.items()}
+        | {file.name: sha256(file) for file in files_of(settings.reward)},
         "code": code,
     }
     resume = out.with_name(f".resume-{out.name}")

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from vlg import plugins
 from vlg.config import sections
-from vlg.config.keys import NEUTRAL
+from vlg.config.keys import NEUTRAL, disagree
 from vlg.errors import UserError
+from vlg.models import function
 from vlg.models.device import at_least_float32
+from vlg.train import own
 
 if TYPE_CHECKING:
     import torch
@@ -26,17 +29,30 @@ if TYPE_CHECKING:
 class Scored(sections.Sampled):
     """Of a method that ranks own samples."""
 
-    reward: Literal["guide", "verifier"] = Field(
-        "guide",
-        json_schema_extra=NEUTRAL,
-        description=(
-            "What ranks own samples: the guide's cosine with the caption, or, in the shapes world, "
-            "the verifier's share of true facts: an oracle, which no other world has."
-        ),
+    reward: str = Field(
+        "guide", min_length=1, json_schema_extra=NEUTRAL, description=sections.REWARD
     )
 
     def found(self) -> list[tuple[str, str]]:
-        return sections.VERIFIER if self.reward == "verifier" else []
+        return sections.REWARDS.get(self.reward, [])
+
+    def files(self) -> list[Path]:
+        return files_of(self.reward)
+
+    def check(self, root: Path) -> None:
+        super().check(root)
+        for file in self.files():
+            if not (root / file).is_file():
+                raise disagree(
+                    "reward",
+                    f"{self.reward!r} is neither guide nor verifier nor module.function",
+                    "write one of them; the module lies in the folder in which Snakemake runs",
+                )
+
+
+def files_of(reward: str) -> list[Path]:
+    """The file of a function of one's own."""
+    return [] if reward in sections.REWARDS else [function.file_of(reward)]
 
 
 def scorer(reward: str, guide: Guide) -> Score:
@@ -51,12 +67,22 @@ def scorer(reward: str, guide: Guide) -> Score:
 
     def by_verifier(data: Source, captions: list[int], pictures: torch.Tensor) -> torch.Tensor:
         check = plugins.load("shapes", "verify").check
-        images = (pictures * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        images = own.as_bytes(pictures)
         said = [meaning(data.listing.captions[row]) for row in captions]
         found = [check(image, each)["fidelity"] for image, each in zip(images, said, strict=True)]
         return torch.tensor(found, dtype=torch.float32)
 
-    return by_verifier if reward == "verifier" else by_guide
+    if reward == "guide":
+        return by_guide
+    if reward == "verifier":
+        return by_verifier
+    judged = function.Function(reward, "finetune.reward")
+
+    def by_function(data: Source, captions: list[int], pictures: torch.Tensor) -> torch.Tensor:
+        texts = [data.listing.captions[row] for row in captions]
+        return torch.tensor(judged(list(own.as_bytes(pictures)), texts), dtype=torch.float32)
+
+    return by_function
 
 
 def meaning(caption: str) -> object:

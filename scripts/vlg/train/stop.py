@@ -9,6 +9,7 @@ from vlg.models import noise
 from vlg.models.clip import Clip
 from vlg.models.device import Parts, autocast, send
 from vlg.train.method import replaced
+from vlg.train.own import as_bytes
 from vlg.train.together import from_first
 from vlg.workflow.processes import process
 
@@ -52,8 +53,7 @@ class Stopping:
                     negative=negative, net=net,
                 )  # fmt: skip
                 pixels = family.decode(z.float(), exactly=True).float()
-            pictures = (pixels * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-            return self.judge.scores(list(pictures), texts)
+            return self.judge.scores(list(as_bytes(pixels)), texts)
 
         asked = [(text, seed) for seed in self.wanted.seeds for text in self.wanted.prompts]
         size, scores = run.settings.batch_size, []

@@ -28,13 +28,14 @@ from vlg.config.sections.models import Gpu, Models
 from vlg.config.sections.report import Gallery
 from vlg.config.sections.sample import ArmKeys, Denoising, Generate, Hard, Refine, Sampling
 from vlg.config.sections.shapes import Pretrain
-from vlg.config.sections.train import VERIFIER, Finetune, Pairs, Sampled, Shared, Training
+from vlg.config.sections.train import REWARD, REWARDS, Finetune, Pairs, Sampled, Shared, Training
 from vlg.config.sections.types import Name, Precision, Seed, SeedList, TextOrWhole
 from vlg.config.sections.workflow import Resources
 
 # What others read as `sections.NAME`, beside Config.
 __all__ = [
-    "VERIFIER",
+    "REWARD",
+    "REWARDS",
     "ArmKeys",
     "Dataset",
     "Denoising",

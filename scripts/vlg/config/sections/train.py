@@ -11,7 +11,13 @@ from vlg.config.keys import INPUT, NEUTRAL, Keys, disagree, short
 from vlg.config.sections.sample import Denoising
 from vlg.config.sections.types import Count, Name, Resolution, Seed
 
-VERIFIER = [("shapes", "captions"), ("shapes", "verify")]
+# What ranks own samples, and what it has found by its name: (room, name).
+REWARDS = {"guide": [], "verifier": [("shapes", "captions"), ("shapes", "verify")]}
+REWARD = (
+    "What ranks own samples: `guide`, its cosine with the caption; `verifier`, in the shapes world "
+    "the share of true facts, an oracle which no other world has; or a function of your own, "
+    "`module.function`, as a judge of the kind `callable` has it."
+)
 
 
 class Shared(Keys):
@@ -201,6 +207,11 @@ class Training(Shared):
         """(room, name) of what these settings have found by its name, beside the method."""
         return []
 
+    def files(self) -> list[Path]:
+        """Files that these settings name, from the folder in which Snakemake runs, beside the
+        folders that are inputs."""
+        return []
+
     def check(self, root: Path) -> None:
         if self.stop_judge and not (root / self.stop_judge / "config.json").is_file():
             raise disagree(
@@ -254,11 +265,11 @@ class Pairs(Denoising):
 
     pair_captions: int = Field(256, ge=1, description="Captions that are drawn, at most.")
     pair_samples: int = Field(4, ge=2, description="Own samples of each.")
-    reward: Literal["guide", "verifier"] = Field("guide", description="What scores them.")
+    reward: str = Field("guide", description=REWARD)
 
     def found(self) -> list[tuple[str, str]]:
         """(room, name) of what these settings have found by its name."""
-        return VERIFIER if self.reward == "verifier" else []
+        return REWARDS.get(self.reward, [])
 
 
 class Finetune(Shared):
