@@ -72,7 +72,7 @@ if __name__ == "__main__":
     add = arguments.add_argument
     for name, what in FOLDERS.items():
         add(f"--{name}", type=Path, required=name == "base", help=what)
-    own = "a folder that the method's settings have, for example decoder=PATH; may be repeated"
+    own = "a folder that the method works with: decoder=PATH, pairs=PATH, ...; may be repeated"
     add("--folder", action="append", default=[], metavar="KEY=PATH", help=own)
     add("--previous", type=Path, help="training folder of the checkpoint before")
     add("--development", type=Path, help="development.tsv, whose prompts to draw at the end")

@@ -9,6 +9,8 @@ import torch
 
 from tests import children, tiny
 from tests.test_training import UNET, survive, weights
+from vlg.config import plan
+from vlg.config.load import load
 from vlg.config.sections import Sampling
 from vlg.errors import UserError
 from vlg.files import read_json
@@ -255,6 +257,43 @@ def test_the_oracle_ranks_by_the_facts():
 
 
 # --- pairs --------------------------------------------------------------------------------------
+
+
+def test_variants_share_pairs_that_are_drawn_alike(tmp_path):
+    """And own samples are drawn as the study draws, unless a variant says otherwise."""
+    variants = {
+        "one": {"method": "dpo"},
+        "two": {"method": "dpo", "beta": 100, "margin": 0.1, "lora_rank": 2},
+        "three": {"method": "dpo", "pair_samples": 2},
+        "four": {"method": "dpo", "own_guidance": 1},
+        "mine": {"method": "draft", "last_steps": 1},
+    }
+    config = load({"finetune": {"variants": variants}, "generate": {"steps": 7}}, tmp_path)
+    found = plan.variants(config)
+    one, two, three, four = (found[name].pairs for name in ("one", "two", "three", "four"))
+    assert one == two and len({one[0], three[0], four[0]}) == 3
+    assert one[1].steps == 7 and four[1].guidance_scale == 1
+    assert found["mine"].pairs is None
+    assert found["mine"].handed_on(5)["sampling"]["steps"] == 7
+
+
+@pytest.mark.parametrize(
+    ("variant", "more", "message"),
+    [
+        ({"method": "draft", "last_steps": 11}, {}, "variants.mine.last_steps: 11 of the 10 steps"),
+        ({"method": "raft", "reward": "mine.score"}, {}, "variants.mine.reward: 'mine.score'"),
+        ({"method": "raft", "sampling": {}}, {}, "variants.mine.sampling: unknown key"),
+        ({"stop_judge": "none"}, {}, "variants.mine.stop_judge: 'none' has no config.json"),
+        ({"stop_judge": "clip"}, {"judges": {"further": {"source": "clip"}}},
+         "variants.mine.stop_judge: is the same model as judges.further"),
+        ({"stop_judge": "clip"}, {"development": {"count": 0}}, "development.count: is 0"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_trained_is_told_before_any_job(tmp_path, variant, more, message):
+    tiny.save_judge(tmp_path / "clip")
+    with pytest.raises(UserError, match=message) as error:
+        load({"finetune": {"variants": {"mine": variant}}, **more}, tmp_path)
+    assert "\n" not in str(error.value)
 
 
 def test_pairs_are_drawn_on_after_a_kill(tmp_path, monkeypatch):
