@@ -119,8 +119,9 @@ def test_two_processes_equal_one(runner, tmp_path, way, most):
     tiny.finetune(tmp_path / "one", **options)
     base = load_file(tiny.world()["base"] / UNET)
     two, one = (load_file(out / f"models/{way}-3" / UNET) for out in (tmp_path, tmp_path / "one"))
-    moved = max((one[key] - base[key]).abs().max() for key in one)
-    assert max((one[key] - two[key]).abs().max() for key in one) < 0.05 * moved
+    one, two, base = (torch.cat([each[key].flatten() for key in base]) for each in (one, two, base))
+    # Sums in another order; AdamW takes the sign of tiny gradients.
+    assert (one - two).norm() < 0.05 * (one - base).norm()
 
 
 def test_a_round_does_not_depend_on_how_many_are_drawn_at_once(monkeypatch):
