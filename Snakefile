@@ -42,6 +42,6 @@ include: "rules/shapes.smk"
 
 onstart:
     # Snakemake itself removes old outputs and makes folders, and would end in a traceback.
-    check_writable(
+    environment.check_writable(
         file for job in workflow.dag.needrun_jobs() for file in [*job.output, *job.log]
     )

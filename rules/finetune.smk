@@ -10,8 +10,10 @@ rule development:
     input:
         prompts=rules.prompts.output[0],
         data=development_data(),
+        bundles=bundles(LAYOUT.dataset) if development_data() else [],
     output:
         LAYOUT.development,
+        rest(LAYOUT.log("development"), LAYOUT.development),
     log:
         LAYOUT.log("development"),
     conda:
@@ -27,7 +29,7 @@ rule development:
         ),
     shell:
         python("development") + " --settings {params.settings:q} --prompts {input.prompts:q}"
-        " {params.data:q} --out {output:q} --log {log:q}"
+        " {params.data:q} --out " + WRITTEN + " --log {log:q}"
 
 
 rule finetune:
@@ -39,8 +41,10 @@ rule finetune:
         folders=given_folders,
         previous=previous,
         development=rules.development.output[0] if SAMPLES else [],
+        bundles=finetune_bundles,
     output:
         [LAYOUT.samples(TRAINED)] if SAMPLES else [],
+        rest(LAYOUT.log("finetune", TRAINED), LAYOUT.model(TRAINED), LAYOUT.training(TRAINED)),
         model=LAYOUT.model(TRAINED),
         training=LAYOUT.training(TRAINED),
         summary=LAYOUT.training(TRAINED, "summary.json"),

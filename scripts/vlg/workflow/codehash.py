@@ -39,6 +39,7 @@ IGNORED = frozenset(
         "vlg.record.integrity",
         "vlg.workflow.cli",
         "vlg.workflow.codehash",
+        "vlg.workflow.retries",
         "vlg.workflow.running",
         "vlg.workflow.slots",
     }
