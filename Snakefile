@@ -45,3 +45,8 @@ onstart:
     environment.check_writable(
         file for job in workflow.dag.needrun_jobs() for file in [*job.output, *job.log]
     )
+
+
+onsuccess:
+    if APART and not workflow.storage_settings.keep_storage_local:
+        bundle.clear(Path(here(OUT)))

@@ -18,7 +18,7 @@ from vlg import plugins
 from vlg.config import layout, plan
 from vlg.config.load import load
 from vlg.data import hub
-from vlg.workflow import environment, retries, running, warm
+from vlg.workflow import bundle, environment, retries, running, warm
 from vlg.workflow.codehash import code_hash
 from vlg.errors import UserError
 from vlg.files import CHECKSUM

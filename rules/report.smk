@@ -217,7 +217,7 @@ rule card:
         table=LAYOUT.table("finetune", "csv"),
     output:
         LAYOUT.card("{variant}-{step}{run}"),
-        rest(LAYOUT.log("card", "{variant}-{step}{run}")),
+        rest(LAYOUT.log("card", "{variant}-{step}{run}"), LAYOUT.card("{variant}-{step}{run}")),
     log:
         LAYOUT.log("card", "{variant}-{step}{run}"),
     conda:

@@ -25,7 +25,7 @@ from typing import IO
 END = ".tar"
 # Half-written files, and Snakemake's own.
 LEFT_OUT = (".tmp-", ".snakemake_timestamp")
-# Of a model: written into its folder by a later job, which declares it.
+# Of a model, with its checksum: written into its folder by a later job, which declares them.
 LATER = "README.md"
 
 
@@ -70,10 +70,20 @@ def unpack(bundle: Path) -> Path:
                 with _half(path) as half:
                     shutil.copyfileobj(file, half, 2**20)
     for path in folder.rglob("*"):
-        stays = path in packed or path.name == LATER or path.name.startswith(LEFT_OUT)
+        stays = path in packed or path.name.startswith((LATER, *LEFT_OUT))
         if path.is_file() and not stays:
             path.unlink(missing_ok=True)
     return folder
+
+
+def clear(study: Path) -> None:
+    """Remove what was unpacked for the jobs of this machine; the storage has all of it.
+
+    Which commit a download was resolved to is kept, as no storage has that.
+    """
+    for path in study.glob("*"):
+        if path.name != "downloads":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 @contextlib.contextmanager

@@ -37,6 +37,7 @@ IGNORED = frozenset(
         "vlg.files",
         "vlg.plugins",
         "vlg.record.integrity",
+        "vlg.workflow.bundle",
         "vlg.workflow.cli",
         "vlg.workflow.codehash",
         "vlg.workflow.retries",
