@@ -41,14 +41,14 @@ def rest(log, *files):
     ]
 
 
-def given(*files):
-    """Inputs that are none of the study's own: on this machine, where their jobs then run."""
-    return [local(file) for file in files] if APART else list(files)
+def given(path):
+    """An input that is none of the study's own: on this machine, where its jobs then run."""
+    return local(path) if APART else path
 
 
 def templates(*names):
     """Inputs: files that pages are made from."""
-    return given(*(os.path.relpath(SCRIPTS / "vlg/report/templates" / name) for name in names))
+    return [given(os.path.relpath(SCRIPTS / "vlg/report/templates" / name)) for name in names]
 
 
 def here(path):

@@ -61,7 +61,7 @@ def given_folders(wildcards):
     files = []
     for folder in VARIANTS[wildcards.variant].folders.values():
         files += [f"{folder}/config.json", *map(str, sorted(Path(folder).glob("*.safetensors")))]
-    return given(*files)
+    return list(map(given, files))
 
 
 def finetune_options(wildcards, input):

@@ -6,7 +6,7 @@ def judge_files(wildcards):
     judge = JUDGES[wildcards.judge]
     if hub.parse(judge.source):
         return LAYOUT.download(f"judge_{wildcards.judge}")
-    return given(*(str(file) for file in judge_kind.find(judge.kind).files(judge)))
+    return [given(str(file)) for file in judge_kind.find(judge.kind).files(judge)]
 
 
 def judge_bundles(wildcards):

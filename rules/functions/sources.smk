@@ -36,13 +36,13 @@ def model_source(wildcards):
     if kind in hub_sources():
         return LAYOUT.download(kind)
     if source.endswith(".safetensors"):
-        return given(source)[0]
+        return given(source)
     if source not in plan.EMBEDDED[kind]:
-        return given(f"{source}/{MARK[kind]}")[0]
+        return given(f"{source}/{MARK[kind]}")
     if CONFIG["models"]["rebuild"]:
         part = kind + source.removeprefix(plan.SHAPES)
         return LAYOUT.pretrained(f"base/{part}" if kind == "base" else part)
-    return given(os.path.relpath(ROOT / "resources/shapes/manifest.json"))[0]
+    return given(os.path.relpath(ROOT / "resources/shapes/manifest.json"))
 
 
 def is_shipped(wildcards):
