@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from tests import faults, kubernetes_server
-from tests.pipeline import ROOT, Checkout
+from tests.pipeline import JOB, ROOT, Checkout
 from tests.reduced import RESULTS
 from vlg.workflow import bundle
 
@@ -74,6 +74,47 @@ def fetched(there):
     assert done.code == 0, done.output
     whole = there.run(*faults.VERIFY)
     assert whole.code == 0, whole.output
+
+
+def planned(there, words):
+    """(rule, inputs, outputs) of each job, as paths below the storage."""
+    done = snakemake(there, "--dry-run", *words)
+    assert done.code == 0, done.output
+    jobs = []
+    for rule, details in JOB.findall(done.output):
+        lines = dict(line.strip().split(": ", 1) for line in details.splitlines() if ": " in line)
+        inputs, outputs = (
+            {
+                each.split(" (")[0].partition(f"/{RESULTS}/")[2]
+                for each in lines.get(what, "").split(", ")
+                if f"/{RESULTS}/" in each
+            }
+            for what in ("input", "output")
+        )
+        jobs.append((rule, inputs, outputs))
+    return jobs
+
+
+def test_what_a_rule_leaves_is_declared_whole(there, disk):
+    """By a bundle of its folder, or its checksum; who reads a folder asks for its bundle."""
+    jobs = planned(there, disk[0])
+    assert len(jobs) > 50
+    marks = ("manifest.json", "metadata.jsonl", "index.html")
+    reading = {"encode", "encode_guide", "finetune", "generate", "refine", "score"}
+    for rule, inputs, outputs in jobs:
+        if rule == "all":
+            continue
+        packed = {file.removesuffix(".tar") for file in outputs if file.endswith(".tar")}
+        assert any(file.startswith("records/") for file in outputs), rule
+        for file in outputs:
+            inside = any(file.startswith(f"{folder}/") for folder in packed)
+            beside = file.startswith("records/") or file.endswith((".tar", ".sha256"))
+            alone = f"{file}.sha256" in outputs or rule == "sheets"
+            assert inside or beside or alone, (rule, file)
+        if rule.partition("_samples")[0].partition("_refined")[0] in reading:
+            for file in inputs:
+                folder = file.rpartition("/")[0].removesuffix("/samples")
+                assert not file.endswith(marks) or f"{folder}.tar" in inputs, (rule, file)
 
 
 def test_a_storage_gets_whole_folders(there, disk):
