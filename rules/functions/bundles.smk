@@ -1,7 +1,7 @@
 # What rules declare besides the files by which a step is known, where machines share no disk: there
 # Snakemake carries what is declared and nothing else. On one disk it is nothing.
 
-from snakemake_interface_executor_plugins.settings import SharedFSUsage
+from snakemake.settings.types import SharedFSUsage
 
 
 def shares_no_disk():
