@@ -41,6 +41,7 @@ include: "rules/shapes.smk"
 
 
 onstart:
+    check_arrays()
     # Snakemake itself removes old outputs and makes folders, and would end in a traceback.
     environment.check_writable(
         file for job in workflow.dag.needrun_jobs() for file in [*job.output, *job.log]

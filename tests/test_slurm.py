@@ -122,6 +122,8 @@ def test_nodes_with_disks_of_their_own(cluster, there, study, tmp_path):
     words = ["--default-storage-provider", "fs", "--default-storage-prefix", str(storage)]
     words += ["--shared-fs-usage", "sources", "source-cache", "software-deployment", "persistence"]
     words += ["--remote-job-local-storage-prefix", f"{node}/$SLURM_JOB_ID"]
+    there.run(*command(*words), **variables(cluster)).refused("slurm-array-jobs: generate,refine")
+    words += ["--slurm-array-jobs", "none"]
     environment = {**variables(cluster), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     done = there.run(*command(*words), **environment)
     assert done.code == 0, done.output[-5000:] + cluster.logs()

@@ -128,10 +128,9 @@ def test_a_storage_gets_whole_folders(there, disk):
     shutil.rmtree(there.root / ".snakemake")
     again = snakemake(there, BASE, *words)
     assert "Nothing to be done" in again.output, again.output
+    # Who needs a lost bundle has it made again.
     (results / "reduced/models/base.tar").unlink()
-    again = snakemake(there, BASE, "--dry-run", *words)
-    assert "rule model" in again.output, again.output
-    done = snakemake(there, BASE, *words)
+    done = snakemake(there, RESULTS / "models/base.tar", *words)
     assert done.code == 0, done.output
     shutil.copytree(results, there.root / "results")
     fetched(there)

@@ -56,6 +56,20 @@ def here(path):
     return str(workflow.modifier.path_modifier.apply_default_storage(path))
 
 
+def check_arrays():
+    """End with one line where Slurm shall have array jobs, and each job a disk of its own.
+
+    The plugin starts every task of an array by the first one's Snakemake, which then waits for the
+    first one's files.
+    """
+    chosen = getattr(workflow.executor_settings, "array_jobs", None) or "none"
+    if APART and chosen != "none":
+        sys.exit(
+            f"error: slurm-array-jobs: {chosen} cannot be where jobs share no disk; "
+            "add --slurm-array-jobs none"
+        )
+
+
 def bundled():
     """The beginning of a shell command that unpacks and packs around the rest."""
     if not APART:
