@@ -28,8 +28,10 @@ rule development:
             ["--data", os.path.dirname(input.data)] if input.data else []
         ),
     shell:
-        python("development") + " --settings {params.settings:q} --prompts {input.prompts:q}"
-        " {params.data:q} --out " + WRITTEN + " --log {log:q}"
+        writing_one(
+            python("development") + " --settings {params.settings:q} --prompts {input.prompts:q}"
+            " {params.data:q} --out {output:q} --log {log:q}"
+        )
 
 
 rule finetune:

@@ -29,9 +29,11 @@ rule judge:
         pictures=lambda wildcards, input: folders(input.pictures),
         root=lambda wildcards: here(OUT),
     shell:
-        python("judge") + " --settings {params.settings:q} --pictures {params.pictures:q}"
-        " --root {params.root:q} --out " + WRITTEN + " --batch-size {resources.batch}"
-        " --device {resources.device} --threads {threads} --log {log:q}"
+        writing_one(
+            python("judge") + " --settings {params.settings:q} --pictures {params.pictures:q}"
+            " --root {params.root:q} --out {output:q} --batch-size {resources.batch}"
+            " --device {resources.device} --threads {threads} --log {log:q}"
+        )
 
 
 rule diversity:
@@ -58,6 +60,8 @@ rule diversity:
         pictures=lambda wildcards, input: folders(input.pictures),
         judge=subpath(input.judge, parent=True),
     shell:
-        python("diversity") + " --settings {params.settings:q} --pictures {params.pictures:q}"
-        " --judge {params.judge:q} --out " + WRITTEN + " --batch-size {resources.batch}"
-        " --device {resources.device} --threads {threads} --log {log:q}"
+        writing_one(
+            python("diversity") + " --settings {params.settings:q} --pictures {params.pictures:q}"
+            " --judge {params.judge:q} --out {output:q} --batch-size {resources.batch}"
+            " --device {resources.device} --threads {threads} --log {log:q}"
+        )

@@ -21,8 +21,10 @@ rule prompts:
         code=code("prompts"),
         source=lambda wildcards, input: as_source(input.source, "prompts.tsv"),
     shell:
-        python("prompts") + " --settings {params.settings:q} {params.source:q}"
-        " --out " + WRITTEN + " --log {log:q}"
+        writing_one(
+            python("prompts") + " --settings {params.settings:q} {params.source:q}"
+            " --out {output:q} --log {log:q}"
+        )
 
 
 rule hard_prompts:
@@ -44,7 +46,7 @@ rule hard_prompts:
         settings=settings(CONFIG["hard"]),
         code=code("hard_prompts"),
     shell:
-        python("hard_prompts") + " --settings {params.settings:q}"
-        " --prompts {input.prompts:q} --scores {input.scores:q} --out "
-        + WRITTEN
-        + " --log {log:q}"
+        writing_one(
+            python("hard_prompts") + " --settings {params.settings:q}"
+            " --prompts {input.prompts:q} --scores {input.scores:q} --out {output:q} --log {log:q}"
+        )

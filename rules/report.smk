@@ -159,7 +159,9 @@ rule findings:
     params:
         code=code("findings"),
     shell:
-        python("findings") + " --claims {input.claims:q} --out " + WRITTEN + " --log {log:q}"
+        writing_one(
+            python("findings") + " --claims {input.claims:q} --out {output:q} --log {log:q}"
+        )
 
 
 # The commit, and what has been changed since, are known where Snakemake was started.
@@ -203,10 +205,12 @@ rule provenance:
         code=code("provenance"),
         logs=here(f"{OUT}/records" if APART else layout.folder(LAYOUT.log("any"))),
     shell:
-        python("provenance") + " --settings {params.settings:q} --models {input.models:q}"
-        " --downloads {input.downloads:q} --inputs {input.inputs:q} --logs {params.logs:q}"
-        " --training {input.training:q} --scores {input.scores:q} --tables {input.tables:q}"
-        " --out " + WRITTEN + " --log {log:q}"
+        writing_one(
+            python("provenance") + " --settings {params.settings:q} --models {input.models:q}"
+            " --downloads {input.downloads:q} --inputs {input.inputs:q} --logs {params.logs:q}"
+            " --training {input.training:q} --scores {input.scores:q} --tables {input.tables:q}"
+            " --out {output:q} --log {log:q}"
+        )
 
 
 rule card:
@@ -237,5 +241,7 @@ rule card:
         ),
         code=code("card"),
     shell:
-        python("card") + " --settings {params.settings:q} --table {input.table:q}"
-        " --training {input.training:q} --out " + WRITTEN + " --log {log:q}"
+        writing_one(
+            python("card") + " --settings {params.settings:q} --table {input.table:q}"
+            " --training {input.training:q} --out {output:q} --log {log:q}"
+        )

@@ -14,8 +14,6 @@ def shares_no_disk():
 
 
 APART = shares_no_disk()
-# In a command, the file that a rule with one output writes.
-WRITTEN = "{output[0]:q}" if APART else "{output:q}"
 
 
 def bundles(*files):
@@ -39,6 +37,12 @@ def rest(log, *files):
         layout.bundle(file) if os.path.basename(file) in of_folders else file + CHECKSUM
         for file in files
     ]
+
+
+def writing_one(command):
+    """The command of a rule that writes one file, which is the first where it declares others."""
+    before, _, after = command.rpartition("{output:q}")  # the last: all are packed (`bundled`)
+    return f"{before}{{output[0]:q}}{after}" if APART else command
 
 
 def given(path):

@@ -20,10 +20,8 @@ def scored_bundles(pictures):
     return bundles(*pictures, LAYOUT.model("judge"), LAYOUT.model("guide"))
 
 
-SCORE = (
+SCORE = writing_one(
     python("score") + " --settings {params.settings:q} --pictures {params.pictures:q}"
-    " --judge {params.judge:q} --guide {params.guide:q} --root {params.root:q}"
-    " --out "
-    + WRITTEN
-    + " --batch-size {resources.batch} --device {resources.device} --threads {threads} --log {log:q}"
+    " --judge {params.judge:q} --guide {params.guide:q} --root {params.root:q} --out {output:q}"
+    " --batch-size {resources.batch} --device {resources.device} --threads {threads} --log {log:q}"
 )
