@@ -10,8 +10,10 @@ rule development:
     input:
         prompts=rules.prompts.output[0],
         data=development_data(),
+        bundles=bundles(LAYOUT.dataset) if development_data() else [],
     output:
         LAYOUT.development,
+        rest(LAYOUT.log("development"), LAYOUT.development),
     log:
         LAYOUT.log("development"),
     conda:
@@ -26,8 +28,10 @@ rule development:
             ["--data", os.path.dirname(input.data)] if input.data else []
         ),
     shell:
-        python("development") + " --settings {params.settings:q} --prompts {input.prompts:q}"
-        " {params.data:q} --out {output:q} --log {log:q}"
+        writing_one(
+            python("development") + " --settings {params.settings:q} --prompts {input.prompts:q}"
+            " {params.data:q} --out {output:q} --log {log:q}"
+        )
 
 
 rule pairs:
@@ -74,8 +78,10 @@ rule finetune:
         pairs=pairs,
         previous=previous,
         development=rules.development.output[0] if SAMPLES else [],
+        bundles=finetune_bundles,
     output:
         [LAYOUT.samples(TRAINED)] if SAMPLES else [],
+        rest(LAYOUT.log("finetune", TRAINED), LAYOUT.model(TRAINED), LAYOUT.training(TRAINED)),
         model=LAYOUT.model(TRAINED),
         training=LAYOUT.training(TRAINED),
         summary=LAYOUT.training(TRAINED, "summary.json"),

@@ -51,13 +51,19 @@ def training_data(wildcards):
     return LAYOUT.dataset if "pixels" in VARIANTS[wildcards.variant].needs else LAYOUT.latents
 
 
+def finetune_bundles(wildcards):
+    """The folders that a fine-tuning reads, where they come as bundles."""
+    read = [LAYOUT.model("base"), training_data(wildcards), *guide(wildcards)]
+    return bundles(*read, *([previous(wildcards)] if previous(wildcards) else []))
+
+
 def given_folders(wildcards):
     """The files of folders that a variant's settings name, for each its config.json first, and
     what files they name."""
     files = [*map(str, VARIANTS[wildcards.variant].settings.files())]
     for folder in VARIANTS[wildcards.variant].folders.values():
         files += [f"{folder}/config.json", *map(str, sorted(Path(folder).glob("*.safetensors")))]
-    return files
+    return list(map(given, files))
 
 
 def pairs(wildcards):

@@ -76,6 +76,16 @@ def folder(path: str) -> str:
     return str(PurePosixPath(path).parent)
 
 
+def bundle(path: str) -> str:
+    """All of the folder that a file is in, as one file beside it (`vlg.workflow.bundle`)."""
+    return f"{folder(path)}.tar"
+
+
+def record(log: str) -> str:
+    """The copy of a job's log that other jobs may read."""
+    return log.replace("/logs/", "/records/", 1)
+
+
 @dataclass(frozen=True)
 class Layout:
     """The paths of a study. Each names the file by which Snakemake knows the thing."""
