@@ -10,8 +10,10 @@ rule model:
     input:
         model_source,
         guide=guide_to_differ_from,
+        bundles=model_bundles,
     output:
         LAYOUT.model("{kind}"),
+        rest(LAYOUT.log("model", "{kind}"), LAYOUT.model("{kind}")),
     log:
         LAYOUT.log("model", "{kind}"),
     conda:

@@ -11,8 +11,10 @@ rule reference:
         prompts=LAYOUT.prompts,
         pictures=reference_pictures,
         base=reference_base,
+        bundles=reference_bundles,
     output:
         LAYOUT.reference("{reference}"),
+        rest(LAYOUT.log("reference", "{reference}"), LAYOUT.reference("{reference}")),
     log:
         LAYOUT.log("reference", "{reference}"),
     wildcard_constraints:

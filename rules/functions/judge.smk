@@ -11,7 +11,23 @@ def further_judge_files(name):
     judge = JUDGES[name]
     if hub.parse(judge.source):
         return [LAYOUT.download(f"judge_{name}")]
-    return [str(file) for file in judge_kind.find(judge.kind).files(judge)]
+    return [given(str(file)) for file in judge_kind.find(judge.kind).files(judge)]
+
+
+def fetched(name):
+    """A judge's download, if it is one."""
+    return further_judge_files(name) if hub.parse(JUDGES[name].source) else []
+
+
+def judge_bundles(wildcards):
+    """The pictures and, of a download, the judge, where they come as bundles."""
+    return bundles(*study_images(wildcards.model), *fetched(wildcards.judge))
+
+
+def selftest_bundles():
+    """The judge, the guide and downloads of further judges, where they come as bundles."""
+    models = [LAYOUT.model("judge"), LAYOUT.model("guide")]
+    return bundles(*models, *(file for name in JUDGES for file in fetched(name)))
 
 
 def judge_settings(wildcards):
@@ -23,7 +39,7 @@ def further_judge(name):
     """The values of a judge's entry; the source of a download is its folder."""
     values = JUDGES[name].handed_on()
     if hub.parse(values["source"]):
-        values["source"] = layout.folder(LAYOUT.download(f"judge_{name}"))
+        values["source"] = here(layout.folder(LAYOUT.download(f"judge_{name}")))
     return values
 
 

@@ -21,6 +21,12 @@ def reference_base(wildcards):
     return LAYOUT.model("base") if "base" in reference_needs(wildcards) else []
 
 
+def reference_bundles(wildcards):
+    """The folders that a reference is made from, where they come as bundles."""
+    base = reference_base(wildcards)
+    return bundles(*reference_pictures(wildcards), *([base] if base else []))
+
+
 def reference_gpus(wildcards):
     """A GPU for a reference that needs the base."""
     return GPUS if reference_base(wildcards) else 0

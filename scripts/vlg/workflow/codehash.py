@@ -39,8 +39,10 @@ IGNORED = frozenset(
         "vlg.judge.traps",
         "vlg.plugins",
         "vlg.record.integrity",
+        "vlg.workflow.bundle",
         "vlg.workflow.cli",
         "vlg.workflow.codehash",
+        "vlg.workflow.retries",
         "vlg.workflow.running",
         "vlg.workflow.slots",
     }
