@@ -54,7 +54,7 @@ def training_data(wildcards):
 def finetune_bundles(wildcards):
     """The folders that a fine-tuning reads, where they come as bundles."""
     read = [LAYOUT.model("base"), training_data(wildcards), *guide(wildcards)]
-    return bundles(*read, *([previous(wildcards)] if previous(wildcards) else []))
+    return bundles(*read, *(file for file in (pairs(wildcards), previous(wildcards)) if file))
 
 
 def given_folders(wildcards):
@@ -75,7 +75,7 @@ def pairs(wildcards):
 def pairs_function(wildcards):
     """The file of a function of one's own that scores them."""
     using = [v.settings for v in VARIANTS.values() if v.pairs and v.pairs[0] == wildcards.pairs]
-    return [*map(str, using[0].files())]
+    return [given(str(file)) for file in using[0].files()]
 
 
 # How each set of own samples is drawn, by its digest; variants that differ in nothing of it share one.
