@@ -61,6 +61,7 @@ rule table:
                 "published": CONFIG["published"],
                 "models": MODELS,
                 "train_seeds": TRAIN_SEEDS,
+                **uncounted_arms(),
             }
         ),
         code=lambda wildcards: code("table", (plugins.TABLES, wildcards.table)),

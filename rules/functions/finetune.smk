@@ -23,7 +23,8 @@ def finetune_code(wildcards):
     is wanted; no other method's."""
     variant = VARIANTS[wildcards.variant]
     watch = [("train", "watch")] if variant.settings.watch_guide else []
-    return code("finetune", (plugins.METHODS, variant.method), FAMILY, *watch)
+    looks = guide_code() if "guide" in variant.needs else []
+    return code("finetune", (plugins.METHODS, variant.method), FAMILY, *watch, *looks)
 
 
 def development_data():
