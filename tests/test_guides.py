@@ -20,7 +20,10 @@ from vlg.models.guide import load_guide
 from vlg.models.ledger import Ledger
 
 TEXTS = ["a red circle", "the blue square", "a big green circle"]
-IMAGES = np.random.default_rng(0).integers(0, 255, (3, 32, 32, 3), np.uint8)
+COARSE = np.random.default_rng(0).integers(0, 255, (3, 5, 5, 3), np.uint8)
+IMAGES = np.stack(
+    [np.asarray(Image.fromarray(i).resize((32, 32), Image.Resampling.BILINEAR)) for i in COARSE]
+)
 
 
 def pixels(requires_grad=False):

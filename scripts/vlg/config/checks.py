@@ -209,7 +209,7 @@ def _check_guides(config: dict[str, Any], root: Path) -> None:
         key = ("guides", name)
         if name == plan.GUIDE:
             fail(key, "is what models.guide is called", "choose another name")
-        for member in settings.members or []:
+        for member in settings.members:
             found = known.get(member)
             at = (*key, "members")
             if found is None and member != plan.GUIDE:

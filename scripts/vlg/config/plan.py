@@ -324,7 +324,7 @@ def guide_kinds(config: Config, name: str | None = None) -> list[str]:
     if settings is None:
         return []
     usual = sections.GuideKeys.model_fields["kind"].default
-    members = [guide_of(config, member) for member in settings.members or []]
+    members = [guide_of(config, member) for member in settings.members]
     kinds = {each.kind for each in (settings, *members) if each and not each.members}
     return sorted(kinds - {usual})
 

@@ -51,9 +51,8 @@ class GuideKeys(Keys):
             "The folder of its model, `hub:owner/name[@revision]`, or `shapes` (open_clip)."
         ),
     )
-    members: dict[Name, Annotated[float, Field(gt=0)]] | None = Field(
-        None,
-        min_length=1,
+    members: dict[Name, Annotated[float, Field(gt=0)]] = Field(
+        {},
         description=(
             "In place of `source`: other entries of `guides`, or `guide`, which is `models.guide`, "
             "each with its weight in the mean of their cosines."
@@ -79,7 +78,7 @@ class GuideKeys(Keys):
 
     @model_validator(mode="after")
     def _one_or_several(self) -> Self:
-        if (self.source is None) == (self.members is None):
+        if (self.source is None) == (not self.members):
             raise disagree("source", "stands beside members, or neither does", "give one of them")
         if self.members and self.views > 1:
             raise disagree("views", "is of a guide with a source", "give its members views")

@@ -50,7 +50,7 @@ class Settings(sections.ArmKeys):
         json_schema_extra=NEUTRAL,
         description=(
             "Compute each step once more in the backward pass instead of keeping what it was made "
-            "of: memory of one step and not of all, for a third more compute."
+            "of: memory of one step and not of all, for half as much compute again."
         ),
     )
 
@@ -93,7 +93,7 @@ class NoiseOpt(Arm):
             [noise], lr=s.learning_rate, momentum=s.momentum, nesterov=s.momentum > 0
         )
         best = torch.full((len(texts),), -torch.inf, device=noise.device)
-        kept = torch.zeros_like(noise)
+        kept = noise.detach().clone()
         for iteration in range(s.iterations):
             last = iteration == s.iterations - 1
             with torch.set_grad_enabled(not last):
@@ -102,7 +102,7 @@ class NoiseOpt(Arm):
                     negative=negative, grad=not last, net=again if s.checkpointing else None,
                 )  # fmt: skip
                 seen = 100 * latent_cosines(family, guide, z, wanted)
-            better = seen.detach() > best
+            better = (seen.detach() > best) | (iteration == 0)
             best = torch.where(better, seen.detach(), best)
             kept[better] = z.detach()[better].float()
             if not last:
