@@ -89,8 +89,8 @@ def test_the_same_study_gives_the_same_bytes(study, tmp_path):
 
 def test_an_archive_can_be_checked_where_it_is_unpacked(study, tmp_path):
     archive.write(study, tmp_path / "a.tar.gz", True, {})
-    with tarfile.open(tmp_path / "a.tar.gz") as tar:
-        tar.extractall(tmp_path / "there", filter="data")
+    (tmp_path / "there").mkdir()
+    subprocess.run(["tar", "-xzf", "../a.tar.gz"], cwd=tmp_path / "there", check=True)
     files.check_manifest(tmp_path / "there/small/models/embed-4")
     listed = files.read_json(tmp_path / "there/small/manifest.json")["files"]
     for name, facts in listed.items():
