@@ -208,7 +208,7 @@ def test_guides_of_a_config_and_where_they_are(root):
         ({"judges": {"x": {"source": "clip_copy"}}}, "judges.x.source: has the weights of"),
         ({"judges": {"x": {"kind": "open_clip", "source": "one"}}}, "is the same model as"),
         ({"judges": {"x": {"kind": "open_clip", "source": str(ROOT / "resources/shapes/guide")}}},
-         "is the same model as models.guide"),
+         "is the same model as guides.robust"),
         ({"guides": {"a": {"kind": "clip_iqa", "source": "clip"}}}, "guides.a.kind: cannot guide"),
         ({"guides": {"a": {"source": "clip"}}}, "guides.a.source: 'clip' has no open_clip_config"),
         ({"guides": {"a": {"source": "nothing"}}}, "guides.a.source"),

@@ -43,10 +43,19 @@ def table_input(name):
     return files
 
 
-def uncounted_arms():
-    """The arms whose samples the number of their rounds does not tell, if there are some."""
-    found = [name for name, arm in ARMS.items() if not arm.one_a_round]
-    return {"uncounted": found} if found else {}
+def table_settings(wildcards):
+    """What a table depends on beside its inputs. Of arms it is told those whose samples the number
+    of their rounds does not tell, if there are some and it is about arms."""
+    values = {
+        **CONFIG["statistics"],
+        "published": CONFIG["published"],
+        "models": MODELS,
+        "train_seeds": TRAIN_SEEDS,
+    }
+    uncounted = [name for name, arm in ARMS.items() if not arm.one_a_round]
+    if uncounted and "refined" in table_says(wildcards.table, "NEEDS", ()):
+        values["uncounted"] = uncounted
+    return settings(values)
 
 
 def table_options(wildcards, input):
