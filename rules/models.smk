@@ -10,8 +10,10 @@ rule model:
     input:
         model_source,
         guide=guide_to_differ_from,
+        bundles=model_bundles,
     output:
         LAYOUT.model("{kind}"),
+        rest(LAYOUT.log("model", "{kind}"), LAYOUT.model("{kind}")),
     log:
         LAYOUT.log("model", "{kind}"),
     wildcard_constraints:
@@ -38,9 +40,11 @@ rule model:
 rule guide:
     """Make a guide of the section `guides`: of another kind, in views, or of several."""
     input:
-        guide_source,
+        source=guide_source,
+        bundles=guide_bundles,
     output:
         LAYOUT.model("{guide}"),
+        rest(LAYOUT.log("guide", "{guide}"), LAYOUT.model("{guide}")),
     log:
         LAYOUT.log("guide", "{guide}"),
     wildcard_constraints:
@@ -53,7 +57,7 @@ rule guide:
     params:
         settings=lambda wildcards: settings(GUIDES[wildcards.guide].handed_on()),
         code=code("guide"),
-        source=lambda wildcards, input: folders(input),
+        source=lambda wildcards, input: folders(input.source),
         shipped=lambda wildcards: ["--shipped"] if is_shipped_guide(wildcards) else [],
         out=subpath(output[0], parent=True),
     shell:

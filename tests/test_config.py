@@ -758,7 +758,7 @@ def test_what_is_not_handed_on_stays_what_it_is():
     assert shared == {
         **{"accumulate": 1, "cached": True, "crop": 1.0, "evaluate_every": 100, "jitter": 0.0},
         **{"gradient_checkpointing": False, "lora_rank": 0, "precision": "fp32"},
-        **{"watch_guide": False},
+        **{"watch_guide": False, "stop_patience": 3},
     }
     others = sections.Training.neutral() - sections.Shared.neutral()
     others = {name: sections.Training.model_fields[name].default for name in others}

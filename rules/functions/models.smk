@@ -1,6 +1,12 @@
 # What rules/models.smk asks of the config and of the wildcards of a job.
 
 
+def model_bundles(wildcards):
+    """A model that another job of the study made, where it comes as a bundle."""
+    source = model_source(wildcards)
+    return bundles(source) if source.startswith(f"{OUT}/") else []
+
+
 def guide_to_differ_from(wildcards):
     """The guides, for a judge that can be compared with them only after a download.
 
@@ -24,15 +30,20 @@ def guide_entry(wildcards):
 
 
 def guide_source(wildcards):
-    """The file by which Snakemake knows the model of a guide, or those of its members."""
+    """The files by which Snakemake knows the model of a guide, or those of its members."""
     settings = GUIDES[wildcards.guide]
     if settings.members:
         return [LAYOUT.model(plan.guide_folder(CONFIG, name)) for name in settings.members]
     if hub.parse(settings.source):
-        return LAYOUT.download(f"guide_{guide_entry(wildcards)}")
+        return [LAYOUT.download(f"guide_{guide_entry(wildcards)}")]
     if settings.source == plan.SHAPES:
-        return shapes_source("guide", settings.source)
-    return f"{settings.source}/{judge_kind.find(settings.kind).mark}"
+        return [shapes_source("guide", settings.source)]
+    return [given(f"{settings.source}/{judge_kind.find(settings.kind).mark}")]
+
+
+def guide_bundles(wildcards):
+    """What of that another job of the study made, where it comes as bundles."""
+    return bundles(*(file for file in guide_source(wildcards) if file.startswith(f"{OUT}/")))
 
 
 def is_shipped_guide(wildcards):

@@ -34,6 +34,12 @@ def refine_start(wildcards):
     return study_images(wildcards.model)[begin : end + 1]
 
 
+def refine_bundles(wildcards):
+    """The folders that an arm reads, where they come as bundles."""
+    models = [file for file in (refine_guide(wildcards), refine_base(wildcards)) if file]
+    return bundles(LAYOUT.model(wildcards.model), *models, *refine_start(wildcards))
+
+
 def refine_skip(wildcards):
     """How many of the study pictures in those files belong to an earlier shard of the arm."""
     size = CONFIG["generate"]["shard_size"]

@@ -43,6 +43,33 @@ SHEETS = {model: (model, "", 0) for model in MODELS} | {
 }
 
 
+def shown_bundles():
+    """The pictures that pages and sheets show, where they come as bundles."""
+    drawn = [LAYOUT.training(model) for model in MODELS[1:]] if SAMPLES else []
+    return bundles(*all_pictures(), *drawn)
+
+
+def records():
+    """What the jobs before the record said of themselves, where their logs are not at hand."""
+    said = [("model", kind) for kind in ("base", "guide", "judge")] + [("prompts",), ("dataset",)]
+    said += [("fetch", what) for what in hub_sources()] + [("hard_prompts",)]
+    needs = [VARIANTS[layout.parse_model(model).variant].needs for model in RUNS[1:]]
+    said += [("encode",)] if any("pixels" not in each for each in needs) else []
+    said += [("encode_guide",)] if any("guide" in each for each in needs) else []
+    said += [("development",)] if SAMPLES else []
+    said += [("finetune", model) for model in RUNS[1:]]
+    said += [
+        ("generate", model, f"{stage}-{shard}")
+        for model in RUNS
+        for stage in stages(model)
+        for shard in shards(model, stage)
+    ]
+    said += [("score", "images", f"{model}-{stage}") for model in RUNS for stage in stages(model)]
+    said += [("score", "refined", f"{model}-{arm}") for model in REFINED for arm in ARMS]
+    said += [("table", table) for table in TABLES]
+    return [layout.record(LAYOUT.log(*parts)) for parts in said] if APART else []
+
+
 def everything():
     """The files of the whole study."""
     parts = [rules.tables.input, rules.figures.input, rules.gallery.output, rules.sheets.output]

@@ -14,7 +14,12 @@ def score_files():
     return [*plain_score_files(), *(LAYOUT.refined_scores(*each) for each in REFINED)]
 
 
-SCORE = (
+def scored_bundles(pictures):
+    """Pictures, judge and guide, where they come as bundles."""
+    return bundles(*pictures, LAYOUT.model("judge"), LAYOUT.model("guide"))
+
+
+SCORE = writing_one(
     python("score") + " --settings {params.settings:q} --pictures {params.pictures:q}"
     " --judge {params.judge:q} --guide {params.guide:q} --root {params.root:q} --out {output:q}"
     " --batch-size {resources.batch} --device {resources.device} --threads {threads} --log {log:q}"

@@ -20,7 +20,7 @@ def as_source(path, file=""):
     if not path:
         return []
     folder = os.path.dirname(path)
-    if path != LAYOUT.download(os.path.basename(folder)):
+    if not path.endswith(LAYOUT.download(os.path.basename(folder))):
         return ["--source", path]
     return ["--source", os.path.join(folder, file) if file else folder]
 
@@ -30,7 +30,7 @@ def source_of(what):
     if what in hub_sources():
         return LAYOUT.download(what)
     source = CONFIG[what]["source"]
-    return [] if source == plan.SHAPES else source
+    return [] if source == plan.SHAPES else given(source)
 
 
 def model_source(wildcards):
@@ -39,9 +39,9 @@ def model_source(wildcards):
     if kind in hub_sources():
         return LAYOUT.download(kind)
     if source.endswith(".safetensors"):
-        return source
+        return given(source)
     if source not in plan.EMBEDDED[kind]:
-        return f"{source}/{MARK[kind]}"
+        return given(f"{source}/{MARK[kind]}")
     return shapes_source(kind, source)
 
 
@@ -50,7 +50,7 @@ def shapes_source(kind, source):
     if CONFIG["models"]["rebuild"]:
         part = kind + source.removeprefix(plan.SHAPES)
         return LAYOUT.pretrained(f"base/{part}" if kind == "base" else part)
-    return os.path.relpath(ROOT / "resources/shapes/manifest.json")
+    return given(os.path.relpath(ROOT / "resources/shapes/manifest.json"))
 
 
 def is_shipped(wildcards):

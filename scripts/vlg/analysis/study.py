@@ -211,11 +211,14 @@ class Study:
         return float(np.mean([float(one["train_seconds"]) for one in self.summaries(model)]))
 
     def train_flops(self, model: str) -> float:
-        """Mean FLOPs of the steps of the trainings up to a checkpoint, looks at held-out pictures
-        left out; 0 for what is not trained."""
+        """Mean FLOPs of the steps of the trainings up to a checkpoint and of what was drawn for
+        them before, looks at held-out pictures left out; 0 for what is not trained."""
         if not trained(model):
             return 0.0
-        return float(np.mean([one["cost"]["training"]["flops"] for one in self.summaries(model)]))
+        costs = [one["cost"] for one in self.summaries(model)]
+        return float(
+            np.mean([sum(c["flops"] for w, c in e.items() if w != "looks") for e in costs])
+        )
 
 
 def trained(model: str) -> bool:

@@ -25,7 +25,7 @@ from vlg.models.families import class_of, name_of
 from vlg.models.folders import MARK, check_whole, listed
 
 RULES = Path(__file__).parents[3] / "rules"
-SHIPPED = Path(__file__).parents[3] / "resources" / plan.SHAPES
+SHIPPED = RULES.parent / "resources" / "shapes"
 GIVEN = ("base", "guide", "judge")
 OTHER_JUDGE = "a CLIP cannot judge what it guided, give another one"
 MODEL_KIND = {
@@ -95,6 +95,39 @@ def _check_variants(config: dict[str, Any], root: Path) -> None:
         except PydanticCustomError as error:
             told = error.context or {}
             fail((*variant.place(told["key"]), told["key"]), told["what"], told["remedy"])
+        if getattr(variant.settings, "reward", "") == "verifier" and (
+            config["dataset"]["source"] != plan.SHAPES
+        ):
+            key = (*variant.place("reward"), "reward")
+            fail(key, "verifier: knows the shapes world's captions alone", "use guide")
+        if variant.settings.stop_judge:
+            key = (*variant.place("stop_judge"), "stop_judge")
+            _check_stop_judge(config, root, variant.settings.stop_judge, key)
+
+
+def _check_stop_judge(config: dict[str, Any], root: Path, chosen: str, key: Key) -> None:
+    """What stops a training must be no guide, and nothing that is reported."""
+    if not config["development"]["count"]:
+        fail(
+            ("development", "count"),
+            "is 0, and stop_judge looks at development prompts",
+            "set it to 40 or more",
+        )
+    names = {f"models.{part}": config["models"][part] for part in ("guide", "judge")}
+    judges = plan.judges(config)
+    names |= {f"judges.{name}": settings.source for name, settings in judges.items()}
+    names |= {f"guides.{name}": own.source for name, own in plan.guides(config).items()}
+    for name, source in names.items():
+        if source is None:
+            continue
+        shipped = source == plan.SHAPES and not name.startswith("judges.")
+        part = "judge" if name == "models.judge" else "guide"
+        folder = SHIPPED / part if shipped else root / source
+        if not folder.is_dir():
+            continue
+        same = os.path.realpath(folder) == os.path.realpath(root / chosen)
+        if same or _same_weights(folder, root / chosen):
+            fail(key, f"is the same model as {name}", "give a CLIP that is used for nothing else")
 
 
 def _check_refine(config: dict[str, Any]) -> None:

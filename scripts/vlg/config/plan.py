@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -26,7 +28,9 @@ from vlg.workflow import slots
 SHAPES = "shapes"
 EMBEDDED = {"base": (SHAPES, f"{SHAPES}-early"), "guide": (SHAPES,), "judge": (SHAPES,)}
 # Keys of a fine-tuning that a step gets and a config has elsewhere.
-OF_A_STEP = sections.Training.model_fields.keys() - sections.Shared.model_fields.keys()
+OF_A_STEP = sections.Training.model_fields.keys() - sections.Shared.model_fields.keys() | {
+    "sampling"
+}
 
 Config = Mapping[str, Any]
 
@@ -59,6 +63,15 @@ class Variant:
         """{key: path} of those of its settings that are folders to read."""
         paths = {name: getattr(self.settings, name) for name in self.settings.inputs()}
         return {name: path for name, path in paths.items() if path is not None}
+
+    @property
+    def pairs(self) -> tuple[str, sections.Pairs] | None:
+        """(a digest, how own samples are drawn) of a method that needs pairs."""
+        if "pairs" not in self.needs:
+            return None
+        chosen: sections.Pairs = self.settings.pairs()  # type: ignore[attr-defined]
+        text = json.dumps(chosen.handed_on(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12], chosen
 
     def place(self, name: str) -> Key:
         """Under which key of the config the value of one of its settings stands."""
@@ -133,6 +146,9 @@ def _variant(config: Config, name: str, own: Any, key: Key) -> Variant:
     if not merged["cached"]:
         merged["resolution"] = config["dataset"]["resolution"]
         merged["flip"] = config["encode"]["flip"]
+    if issubclass(keys, sections.Sampled):
+        chosen = sections.Denoising.model_fields
+        merged["sampling"] = {name: config["generate"][name] for name in chosen}
     merged = clean(keys, {**merged, "step": shared["steps"][-1]}, key)
     try:
         settings = keys.model_validate(merged)
@@ -145,7 +161,8 @@ def _variant(config: Config, name: str, own: Any, key: Key) -> Variant:
 
 def config_keys(keys: type[Keys]) -> list[str]:
     """The keys of a method that a config may set, its own first."""
-    own = [name for name in keys.model_fields if name not in sections.Training.model_fields]
+    known = {*sections.Shared.model_fields, *OF_A_STEP}
+    own = [name for name in keys.model_fields if name not in known]
     return [*own, *sections.Shared.model_fields]
 
 

@@ -34,11 +34,18 @@ def _paths(keys: type[Keys], key: Key) -> Iterator[Key]:
                 yield from _paths(option, (*key, name))
 
 
+# The keys that all methods, arms or kinds of judge have.
+ROOTS: dict[str, type[Keys]] = {
+    plugins.METHODS: sections.Training,
+    plugins.ARMS: sections.ArmKeys,
+    plugins.KINDS: sections.JudgeKeys,
+}
+
+
 def own_keys(room: str, name: str) -> list[str]:
-    """The keys that only this method, arm or kind of judge has."""
-    keys = plan.settings_of(room, name)
-    shared = {name for base in keys.__bases__ for name in base.model_fields}
-    return [name for name in keys.model_fields if name not in shared]
+    """The keys that this method, arm or kind of judge has and not all have."""
+    shared = {*ROOTS[room].model_fields, *plan.OF_A_STEP}
+    return [name for name in plan.settings_of(room, name).model_fields if name not in shared]
 
 
 # --- the schema ---------------------------------------------------------------------------------
@@ -231,12 +238,14 @@ def _rows(prefix: str, node: dict[str, Any]) -> Iterator[list[str]]:
 
 
 def _own_rows(room: str, prefix: str) -> Iterator[list[str]]:
-    """A row for each key that only one method, arm or kind of judge has."""
+    """A row for each key that not all methods, arms or kinds of judge have, with those that do."""
+    owners: dict[tuple[str, ...], list[str]] = {}
     for name in plugins.names(room):
         nodes = _of(plan.settings_of(room, name))["properties"]
         for key in own_keys(room, name):
-            first, *others = _row(f"{prefix}.{key}", nodes[key])
-            yield [f"{first} ({name})", *others]
+            owners.setdefault(tuple(_row(f"{prefix}.{key}", nodes[key])), []).append(name)
+    for (first, *others), names in owners.items():
+        yield [f"{first} ({', '.join(names)})", *others]
 
 
 def _row(name: str, node: dict[str, Any]) -> list[str]:

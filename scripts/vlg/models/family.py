@@ -27,7 +27,7 @@ from vlg.models.families import INDEX, name_of
 if TYPE_CHECKING:
     import torch
 
-    from vlg.config.sections import Sampling
+    from vlg.config.sections import Denoising, Sampling
     from vlg.models.ledger import Ledger
 
 Condition = dict[str, "torch.Tensor"]
@@ -228,7 +228,7 @@ class Family(ABC):
         self,
         condition: Condition,
         latents: torch.Tensor,
-        settings: Sampling,
+        settings: Denoising,
         *,
         negative: Condition | None = None,
         net: Callable[..., Any] | None = None,
@@ -267,6 +267,10 @@ class Family(ABC):
         Noised to the share `strength` of the steps (SDEdit, arXiv:2108.01073), each by its own
         generator.
         """
+
+    @abstractmethod
+    def path(self, settings: Denoising) -> list[int]:
+        """The timestep of each step that `sample` takes, from noise on."""
 
 
 def gradient_steps(grad: bool | int | str, steps: int) -> int:

@@ -26,16 +26,19 @@ from vlg.config.sections.data import (
 from vlg.config.sections.judge import JudgeKeys, Score
 from vlg.config.sections.models import Gpu, GuideKeys, Models
 from vlg.config.sections.report import Gallery
-from vlg.config.sections.sample import ArmKeys, Generate, Hard, Refine, Sampling
+from vlg.config.sections.sample import ArmKeys, Denoising, Generate, Hard, Refine, Sampling
 from vlg.config.sections.shapes import Pretrain
-from vlg.config.sections.train import Finetune, Shared, Training
+from vlg.config.sections.train import REWARD, REWARDS, Finetune, Pairs, Sampled, Shared, Training
 from vlg.config.sections.types import Name, Precision, Seed, SeedList, Share, TextOrWhole, Whole
 from vlg.config.sections.workflow import Resources
 
 # What others read as `sections.NAME`, beside Config.
 __all__ = [
+    "REWARD",
+    "REWARDS",
     "ArmKeys",
     "Dataset",
+    "Denoising",
     "DevelopmentStep",
     "Encode",
     "EncodeStep",
@@ -46,9 +49,11 @@ __all__ = [
     "Hard",
     "JudgeKeys",
     "Models",
+    "Pairs",
     "Precision",
     "Pretrain",
     "Prompts",
+    "Sampled",
     "Sampling",
     "Score",
     "Seed",

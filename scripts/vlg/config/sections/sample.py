@@ -10,8 +10,8 @@ from vlg.config.keys import NEUTRAL, Keys
 from vlg.config.sections.types import Name, Once, Precision
 
 
-class Sampling(Keys):
-    """How a picture is drawn."""
+class Denoising(Keys):
+    """How noise becomes a picture."""
 
     steps: int = Field(
         10,
@@ -30,6 +30,11 @@ class Sampling(Keys):
         "dpm++",
         description="Sampler; `dpm++` (2M) needs about half the steps of `ddim`.",
     )
+
+
+class Sampling(Denoising):
+    """How a picture is drawn."""
+
     precision: Precision = Field(
         "fp32",
         description=(

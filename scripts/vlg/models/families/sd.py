@@ -22,7 +22,7 @@ from vlg.models.stated import has_tokenizer, told
 if TYPE_CHECKING:
     import torch
 
-    from vlg.config.sections import Sampling
+    from vlg.config.sections import Denoising, Sampling
 
 CLASSES = ("StableDiffusionPipeline",)
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
@@ -254,7 +254,7 @@ class StableDiffusion(Family):
         self,
         condition: Condition,
         latents: torch.Tensor,
-        settings: Sampling,
+        settings: Denoising,
         *,
         negative: Condition | None = None,
         net: Callable[..., Any] | None = None,
@@ -334,7 +334,10 @@ class StableDiffusion(Family):
         t = scheduler.timesteps[begin : begin + 1].repeat(len(z))
         return scheduler.add_noise(z, noise, t), begin
 
-    def _scheduler(self, settings: Sampling, begin: int, stochastic: bool = False) -> Any:
+    def path(self, settings: Denoising) -> list[int]:
+        return [int(t) for t in self._scheduler(settings, 0).timesteps]
+
+    def _scheduler(self, settings: Denoising, begin: int, stochastic: bool = False) -> Any:
         """A new one for each drawing, as they remember steps."""
         from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
