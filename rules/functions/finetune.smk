@@ -24,7 +24,8 @@ def finetune_code(wildcards):
     variant = VARIANTS[wildcards.variant]
     wanted = {"watch": variant.settings.watch_guide, "stop": variant.settings.stop_judge}
     chosen = [("train", name) for name, on in wanted.items() if on] + variant.settings.found()
-    return code("finetune", (plugins.METHODS, variant.method), FAMILY, *chosen)
+    looks = guide_code() if "guide" in variant.needs else []
+    return code("finetune", (plugins.METHODS, variant.method), FAMILY, *chosen, *looks)
 
 
 def development_data():
@@ -89,7 +90,7 @@ def pairs_settings(wildcards):
 
 def pairs_code(wildcards):
     """The code that draws them, and what scores them."""
-    return code("pairs", FAMILY, *PAIRS[wildcards.pairs].found())
+    return code("pairs", FAMILY, *PAIRS[wildcards.pairs].found(), *guide_code())
 
 
 def finetune_options(wildcards, input):

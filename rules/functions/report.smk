@@ -37,8 +37,8 @@ FIGURES = [
 # Name of a sheet: its model, arm and round.
 SHEETS = {model: (model, "", 0) for model in MODELS} | {
     f"{model}-{arm}-{number}": (model, arm, number)
-    for model in (CONFIG["refine"]["models"] if ARMS else [])
-    for arm in ARMS
+    for model, arm in REFINED
+    if model in MODELS
     for number in rounds(arm)
 }
 
