@@ -74,7 +74,9 @@ def look(inside: Clip | Guide, moves: bool = False) -> list[Trap]:
     """What there is of each trap. moves: also try what it would do."""
     import torch
 
-    towers = OpenClip(inside) if hasattr(inside, "preprocess") else HuggingFace(inside)
+    from vlg.models.clip import Clip
+
+    towers = HuggingFace(inside) if isinstance(inside, Clip) else OpenClip(inside)
     with torch.no_grad():
         return [trap(towers, moves) for trap in (_end, _activation, _resize, _precision)]
 
