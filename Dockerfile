@@ -2,7 +2,7 @@
 #
 #   docker build -t vlg .
 #   docker run --rm --gpus all -v "$PWD:/study" -w /study vlg snakemake --cores all
-FROM python:3.12-slim
+FROM python:3.13-slim
 
 # git: provenance records the commit. gcc and libc6-dev: torch.compile, and one package that is
 # built from source.

@@ -1,4 +1,4 @@
-# What people type; `make` alone lists it. Needs make, a POSIX shell and Python 3.11 to 3.13.
+# What people type; `make` alone lists it. Needs make, a POSIX shell and Python 3.11 to 3.14.
 #
 # Variables: CORES  how many cores Snakemake may use (all)
 #            CONFIG an overlay of config.yaml, for example config/sd15.yaml
@@ -7,18 +7,18 @@
 #            MODELS 1 puts the weights into the archive that `make archive` writes
 #            VERBOSE 1 prints all that Snakemake and the jobs say
 #            ARGS   further arguments of snakemake or pytest
-#            PYTHON the Python that .venv is made from (the first of a few names that fits)
+#            PYTHON the Python that .venv is made from (the first of a few names that fits, or one
+#                   that uv fetches)
 
 CORES ?= all
 CONFIG ?=
 STUDY ?= $(if $(CONFIG),$(basename $(notdir $(CONFIG))),shapes)
 ARGS ?=
 REPORT ?= report.zip
-PYTHON ?= python3.12 python3.13 python3.11 python3
+PYTHON ?= python3.12 python3.13 python3.11 python3.14 python3
 
 INSTALLED = .venv/requirements.lock
 DEV = .venv/requirements-dev.lock
-PIP = .venv/bin/python -m pip install --no-input --disable-pip-version-check --require-hashes
 # Rules call `python`: it must be the one of .venv, activated or not.
 RUN = PATH="$$PWD/.venv/bin:$$PATH" PYTHONPATH="$$PWD/scripts$${PYTHONPATH:+:$$PYTHONPATH}" .venv/bin/python -m
 # A run on one screen; VERBOSE=1 for all that Snakemake and the jobs say.
@@ -112,28 +112,20 @@ clean: ## remove results and Snakemake's records, keep .venv
 	rm -rf results .snakemake
 
 # The copy of the lock is what .venv holds. It is made last, so an interrupted set-up starts anew,
-# and it is compared by content, so a fresh time stamp on the lock installs nothing.
+# and it is compared by content, so a fresh time stamp on the lock installs nothing. A Python is
+# fetched only where PYTHON is left as it is.
 $(INSTALLED): requirements.lock
 	@set -e; \
 	if cmp -s requirements.lock $@; then exec touch $@; fi; \
-	rm -rf .venv; \
-	fits='import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))'; \
-	for python in $(PYTHON); do \
-	    if "$$python" -c "$$fits" 2>/dev/null; then "$$python" -m venv .venv; break; fi; \
-	done; \
-	if [ ! -d .venv ]; then \
-	    echo 'error: no Python 3.11 to 3.13 with its venv module; install one (on Debian: apt-get' \
-	        'install python3-venv) or name one: make PYTHON=/path/to/python3.12' >&2; \
-	    exit 1; \
-	fi; \
+	sh tools/venv.sh make $(if $(filter file,$(origin PYTHON)),--fetch) $(PYTHON); \
 	echo 'Installing the locked packages into .venv (6.5 GB, some minutes)'; \
-	$(PIP) --requirement requirements.lock; \
+	sh tools/venv.sh fill requirements.lock; \
 	cp requirements.lock $@
 
-# What tests and upkeep need on top; pip wants to see all that these need, so it reads both locks.
+# What tests and upkeep need on top; an installer wants to see all that these need, so both locks.
 $(DEV): $(INSTALLED) requirements-dev.lock
 	@set -e; \
 	if cmp -s requirements-dev.lock $@; then exec touch $@; fi; \
 	echo 'Installing what tests need into .venv'; \
-	$(PIP) --quiet --requirement requirements.lock --requirement requirements-dev.lock; \
+	sh tools/venv.sh fill requirements.lock requirements-dev.lock; \
 	cp requirements-dev.lock $@

@@ -2,18 +2,23 @@
 
 In one process, on the same model, pictures and batch size, in turns of a few steps each:
 
-    example  a loop that does what train_text_to_image.py does at every step: read the pictures,
-             VAE encoder, text encoder, UNet, loss, AdamW, average of the weights
+    floor    the UNet alone, forward and backward, on one batch that is ready; and the same with
+             weights laid out as channels_last, in bf16, and compiled
+    script   diffusers' own examples/text_to_image/train_text_to_image.py, from --script FILE,
+             unchanged but for its version check
+    example  a loop that does what that does at every step: read the pictures, VAE encoder, text
+             encoder, UNet, loss, AdamW, average of the weights
     normal   ours, from cached latents and text states
     embed    ours, with the guide's term inside the window
     tiny     ours, the guide's gradient through an AutoencoderTiny instead of the VAE decoder
 
-Prints a Markdown table of medians and ratios, then where the seconds of a step go. --size tiny
+Prints a Markdown table of medians and ratios, then where the seconds of a step go. On a CPU these
+are seconds of processor time, which other programs hardly change. --size tiny
 takes the shipped shapes models; sd15 takes models of Stable Diffusion 1.5's size with random
 weights, at 512 px, on a GPU. --flops needs neither: it counts the operations of each part at
 Stable Diffusion's size, without computing them.
 
-    .venv/bin/python bench/train.py
+    .venv/bin/python bench/train.py --script train_text_to_image.py
     .venv/bin/python bench/train.py --size sd15 --batch 8 --precision bf16 --device cuda
     .venv/bin/python bench/train.py --flops
 """
@@ -23,10 +28,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import runpy
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -38,11 +45,17 @@ SCRIPTS = HERE.parent / "scripts"
 sys.path[:0] = [str(HERE), str(SCRIPTS)]
 
 KINDS = {
+    "floor": "UNet alone, forward and backward",
+    "channels_last": "the same, channels_last",
+    "bf16": "the same, bf16",
+    "compiled": "the same, compiled",
+    "script": "diffusers' train_text_to_image.py",
     "example": "what diffusers' example does",
     "normal": "ours, normal",
     "embed": "ours, embed",
     "tiny": "ours, embed, tiny decoder",
 }
+FLOORS = ("floor", "channels_last", "bf16", "compiled")
 # The study's: 60 % of the timesteps, and one caption in ten is dropped.
 SETTINGS = {
     "learning_rate": 1e-5, "weight_decay": 0.01, "max_grad_norm": 1.0, "ema_decay": 0.98,
@@ -56,16 +69,19 @@ class Clock:
     def __init__(self, device: str) -> None:
         self.device, self.seconds, self.on = device, defaultdict(float), False
 
+    def now(self) -> float:
+        """When all that was asked for is done: seconds of processor time on a CPU."""
+        wait(self.device)
+        return time.perf_counter() if self.device == "cuda" else time.process_time()
+
     @contextlib.contextmanager
     def part(self, name: str) -> Iterator[None]:
         if not self.on:
             yield
             return
-        wait(self.device)
-        started = time.perf_counter()
+        started = self.now()
         yield
-        wait(self.device)
-        self.seconds[name] += time.perf_counter() - started
+        self.seconds[name] += self.now() - started
 
 
 def wait(device: str) -> None:
@@ -83,12 +99,8 @@ def prepare(folder: Path, args: argparse.Namespace) -> None:
         subprocess.run([sys.executable, str(SCRIPTS / f"{name}.py"), *words], check=True)
 
     if args.size == "tiny":
-        source = HERE.parent / "resources/shapes"
         for kind in ("base", "guide"):
-            settings = json.dumps({"kind": kind, "source": kind})
-            words = ["--settings", settings, "--source", str(source), "--shipped", "--out"]
-            command = [sys.executable, str(SCRIPTS / "model.py"), *words]
-            subprocess.run([*command, str(folder / "models" / kind)], check=True)
+            shapes_model(folder / "models", kind)
         drawn = json.dumps({"source": "shapes", "size": 256, "seed": 0})
         script("dataset", settings=drawn, out=folder / "data")
     else:
@@ -102,6 +114,14 @@ def prepare(folder: Path, args: argparse.Namespace) -> None:
     script("encode_guide", guide=models / "guide", out=folder / "embeddings", **places)
 
 
+def shapes_model(folder: Path, kind: str) -> None:
+    """The shipped base or guide, by the pipeline's own command line."""
+    settings = json.dumps({"kind": kind, "source": kind})
+    words = ["--settings", settings, "--source", str(HERE.parent / "resources/shapes"), "--shipped"]
+    command = [sys.executable, str(SCRIPTS / "model.py"), *words, "--out", str(folder / kind)]
+    subprocess.run(command, check=True)
+
+
 def tiny_decoder(folder: Path, size: str) -> Path:
     """An AutoencoderTiny with random weights, as deep as the VAE is."""
     from diffusers import AutoencoderTiny
@@ -113,6 +133,101 @@ def tiny_decoder(folder: Path, size: str) -> Path:
         } | {"num_encoder_blocks": (1, 1, 1), "num_decoder_blocks": (1, 1, 1)}
     AutoencoderTiny(**options).save_pretrained(folder)
     return folder
+
+
+class Floor:
+    """What no training of the network can do without: its forward and backward pass."""
+
+    def __init__(self, folder: Path, args: argparse.Namespace, device: str, kind: str) -> None:
+        import torch
+
+        from vlg.train.loop import begin
+        from vlg.train.method import settings_of
+
+        values = {**SETTINGS, "batch_size": args.batch, "precision": args.precision}
+        values |= {"gradient_checkpointing": args.gradient_checkpointing}
+        given = {"base": folder / "models/base", "cache": folder / "cache"}
+        run = begin("normal", settings_of("normal", values), given, device)
+        batch = run.method.batch(run.data, 0)
+        self.net = run.state.net
+        self.low = "bf16" in (kind, args.precision)
+        if kind == "channels_last":
+            self.net.to(memory_format=torch.channels_last)
+        if kind == "compiled":
+            self.net.forward = torch.compile(self.net.forward)
+        seen = run.method.predict(self.net, batch)
+        self.given = (seen.z_t, seen.t, batch.condition(device)["states"])
+        self.target, self.device = seen.target, device
+
+    def step(self) -> None:
+        import torch
+
+        with torch.autocast(self.device, torch.bfloat16, self.low):
+            predicted = self.net(*self.given, return_dict=False)[0]
+        torch.nn.functional.mse_loss(predicted.float(), self.target).backward()
+        self.net.zero_grad()
+
+
+class Script:
+    """diffusers' own file in a thread of its own, which takes a step when it is told to: its
+    progress bar is where it waits."""
+
+    def __init__(self, folder: Path, args: argparse.Namespace, device: str, clock: Clock) -> None:
+        import datasets  # noqa: F401  (before tqdm is another)
+        import diffusers
+        import tqdm.auto
+
+        words = {
+            "pretrained_model_name_or_path": folder / "models/base",
+            "train_data_dir": folder / "data",
+            "cache_dir": folder / "datasets",
+            "output_dir": folder / "script",
+            "resolution": 32 if args.size == "tiny" else 512,
+            "train_batch_size": args.batch,
+            "max_train_steps": 10**6,
+            "checkpointing_steps": 10**6,
+            "learning_rate": 1e-5,
+            "mixed_precision": "bf16" if args.precision == "bf16" else "no",
+        }
+        flags = ["--use_ema", "--random_flip", "--center_crop"]
+        flags += ["--gradient_checkpointing"] * args.gradient_checkpointing
+        line = [str(args.script), *flags]
+        line += [word for key, value in words.items() for word in (f"--{key}", str(value))]
+        self.go, self.done = threading.Semaphore(0), threading.Semaphore(0)
+        go, done = self.go, self.done
+
+        class Steps(tqdm.auto.tqdm):
+            def update(self, n: float = 1) -> Any:
+                if self.desc == "Steps":
+                    done.release()
+                    go.acquire()
+                return super().update(n)
+
+        def main() -> None:
+            import torch
+
+            torch.set_num_threads(args.threads)
+            sys.argv = line
+            try:
+                runpy.run_path(str(args.script), run_name="__main__")
+            finally:
+                self.ended = True
+                done.release()
+
+        diffusers.utils.check_min_version = lambda version: None
+        tqdm.auto.tqdm = Steps
+        self.ended = False
+        threading.Thread(target=main, daemon=True).start()
+        self.wait()
+
+    def wait(self) -> None:
+        self.done.acquire()
+        if self.ended:
+            sys.exit("the script has ended, see above")
+
+    def step(self) -> None:
+        self.go.release()
+        self.wait()
 
 
 class Example:
@@ -275,7 +390,12 @@ def measure(args: argparse.Namespace) -> None:
         runs: dict[str, Any] = {}
         for kind in args.kinds:
             own = (folder, args, device, clock)
-            runs[kind] = Example(*own) if kind == "example" else Ours(*own, kind)
+            if kind in FLOORS:
+                runs[kind] = Floor(folder, args, device, kind)
+            elif kind in ("script", "example"):
+                runs[kind] = {"script": Script, "example": Example}[kind](*own)
+            else:
+                runs[kind] = Ours(*own, kind)
         for run in runs.values():
             for _ in range(args.warm_up):
                 run.step()
@@ -283,31 +403,33 @@ def measure(args: argparse.Namespace) -> None:
         for _ in range(args.turns):
             for kind, run in runs.items():
                 for _ in range(args.steps):
-                    wait(device)
-                    started = time.perf_counter()
+                    started = clock.now()
                     run.step()
-                    wait(device)
-                    seconds[kind].append(time.perf_counter() - started)
+                    seconds[kind].append(clock.now() - started)
         where = torch.cuda.get_device_name() if device == "cuda" else f"{args.threads} CPU threads"
         print(
             f"{where}, {args.size}, batch {args.batch}, {args.precision}; {args.turns} turns of "
-            f"{args.steps} steps each\n"
+            f"{args.steps} steps each{'' if device == 'cuda' else '; processor time'}\n"
         )
-        print_ratios(seconds)
+        print_ratios(seconds, KINDS, ("floor", "script", "example", "normal"))
         for kind, run in runs.items():
-            print_parts(kind, run, clock, args.steps)
+            if kind not in (*FLOORS, "script"):
+                print_parts(kind, run, clock, args.steps)
 
 
-def print_ratios(seconds: dict[str, list[float]]) -> None:
+def print_ratios(
+    seconds: dict[str, list[float]], says: dict[str, str], beside: tuple[str, ...]
+) -> None:
+    """Medians by kind, and their ratios to those of the kinds of `beside` that were measured."""
     medians = {kind: statistics.median(values) for kind, values in seconds.items()}
-    names = [kind for kind in ("example", "normal") if kind in medians]
+    names = [kind for kind in beside if kind in medians]
     print("| step | median, ms | quartiles, ms |" + "".join(f" of {n} |" for n in names))
     print("|---|---:|---:|" + "---:|" * len(names))
     for kind, values in seconds.items():
         low, _, high = statistics.quantiles(values, n=4)
         ratios = "".join(f" {medians[kind] / medians[n]:.2f} |" for n in names)
         print(
-            f"| {KINDS[kind]} | {1e3 * medians[kind]:.1f} | {1e3 * low:.1f} to {1e3 * high:.1f} |"
+            f"| {says[kind]} | {1e3 * medians[kind]:.1f} | {1e3 * low:.1f} to {1e3 * high:.1f} |"
             + ratios
         )
     print()
@@ -317,15 +439,13 @@ def print_parts(kind: str, run: Any, clock: Clock, steps: int) -> None:
     """Where a step's seconds go; what is named by no part is the backward pass and small things."""
     clock.seconds.clear()
     clock.on = True
-    wait(clock.device)
-    started = time.perf_counter()
+    started = clock.now()
     for _ in range(steps):
         run.step()
-    wait(clock.device)
-    total = time.perf_counter() - started
+    total = clock.now() - started
     clock.on = False
     parts = dict(clock.seconds)
-    if kind != "example":
+    if isinstance(run, Ours):
         parts["backward and the rest"] = total - sum(parts.values())
     words = [f"{name} {1e3 * s / steps:.1f} ms" for name, s in parts.items()]
     inside = ""
@@ -359,7 +479,8 @@ def main() -> None:
     add = parser.add_argument
     add("--size", choices=["tiny", "sd15"], default="tiny", help="shapes models, or SD 1.5's size")
     add("--flops", action="store_true", help="count operations at SD 1.5's size and stop")
-    add("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="which steps")
+    add("--kinds", nargs="+", choices=KINDS, help="which steps; default: those of training")
+    add("--script", type=Path, help="diffusers' train_text_to_image.py; it needs `datasets`")
     add("--batch", type=int, default=16, help="pictures a step")
     add("--precision", choices=["fp32", "bf16"], default="fp32", help="arithmetic")
     add("--gradient-checkpointing", action="store_true", help="in all of them")
@@ -370,6 +491,9 @@ def main() -> None:
     add("--threads", type=int, default=1, help="CPU threads")
     add("--folder", type=Path, help="keep models and data here; default: a temporary folder")
     args = parser.parse_args()
+    if not args.kinds:
+        left_out = {*FLOORS[1:], *([] if args.script else ["script"])}
+        args.kinds = [kind for kind in KINDS if kind not in left_out]
     flops() if args.flops else measure(args)
 
 

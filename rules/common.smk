@@ -50,7 +50,8 @@ TRAIN_SEEDS = plan.training_seeds(CONFIG)
 SWEPT = plan.swept(CONFIG)
 ROUNDS = CONFIG["refine"]["rounds"]
 ARMS = plan.arms(CONFIG)
-REFINED = plan.runs(CONFIG, CONFIG["refine"]["models"]) if ARMS else []
+REFINED = plan.refined(CONFIG)  # (model, arm)
+GUIDES = plan.made_guides(CONFIG)  # {folder below models/: an entry of `guides`}
 FAMILY = (plugins.FAMILIES, CONFIG["models"]["family"])  # of the base and of all tuned from it
 SAMPLES = CONFIG["development"]["count"] > 0  # whether checkpoints draw development prompts
 DEVICE = plan.device(CONFIG)
@@ -78,7 +79,7 @@ def script(name):
 
 def python(name):
     """The beginning of a shell command: the script of a step, as a fork of what has its imports."""
-    packages = "models" if name in {*COMPUTING, "launch", "model"} else "tables"
+    packages = "models" if name in {*COMPUTING, "launch", "model", "guide"} else "tables"
     return f"{bundled()}python -S {script('vlg/workflow/warm')} {packages} {script(name)}"
 
 
@@ -106,6 +107,11 @@ def code(name, *chosen):
     chosen: (room, name) of what the script finds by name, for example (plugins.METHODS, "embed").
     """
     return code_hash(SCRIPTS / f"{name}.py", *(plugins.file(*each) for each in chosen))
+
+
+def guide_code(name=None):
+    """(room, name) of the kinds of judges by which a guide looks, for the hash of a step's code."""
+    return [(plugins.KINDS, kind) for kind in plan.guide_kinds(CONFIG, name)]
 
 
 def folders(files):

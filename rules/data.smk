@@ -76,7 +76,7 @@ rule encode_guide:
         device=DEVICE,
         batch=CONFIG["encode"]["batch_size"],
     params:
-        code=code("encode_guide"),
+        code=code("encode_guide", *guide_code()),
         data=subpath(input.data, parent=True),
         guide=subpath(input.guide, parent=True),
         out=subpath(output[0], parent=True),

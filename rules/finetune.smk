@@ -42,8 +42,12 @@ rule pairs:
         guide=LAYOUT.model("guide"),
         embeddings=LAYOUT.embeddings,
         function=pairs_function,
+        bundles=bundles(
+            LAYOUT.model("base"), LAYOUT.latents, LAYOUT.model("guide"), LAYOUT.embeddings
+        ),
     output:
         LAYOUT.pairs("{pairs}"),
+        rest(LAYOUT.log("pairs", "{pairs}"), LAYOUT.pairs("{pairs}")),
     log:
         LAYOUT.log("pairs", "{pairs}"),
     conda:

@@ -16,6 +16,7 @@ for number in sorted({arm.rounds for arm in ARMS.values()}):
         input:
             model=LAYOUT.model("{model}"),
             guide=refine_guide,
+            base=refine_base,
             start=refine_start,
             prompts=refine_prompts,
             bundles=refine_bundles,

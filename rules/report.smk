@@ -174,7 +174,7 @@ if APART:
 rule provenance:
     """Record versions, commit, config, checksums, hardware and cost."""
     input:
-        models=[LAYOUT.model(model) for model in (*RUNS, "guide", "judge")],
+        models=[LAYOUT.model(model) for model in (*RUNS, "guide", "judge", *used_guides())],
         downloads=[LAYOUT.download(what) for what in hub_sources()],
         training=[LAYOUT.training(model, "summary.json") for model in RUNS[1:]],
         inputs=[

@@ -31,7 +31,7 @@ rule score:
         settings=settings(
             {"truth": plan.has_truth(CONFIG), "precision": CONFIG["score"]["precision"]}
         ),
-        code=code("score", (plugins.KINDS, judge_kind.OWN)),
+        code=code("score", (plugins.KINDS, judge_kind.OWN), *guide_code()),
         pictures=lambda wildcards, input: folders(input.pictures),
         judge=subpath(input.judge, parent=True),
         guide=subpath(input.guide, parent=True),

@@ -57,14 +57,7 @@ rule table:
     resources:
         **needs("table"),
     params:
-        settings=settings(
-            {
-                **CONFIG["statistics"],
-                "published": CONFIG["published"],
-                "models": MODELS,
-                "train_seeds": TRAIN_SEEDS,
-            }
-        ),
+        settings=table_settings,
         code=lambda wildcards: code("table", (plugins.TABLES, wildcards.table)),
         options=table_options,
         root=lambda wildcards: here(OUT),

@@ -353,16 +353,6 @@ def test_awkward_prompts_reach_pictures_pages_and_tables_as_they_are(tmp_path):
 # --- environments -------------------------------------------------------------------------------
 
 
-def test_no_python_that_fits_is_one_line(tmp_path):
-    (tmp_path / "Makefile").write_bytes((ROOT / "Makefile").read_bytes())
-    (tmp_path / "requirements.lock").write_text("")
-    line = ["make", "study", "PYTHON=false nonsense"]
-    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True)
-    lines = [text for text in done.stderr.splitlines() if text.startswith("error: ")]
-    assert done.returncode and len(lines) == 1
-    assert "no Python 3.11 to 3.13" in lines[0] and "PYTHON=" in lines[0]
-
-
 @pytest.mark.parametrize("variables", [{}, {"XDG_CACHE_HOME": "/dev/null/there"}])
 def test_no_folder_for_caches_is_one_line(tmp_path, variables):
     """Snakemake ends in a traceback where it can make none, before it reads the Snakefile."""

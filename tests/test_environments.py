@@ -84,7 +84,7 @@ def test_a_lock_has_packages_and_hashes_and_nothing_else(name):
         assert "://" not in line and "@" not in line, line
 
 
-@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
+@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13", "3.14"])
 def test_each_python_gets_one_version_of_each_requirement(version):
     there = {"python_version": version, "python_full_version": f"{version}.0"}
     for name in WANTED:

@@ -16,6 +16,7 @@ from vlg.errors import UserError
 from vlg.files import check_manifest, read_json
 from vlg.models.family import Family
 from vlg.train import checkpoints, log, loop
+from vlg.train.state import clip
 from vlg.train.step import backward
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -324,6 +325,25 @@ def test_tensorboard_shows_every_step(straight):
 def drawn(step, **own):
     run = tiny.begin("normal", **own)
     return run.method.batch(run.data, step)
+
+
+@pytest.mark.parametrize("size", [1e-3, 1 - 1e-6, 1.0, 1 + 1e-6, 10.0, math.inf, math.nan])
+@pytest.mark.parametrize("most", [1.0, math.inf])
+def test_clipping_is_that_of_torch_to_the_bit(size, most):
+    def gradients():
+        weights = [torch.zeros(3, 5), torch.zeros(7)]
+        drawn = [torch.randn(w.shape, generator=torch.Generator().manual_seed(1)) for w in weights]
+        total = torch.nn.utils.get_total_norm(drawn)
+        for weight, gradient in zip(weights, drawn, strict=True):
+            weight.grad = gradient / total * size
+        return weights
+
+    ours, theirs = gradients(), gradients()
+    norm, wanted = clip(ours, most), torch.nn.utils.clip_grad_norm_(theirs, most)
+    for a, b in zip(
+        [norm, *(w.grad for w in ours)], [wanted, *(w.grad for w in theirs)], strict=True
+    ):
+        assert a.numpy().tobytes() == b.numpy().tobytes()
 
 
 def test_data_order_walks_every_picture_once_an_epoch():

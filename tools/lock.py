@@ -2,7 +2,7 @@
 
 requirements.lock is what a study needs; requirements-dev.lock is what tests and upkeep need beside
 it, and only together do they install. A lock holds one version of every package for all of Python
-3.11 to 3.13, so that results don't depend on which of them is found. Versions already locked stay
+3.11 to 3.14, so that results don't depend on which of them is found. Versions already locked stay
 as they are unless requirements.in rules them out; `--upgrade` takes the newest releases. `--envs`
 needs no network: it only rewrites envs/ from the lock that is there.
 """
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements.lock"
 DEV = ROOT / "requirements-dev.lock"
 OLDEST_PYTHON = "3.11"
-ENVIRONMENT_PYTHON = "3.12"
+ENVIRONMENT_PYTHON = "3.13"  # also what tools/venv.sh fetches, and the Dockerfile's
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ def finetune_code(wildcards):
     variant = VARIANTS[wildcards.variant]
     wanted = {"watch": variant.settings.watch_guide, "stop": variant.settings.stop_judge}
     chosen = [("train", name) for name, on in wanted.items() if on] + variant.settings.found()
-    return code("finetune", (plugins.METHODS, variant.method), FAMILY, *chosen)
+    looks = guide_code() if "guide" in variant.needs else []
+    return code("finetune", (plugins.METHODS, variant.method), FAMILY, *chosen, *looks)
 
 
 def development_data():
@@ -54,7 +55,7 @@ def training_data(wildcards):
 def finetune_bundles(wildcards):
     """The folders that a fine-tuning reads, where they come as bundles."""
     read = [LAYOUT.model("base"), training_data(wildcards), *guide(wildcards)]
-    return bundles(*read, *([previous(wildcards)] if previous(wildcards) else []))
+    return bundles(*read, *(file for file in (pairs(wildcards), previous(wildcards)) if file))
 
 
 def given_folders(wildcards):
@@ -75,7 +76,7 @@ def pairs(wildcards):
 def pairs_function(wildcards):
     """The file of a function of one's own that scores them."""
     using = [v.settings for v in VARIANTS.values() if v.pairs and v.pairs[0] == wildcards.pairs]
-    return [*map(str, using[0].files())]
+    return [given(str(file)) for file in using[0].files()]
 
 
 # How each set of own samples is drawn, by its digest; variants that differ in nothing of it share one.
@@ -89,7 +90,7 @@ def pairs_settings(wildcards):
 
 def pairs_code(wildcards):
     """The code that draws them, and what scores them."""
-    return code("pairs", FAMILY, *PAIRS[wildcards.pairs].found())
+    return code("pairs", FAMILY, *PAIRS[wildcards.pairs].found(), *guide_code())
 
 
 def finetune_options(wildcards, input):

@@ -37,8 +37,8 @@ FIGURES = [
 # Name of a sheet: its model, arm and round.
 SHEETS = {model: (model, "", 0) for model in MODELS} | {
     f"{model}-{arm}-{number}": (model, arm, number)
-    for model in (CONFIG["refine"]["models"] if ARMS else [])
-    for arm in ARMS
+    for model, arm in REFINED
+    if model in MODELS
     for number in rounds(arm)
 }
 
@@ -55,7 +55,8 @@ def records():
     said += [("fetch", what) for what in hub_sources()] + [("hard_prompts",)]
     needs = [VARIANTS[layout.parse_model(model).variant].needs for model in RUNS[1:]]
     said += [("encode",)] if any("pixels" not in each for each in needs) else []
-    said += [("encode_guide",)] if any("guide" in each for each in needs) else []
+    said += [("encode_guide",)] if PAIRS or any("guide" in each for each in needs) else []
+    said += [("pairs", digest) for digest in PAIRS]
     said += [("development",)] if SAMPLES else []
     said += [("finetune", model) for model in RUNS[1:]]
     said += [

@@ -11,8 +11,7 @@ def plain_score_files():
 
 def score_files():
     """All score files of the study."""
-    refined = [LAYOUT.refined_scores(model, arm) for model in REFINED for arm in ARMS]
-    return [*plain_score_files(), *refined]
+    return [*plain_score_files(), *(LAYOUT.refined_scores(*each) for each in REFINED)]
 
 
 def scored_bundles(pictures):

@@ -46,6 +46,9 @@ class Settings(Statistics):
         [0], min_length=1, description="Seeds of the trainings, that of the plain names first."
     )
     published: dict[str, dict[str, float]] = Field({}, description="Published figures, by table.")
+    uncounted: list[str] = Field(
+        [], description="Arms that after r rounds have not had r + 1 samples of each picture."
+    )
 
 
 @dataclass

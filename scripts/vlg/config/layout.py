@@ -29,9 +29,10 @@ WILDCARDS = {
     "stage": r"selection|final",
     "shard": r"[0-9]+",
     "kind": r"base|guide|judge",
+    "guide": rf"guide(_{NAME})?",
     "part": NAME,
     "pairs": r"[0-9a-f]{12}",
-    "what": rf"base|guide|judge|dataset|prompts|judge_{NAME}",
+    "what": rf"base|guide|judge|dataset|prompts|judge_{NAME}|guide_{NAME}",
 }
 
 

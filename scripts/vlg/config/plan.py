@@ -10,7 +10,7 @@ import itertools
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -231,11 +231,24 @@ def _in_a_name(keys: type[Keys], key: str, value: Any) -> str:
 
 @dataclass(frozen=True)
 class Arm:
-    """A way to draw in rounds: its kind with its settings, and how many rounds."""
+    """A way to draw in rounds: its kind with its settings, how many rounds, with which models
+    (`base` or `<variant>-<step>`)."""
 
     kind: str
     settings: sections.ArmKeys
     rounds: int
+    models: list[str]
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What it works with, of guide, pictures and base."""
+        return frozenset(plugins.constant(plugins.ARMS, self.kind, "NEEDS", ()))
+
+    @property
+    def one_a_round(self) -> bool:
+        """Whether after r rounds a picture has been made of r + 1 samples."""
+        one = plugins.constant(plugins.ARMS, self.kind, "ONE_A_ROUND", True)
+        return one and "pictures" in self.needs
 
     def handed_on(self) -> dict[str, Any]:
         """What its step gets: the kind, its settings and the number of rounds."""
@@ -255,9 +268,30 @@ def all_arms(config: Config) -> dict[str, Arm]:
         key = ("refine", "arms", name)
         kind, values = _kind(plugins.ARMS, own, key, name, "refine")
         settings = read(settings_of(plugins.ARMS, kind), values, key, f"arm {kind}")
-        rounds = refine["rounds"] if settings.rounds is None else settings.rounds
-        result[name] = Arm(kind, settings, rounds)
+        usual = plugins.constant(plugins.ARMS, kind, "ROUNDS", refine["rounds"])
+        models = refine["models"] if settings.models is None else settings.models
+        arm = Arm(kind, settings, settings.rounds or usual, models)
+        if "base" in arm.needs:
+            arm = replace(arm, models=[model for model in models if model != BASE])
+            if models and not arm.models:
+                fail(key, f"an arm {kind} draws with a fine-tuned model", "name some in its models")
+        result[name] = arm
     return result
+
+
+def refined(config: Config) -> list[tuple[str, str]]:
+    """(model, arm) of all that arms draw, each training of a model by its own name."""
+    known = arms(config)
+    names = dict.fromkeys(
+        [*config["refine"]["models"], *(m for a in known.values() for m in a.models)]
+    )
+    return [
+        (run, name)
+        for model in names
+        for run in runs(config, [model])
+        for name, arm in known.items()
+        if model in arm.models
+    ]
 
 
 def judges(config: Config) -> dict[str, sections.JudgeKeys]:
@@ -270,6 +304,51 @@ def judges(config: Config) -> dict[str, sections.JudgeKeys]:
         keys = settings_of(plugins.KINDS, kind)
         result[name] = read(keys, {"kind": kind, **values}, key, f"judge {kind}")
     return result
+
+
+# --- guides -------------------------------------------------------------------------------------
+
+GUIDE = "guide"  # what members of a guide call `models.guide`, and the folder of that
+
+
+def guides(config: Config) -> dict[str, sections.GuideKeys]:
+    """The settings of the entries of `guides` by name. UserError names a wrong key."""
+    result = {}
+    for name, own in config["guides"].items():
+        key = ("guides", name)
+        if not isinstance(own, Mapping):
+            fail(key, f"expected keys and values, got {shown(own)}", "see docs/configuration.md")
+        result[name] = read(sections.GuideKeys, clean(dict[str, Any], own, key), key)
+    return result
+
+
+def guide_of(config: Config, name: str | None = None) -> sections.GuideKeys | None:
+    """The settings of a guide, of `models.guide` where it has no name; None where that is the
+    source of an open_clip itself."""
+    chosen = config["models"]["guide"] if name in (None, GUIDE) else name
+    return guides(config).get(chosen)
+
+
+def guide_folder(config: Config, name: str | None = None) -> str:
+    """What a guide's folder below models/ is called."""
+    own = name in (None, GUIDE, config["models"]["guide"])
+    return GUIDE if own else f"{GUIDE}_{name}"
+
+
+def guide_kinds(config: Config, name: str | None = None) -> list[str]:
+    """The kinds of judges by which a guide looks, but for open_clip, which every guide knows."""
+    settings = guide_of(config, name)
+    if settings is None:
+        return []
+    usual = sections.GuideKeys.model_fields["kind"].default
+    members = [guide_of(config, member) for member in settings.members]
+    kinds = {each.kind for each in (settings, *members) if each and not each.members}
+    return sorted(kinds - {usual})
+
+
+def made_guides(config: Config) -> dict[str, sections.GuideKeys]:
+    """{folder below models/: settings} of the entries of `guides`."""
+    return {guide_folder(config, name): each for name, each in guides(config).items()}
 
 
 def _kind(room: str, own: Any, key: Key, name: str, otherwise: str) -> tuple[str, dict[str, Any]]:

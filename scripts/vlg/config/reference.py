@@ -67,6 +67,7 @@ def schema() -> dict[str, Any]:
     arms, judges = _entries(plugins.ARMS, "kind"), _entries(plugins.KINDS, "kind")
     properties["refine"]["properties"]["arms"]["additionalProperties"] = _or_null(arms)
     properties["judges"]["additionalProperties"] = _or_null(judges)
+    properties["guides"]["additionalProperties"] = _or_null(_of(sections.GuideKeys))
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Configuration",
@@ -174,7 +175,9 @@ OF_METHODS = """\
 A variant may set all keys above from `learning_rate` to `evaluate_every`, and the keys of its
 `method`, which is one of these. Keys of a method may stand in `finetune`, too, for all variants
 whose method has them."""
-OF_ARMS = "An arm has `rounds` and the keys of its `kind`, which is one of these:"
+OF_ARMS = (
+    "An arm has `rounds`, `models`, `guide` and the keys of its `kind`, which is one of these:"
+)
 OF_JUDGES = "A judge has `source` and the keys of its `kind`, which is one of these:"
 
 COLUMNS = ["key", "default", "values", "meaning"]
@@ -188,7 +191,7 @@ def page() -> str:
     lines = _table(
         _row(name, node)
         for name, node in nodes.items()
-        if "properties" not in node and name != "judges"
+        if "properties" not in node and name not in ("guides", "judges")
     )
     for name, node in nodes.items():
         if "properties" not in node:
@@ -203,6 +206,8 @@ def page() -> str:
             arm = "refine.arms.<name>"
             lines += ["", OF_ARMS, "", *_residents(plugins.ARMS), ""]
             lines += _table([*_rows(arm, _of(sections.ArmKeys)), *_own_rows(plugins.ARMS, arm)])
+    lines += ["", "## guides", "", nodes["guides"]["description"], ""]
+    lines += _table(_rows("guides.<name>", _of(sections.GuideKeys)))
     judge = "judges.<name>"
     lines += ["", "## judges", "", nodes["judges"]["description"], ""]
     lines += [OF_JUDGES, "", *_residents(plugins.KINDS), ""]
