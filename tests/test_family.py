@@ -76,7 +76,7 @@ def test_weights_that_lack_are_not_drawn_at_random(folder, tmp_path, part):
     family = open_family(copy)
     with pytest.raises(UserError, match=rf"base/{part}: its weights lack \S+ and 1 more; "):
         family.load()
-        family.vae
+        assert family.vae
 
 
 def test_a_scheduler_that_draws_noise_of_its_own_does_not(folder, tmp_path):
