@@ -32,7 +32,7 @@ endif
 endif
 OVERLAY = $(if $(CONFIG),--configfile "$(CONFIG)")
 
-.PHONY: help study full full-size files tables figures gallery report verify archive pretrain test test-slow test-slurm lint
+.PHONY: judges-selftest help study full full-size files tables figures gallery report verify archive pretrain test test-slow test-slurm lint
 .PHONY: lock clean
 
 help: ## list these targets
@@ -46,10 +46,14 @@ study: $(INSTALLED) ## set up .venv, run the whole study, print its tables
 	@printf '\nPictures: open results/%s/gallery/index.html in a browser.\n' "$(STUDY)"
 
 # Both run without CONFIG: each overlay is laid over config.yaml.
-full: $(INSTALLED) ## the whole evaluation in the shapes world: three trainings, all arms, two bases
+full: $(INSTALLED) ## the whole evaluation in the shapes world: five trainings, all arms, two bases
 	@$(RUN) snakemake $(SCREEN) --cores $(CORES) $(ARGS) --configfile config/shapes-full.yaml
 	@$(RUN) snakemake $(SCREEN) --cores $(CORES) $(ARGS) --configfile config/shapes-early.yaml
 	@.venv/bin/python tools/strength.py results/shapes-early results/shapes-full
+
+judges-selftest: $(INSTALLED) ## look for traps in judges and guide that move ClipScores silently
+	@$(RUN) snakemake judges_selftest $(SCREEN) --cores $(CORES) $(OVERLAY) $(ARGS)
+	@cat "results/$(STUDY)/judges/selftest.md"
 
 files: $(INSTALLED) ## only the files named by ARGS, and what they need
 	@$(RUN) snakemake $(ARGS) $(SCREEN) --cores $(CORES) $(OVERLAY)
@@ -65,7 +69,7 @@ report: $(INSTALLED) ## the whole study as one file, report.zip (or REPORT=repor
 	@$(RUN) snakemake --report "$(REPORT)" $(OVERLAY) $(ARGS)
 
 # Snakemake keeps copies of rules in the user's cache folder, and would end in a traceback without one.
-study full files tables figures gallery report pretrain: | home
+study full files tables figures gallery report pretrain judges-selftest: | home
 .PHONY: home
 CACHE = import os, platformdirs as p; os.makedirs(p.user_cache_dir("snakemake", "snakemake"), exist_ok=True)
 home: $(INSTALLED)

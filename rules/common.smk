@@ -61,7 +61,8 @@ PROCESSES, NODES = CONFIG["finetune"]["processes"], CONFIG["finetune"]["nodes"]
 
 # Rules whose jobs compute with a model; all others are light.
 COMPUTING = {"encode", "encode_guide", "finetune", "generate", "refine", "score", "judge"}
-COMPUTING |= {"pairs", "diversity", "pretrain_part", "pretrain_base", "pretrain"}
+COMPUTING |= {"pairs", "diversity", "reference", "judges_selftest"}
+COMPUTING |= {"pretrain_part", "pretrain_base", "pretrain"}
 
 
 wildcard_constraints:

@@ -1,5 +1,5 @@
-# In: study pictures, further judges. Out: judges/<judge>/<model>.csv, judges/diversity.csv.
-# None of these rules runs unless the config asks for it.
+# In: study pictures, further judges. Out: judges/<judge>/<model>.csv, judges/diversity.csv,
+# judges/selftest.csv. None of these rules runs unless the config, or its name, asks for it.
 
 
 include: "functions/judge.smk"
@@ -65,3 +65,42 @@ rule diversity:
             " --judge {params.judge:q} --out {output:q} --batch-size {resources.batch}"
             " --device {resources.device} --threads {threads} --log {log:q}"
         )
+
+
+rule judges_selftest:
+    """Look for traps in the judge, the guide and further judges; asked for by this name."""
+    input:
+        judge=LAYOUT.model("judge"),
+        guide=LAYOUT.model("guide"),
+        further=[file for name in JUDGES for file in further_judge_files(name)],
+        bundles=selftest_bundles(),
+    output:
+        LAYOUT.judges_selftest,
+        LAYOUT.judges_selftest.replace(".csv", ".md"),
+        rest(
+            LAYOUT.log("judges_selftest"),
+            LAYOUT.judges_selftest,
+            LAYOUT.judges_selftest.replace(".csv", ".md"),
+        ),
+    log:
+        LAYOUT.log("judges_selftest"),
+    conda:
+        "../envs/models.yaml"
+    threads: threads_of("judges_selftest")
+    resources:
+        **needs("judges_selftest", gpu=GPUS),
+        device=DEVICE,
+    params:
+        settings=settings(
+            {
+                "precision": CONFIG["score"]["precision"],
+                "judges": {name: further_judge(name) for name in JUDGES},
+            }
+        ),
+        code=code("judges_selftest", *((plugins.KINDS, each.kind) for each in JUDGES.values())),
+        judge=subpath(input.judge, parent=True),
+        guide=subpath(input.guide, parent=True),
+    shell:
+        python("judges_selftest") + " --settings {params.settings:q} --judge {params.judge:q}"
+        " --guide {params.guide:q} --out {output[0]:q} --device {resources.device}"
+        " --threads {threads} --log {log:q}"

@@ -116,7 +116,7 @@ rule sheets:
                 LAYOUT.sheet(name),
                 caption="../report/sheet.rst",
                 category="Pictures",
-                subcategory="Refinement" if row[1] else "Models",
+                subcategory=sheet_group(*row),
                 labels=sheet_labels(*row),
             )
             for name, row in SHEETS.items()

@@ -1,5 +1,5 @@
 # In: pictures, judge, guide. Out: scores/images/<model>/<stage>.csv, scores/refined/<model>/<arm>.csv,
-# scores/samples/<model>.csv.
+# scores/samples/<model>.csv, scores/references.csv.
 
 
 include: "functions/score.smk"
@@ -67,3 +67,16 @@ use rule score as score_samples with:
         rest(LAYOUT.log("score", "samples", "{model}"), LAYOUT.sample_scores("{model}")),
     log:
         LAYOUT.log("score", "samples", "{model}"),
+
+
+use rule score as score_references with:
+    input:
+        pictures=[LAYOUT.reference(reference) for reference in REFERENCES],
+        judge=LAYOUT.model("judge"),
+        guide=LAYOUT.model("guide"),
+        bundles=scored_bundles([LAYOUT.reference(reference) for reference in REFERENCES]),
+    output:
+        LAYOUT.reference_scores,
+        rest(LAYOUT.log("score", "references"), LAYOUT.reference_scores),
+    log:
+        LAYOUT.log("score", "references"),

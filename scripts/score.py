@@ -14,7 +14,7 @@ from vlg.workflow import cli
 
 
 def main(args):
-    from vlg.judge import kind, scoring
+    from vlg.judge import kind, scoring, traps
     from vlg.models.device import set_up
     from vlg.models.guide import load_guide
     from vlg.models.ledger import Ledger
@@ -24,6 +24,7 @@ def main(args):
     entry = {"kind": kind.OWN, "source": str(args.judge)}
     judge = kind.load(entry, device, precision=settings.precision)
     guide, ledger = load_guide(args.guide, device), Ledger()
+    traps.check(str(args.guide), guide)
     judge.watch(ledger)
     guide.watch(ledger)
     rows = list(

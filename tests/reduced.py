@@ -12,6 +12,7 @@ TUNED = ["normal-2", "normal-4", "embed-2", "embed-4"]
 MODELS = ["base", *TUNED]
 PROMPTS, POOL, HARD = 8, 10, 3
 SELECTION, FRESH = [0, 1], [2]
+REFERENCES = ["render", "reconstruction", "shuffled"]
 ROUNDS, ARMS = 2, ["refine", "best_of_n"]
 TABLES = ["finetune", "refinement", "hard_prompts", "by_category", "by_challenge", "claims"]
 SCORED = ["model", "prompts", "seeds", "clipscore", "clipscore_low", "clipscore_high"]
@@ -66,7 +67,8 @@ def metadata(folder):
 
 
 def picture_folders(results):
-    return sorted(path.parent for path in results.rglob("shard-*/metadata.jsonl"))
+    shards = results.rglob("shard-*/metadata.jsonl")
+    return sorted(path.parent for path in [*shards, *results.glob("references/*/metadata.jsonl")])
 
 
 @contextlib.contextmanager

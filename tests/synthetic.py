@@ -25,7 +25,7 @@ AWKWARD = (
     "été: 100 % & más",
 )
 SCORES = ("model", "set", "arm", "round", "id", "seed", "clipscore", "guide", "fidelity", "strict")
-SCORES += (*FACTS, "unet_calls", "seconds", "flops", "picture", "sha256")
+SCORES += (*FACTS, "unet_calls", "seconds", "flops", "blank", "picture", "sha256")
 SCORES += ("weights", "judge_weights", "guide_weights")
 WEIGHTS = {"weights": "0" * 16, "judge_weights": "1" * 16, "guide_weights": "2" * 16}
 PROMPTS = ("Prompt", "Category", "Challenge", "Note", "id", "split", "set")
@@ -171,6 +171,7 @@ class _Scores:
             **(truth if self.study.truth else dict.fromkeys(truth, "")),
             "unet_calls": int(CALLS * (1 + strength * number)),
             "seconds": round(0.01 * CALLS * (1 + strength * number), 4),
+            "blank": 0,
             "flops": 10**9 * CALLS * (1 + strength * number),
         }
 

@@ -313,6 +313,9 @@ INVALID = {
     "finetune: {variants: {base: {}}}": (
         "finetune.variants.base: is the name of a given model; choose another"
     ),
+    "judges: {guide: {source: resources/shapes/judge}}": (
+        "judges.guide: is the name of a given model; choose another"
+    ),
     "published: {finetune: {embed: 23}}": (
         "published.finetune: not allowed, as the name of an entry, got 'embed'; "
         "use `base` or `<variant>-<step>`"

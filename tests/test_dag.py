@@ -14,29 +14,31 @@ EACH = {  # jobs that every study has once
     "development": 1,
     "encode": 1,
     "encode_guide": 1,
-    "figure": 6,
+    "figure": 7,
     "findings": 1,
     "gallery": 1,
     "hard_prompts": 1,
     "model": 3,
     "prompts": 1,
     "provenance": 1,
+    "reference": 3,
+    "score_references": 1,
     "sheets": 1,
-    "table": 10,
+    "table": 11,
 }
 JOBS = {
     # two variants at three step counts; one shard a model and stage; two arms
     "config.yaml": {"finetune": 6, "generate": 8, "refine": 2, "score": 8, "score_refined": 2},
-    # three trainings of each variant; base and those of one checkpoint refined by three arms
+    # five trainings of each variant; base and those of one checkpoint refined by three arms
     "config/shapes-full.yaml": {
         "diversity": 1,
-        "figure": 7,
-        "table": 11,
-        "finetune": 18,
-        "generate": 20,
-        "refine": 12,
-        "score": 20,
-        "score_refined": 12,
+        "figure": 8,
+        "table": 12,
+        "finetune": 30,
+        "generate": 32,
+        "refine": 18,
+        "score": 32,
+        "score_refined": 18,
     },
     # base: 2 shards of the pool and 1 of hard prompts; four more models of 2; two arms of 2
     "tests/reduced.yaml": {
@@ -50,6 +52,7 @@ JOBS = {
     # draw (100 + 50) x 2 + 50 x 2 = 400 pictures, 2 shards
     "config/sd15.yaml": {
         "fetch": 5,
+        "reference": 1,  # of prompts whose truth is not known
         "finetune": 6,
         "generate": 30,
         "refine": 2,

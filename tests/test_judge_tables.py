@@ -37,7 +37,8 @@ def made(prompts=20, seeds=(0, 1), gains=(0, 1, 2), models=MODELS):
 def study(scores, folders=(), diversity=None, train_seeds=(0,)):
     """What the tables are built from, with what the judges in `folders` say."""
     ids = list(dict.fromkeys(scores["id"]))
-    others = {name: np.nan for name in NUMBERS if name != "clipscore"}
+    others = {name: np.nan for name in NUMBERS if name not in scores}
+    others["guide"] = 0.4 * scores["clipscore"]
     files = [path for folder in folders for path in sorted(folder.glob("*.csv"))]
     frame, measures = studies.further(scores.assign(round=0, **others), files, diversity)
     settings = OPTIONS | {"models": MODELS, "train_seeds": list(train_seeds)}
@@ -64,7 +65,13 @@ def test_judges_that_agree_and_one_that_does_not(tmp_path):
         written(scores, tmp_path / "against", lambda rows: -rows["clipscore"]),
     ]
     frame = judges.build(study(scores, folders)).frame.set_index(["judge", "model"])
-    assert list(dict.fromkeys(frame.index.get_level_values(0))) == ["judge", "same", "against"]
+    assert list(dict.fromkeys(frame.index.get_level_values(0))) == [
+        *("judge", "guide", "same", "against")
+    ]
+    together = frame.xs("all", level="model")
+    assert together["auc"].isna().all() and together["score"].isna().all()
+    assert together["spearman_against"].tolist() == pytest.approx([-1, -1, -1, 1])
+    frame = frame.drop("all", level="model")
     assert frame.loc[("judge", "embed-2"), "delta"] == pytest.approx(2, abs=0.1)
     assert frame.loc[("same", "embed-2"), "delta"] == pytest.approx(6, abs=0.3)
     assert (
@@ -87,8 +94,11 @@ def test_the_studys_own_judge_says_the_same_in_every_table(tmp_path):
         own = found.loc[judge]
         for mine, theirs in (("score", "clipscore"), ("delta", "delta")):
             for end in ("", "_low", "_high"):
-                assert own[mine + end].tolist() == compared[theirs + end].tolist(), (judge, mine)
-        assert own["p"].tolist()[1:] == compared["p"].tolist()[1:]
+                assert own[mine + end].tolist()[1:] == compared[theirs + end].tolist(), (
+                    judge,
+                    mine,
+                )
+        assert own["p"].tolist()[2:] == compared["p"].tolist()[1:]
     distances = scores[["model", "id", "seed", "sha256"]]
     distances = distances.assign(spread=scores["clipscore"], drift=0.2)
     distances.to_csv(tmp_path / "diversity.csv", index=False)
@@ -109,7 +119,7 @@ def test_further_trainings_are_averaged_and_widen_the_interval(tmp_path):
     table = judges.build(study(scores, folders, train_seeds=(0, 5, 7)))
     both = table.frame.set_index(["judge", "model"])
     assert "Means over 3 trainings" in table.caption
-    assert both.loc["same", "trainings"].tolist() == [0, 3, 3]
+    assert both.loc["same", "trainings"].tolist() == [3, 0, 3, 3]
     for judge in ("judge", "same"):
         assert both.loc[(judge, "embed-2"), "delta"] == pytest.approx(4, abs=0.1)
         width = [
@@ -160,7 +170,9 @@ def test_judges_and_diversity_are_drawn(tmp_path):
     rows = scores[["model", "id", "seed", "sha256"]].assign(spread=0.4, drift=0.2)
     rows.to_csv(tmp_path / "diversity.csv", index=False)
     both = judges_figure.draw(OPTIONS, judges.build(study(scores, folders)).frame)
-    assert [axis.get_title() for axis in both.axes] == ["Δ ClipScore", "Δ other"]
+    assert [axis.get_title() for axis in both.axes] == [*("Δ ClipScore", "Δ guide", "Δ other", "")][
+        :3
+    ]
     found = diversity.build(study(scores, diversity=tmp_path / "diversity.csv")).frame
     drift = diversity_figure.draw(OPTIONS, found).axes[1]
     drawn = [line.get_xdata()[0] for line in drift.lines if line.get_marker() in "sD"]

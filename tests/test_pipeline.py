@@ -25,6 +25,7 @@ from tests.reduced import (
     MODELS,
     POOL,
     PROMPTS,
+    REFERENCES,
     RESULTS,
     ROUNDS,
     SCORED,
@@ -89,6 +90,8 @@ def test_every_picture_is_drawn_once_and_scored_as_it_is(results):
     expected["base", "", 0] = set(product(prompts, SELECTION)) | set(product(hard, FRESH))
     expected |= {("base", arm, r): refined for arm in ARMS for r in range(1, ROUNDS + 1)}
 
+    expected |= {(name, "", 0): refined for name in REFERENCES}
+
     drawn, sums = {}, {}
     for folder in picture_folders(results):
         found = metadata(folder)
@@ -122,9 +125,14 @@ def test_tables_have_the_columns_and_rows_of_the_contract(results):
     for name, columns in extra.items():
         assert {*SCORED, *columns} <= set(tables[name][0]), name
     steps = [("base", "base", "0"), *((m, *m.split("-")) for m in TUNED)]
+    steps += [(name, "", "0") for name in REFERENCES]
     assert [(r["model"], r["variant"], r["step"]) for r in tables["finetune"]] == steps
     rounds = [(arm, str(number)) for arm in ARMS for number in range(1, ROUNDS + 1)]
-    assert [(r["arm"], r["round"]) for r in tables["refinement"]] == [("plain", "0"), *rounds]
+    assert [(r["arm"], r["round"]) for r in tables["refinement"]] == [
+        ("plain", "0"),
+        *rounds,
+        *[("", "0")] * len(REFERENCES),
+    ]
     assert [(r["selection"], r["model"]) for r in tables["hard_prompts"]] == [
         *product(["same_seeds", "fresh_seeds"], MODELS),
         ("regression", "base"),
@@ -145,14 +153,19 @@ def test_tables_have_the_columns_and_rows_of_the_contract(results):
 
     for row in tables["finetune"]:
         stage = "selection" if row["model"] == "base" else "final"
-        scores = rows(results / f"scores/images/{row['model']}/{stage}.csv")
-        mean = fmean(float(s["clipscore"]) for s in scores if s["set"] == "study")
+        file = "references" if row["reference"] else f"images/{row['model']}/{stage}"
+        wanted = (row["model"], "reference" if row["reference"] else "study")
+        scores = rows(results / f"scores/{file}.csv")
+        scores = [s for s in scores if (s["model"], s["set"]) == wanted]
+        mean = fmean(float(s["clipscore"]) for s in scores)
         assert float(row["clipscore"]) == pytest.approx(mean, abs=1e-4)
         assert (row["prompts"], row["seeds"]) == (str(PROMPTS), str(len(SELECTION)))
         assert row["clipscore_low"] == row["clipscore_high"] == ""  # too few prompts for one
-        assert row["model"] == "base" or float(row["train_seconds"]) > 0
+        assert row["model"] not in TUNED or float(row["train_seconds"]) > 0
+        assert row["model"] != "render" or row["strict"] == "1"
     # Guided sampling of two steps takes four calls, and a fresh sample as many again.
-    calls = {(r["arm"], int(r["round"])): float(r["unet_calls"]) for r in tables["refinement"]}
+    refined = [row for row in tables["refinement"] if not row["reference"]]
+    calls = {(r["arm"], int(r["round"])): float(r["unet_calls"]) for r in refined}
     assert calls["plain", 0] == 4
     assert [calls["best_of_n", number] for number in (1, 2)] == [8, 12]
     assert 4 < calls["refine", 1] < calls["refine", 2] < 12
@@ -321,9 +334,10 @@ def test_further_judges_and_diversity(study, tmp_path):
     assert whole.code == 0, whole.output
     table = rows(results / "tables/judges.csv")
     assert {(row["judge"], row["model"]) for row in table} == {
-        *product(["judge", "bright", "quality"], MODELS)
+        *product(["judge", "guide", "bright", "quality"], ["all", *MODELS])
     }
-    assert all(row["score"] for row in table)
+    assert all(bool(row["score"]) == (row["model"] != "all") for row in table)
+    assert all(0 <= float(row["auc"] or 0) <= 1 for row in table)
     diversity = rows(results / "tables/diversity.csv")
     assert all(float(row["spread"]) > 0 for row in diversity)
     assert [float(row["drift"]) > 1e-5 for row in diversity] == [False, True, True, True, True]

@@ -27,7 +27,7 @@ SHOWN = {
     "refinement": "Do rounds of refinement help more than drawing again?",
     "hard_prompts": "Do hard prompts gain most?",
     "by_fact": "Which facts become true?",
-    "judges": "Do other judges agree?",
+    "judges": "Can the judge be believed, and do others agree?",
     "diversity": "Do pictures collapse?",
 }
 VERDICTS = ("supported", "contradicted", "unresolved")

@@ -2,26 +2,45 @@
 
 
 def judge_files(wildcards):
-    """What a further judge judges by: its files, or its download."""
-    judge = JUDGES[wildcards.judge]
+    """What a further judge judges by."""
+    return further_judge_files(wildcards.judge)
+
+
+def further_judge_files(name):
+    """A judge's files, or its download."""
+    judge = JUDGES[name]
     if hub.parse(judge.source):
-        return LAYOUT.download(f"judge_{wildcards.judge}")
+        return [LAYOUT.download(f"judge_{name}")]
     return [given(str(file)) for file in judge_kind.find(judge.kind).files(judge)]
+
+
+def fetched(name):
+    """A judge's download, if it is one."""
+    return further_judge_files(name) if hub.parse(JUDGES[name].source) else []
 
 
 def judge_bundles(wildcards):
     """The pictures and, of a download, the judge, where they come as bundles."""
-    fetched = hub.parse(JUDGES[wildcards.judge].source)
-    judge = [judge_files(wildcards)] if fetched else []
-    return bundles(*study_images(wildcards.model), *judge)
+    return bundles(*study_images(wildcards.model), *fetched(wildcards.judge))
+
+
+def selftest_bundles():
+    """The judge, the guide and downloads of further judges, where they come as bundles."""
+    models = [LAYOUT.model("judge"), LAYOUT.model("guide")]
+    return bundles(*models, *(file for name in JUDGES for file in fetched(name)))
 
 
 def judge_settings(wildcards):
-    """What a further judge is; the source of a download is its folder."""
-    values = JUDGES[wildcards.judge].handed_on()
+    """What a further judge is."""
+    return settings(further_judge(wildcards.judge))
+
+
+def further_judge(name):
+    """The values of a judge's entry; the source of a download is its folder."""
+    values = JUDGES[name].handed_on()
     if hub.parse(values["source"]):
-        values["source"] = here(layout.folder(LAYOUT.download(f"judge_{wildcards.judge}")))
-    return settings(values)
+        values["source"] = here(layout.folder(LAYOUT.download(f"judge_{name}")))
+    return values
 
 
 JUDGES = plan.judges(CONFIG)

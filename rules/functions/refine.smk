@@ -108,4 +108,5 @@ def all_pictures():
     """The metadata files of every picture folder. The whole study asks for them by name, because
     Snakemake makes a deleted file again only when something that is wanted needs it."""
     plain = [images(model, stage) for model in RUNS for stage in stages(model)]
-    return sum([*plain, *(refined(*each) for each in REFINED)], [])
+    held = [LAYOUT.reference(reference) for reference in REFERENCES]
+    return sum([*plain, *(refined(*each) for each in REFINED)], held)

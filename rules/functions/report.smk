@@ -9,9 +9,16 @@ def known_as(source):
 
 def sheet_labels(model, arm, number):
     """What the report calls a contact sheet. It sorts labels as text: blanks keep 20 before 100."""
+    if model in REFERENCES:
+        return {"model": model, "step": ""}
     name = layout.parse_model(model)
     labels = {"model": name.variant, "step": str(name.step).rjust(7)}
     return labels | ({"arm": in_words(arm), "round": str(number).rjust(3)} if arm else {})
+
+
+def sheet_group(model, arm, number):
+    """Under which heading the report shows a contact sheet."""
+    return "Refinement" if arm else "For scale" if model in REFERENCES else "Models"
 
 
 def cards():
@@ -41,6 +48,7 @@ SHEETS = {model: (model, "", 0) for model in MODELS} | {
     if model in MODELS
     for number in rounds(arm)
 }
+SHEETS |= {reference: (reference, "", 0) for reference in REFERENCES}
 
 
 def shown_bundles():
@@ -67,6 +75,8 @@ def records():
     ]
     said += [("score", "images", f"{model}-{stage}") for model in RUNS for stage in stages(model)]
     said += [("score", "refined", f"{model}-{arm}") for model in REFINED for arm in ARMS]
+    said += [("reference", name) for name in REFERENCES]
+    said += [("score", "references")] if REFERENCES else []
     said += [("table", table) for table in TABLES]
     return [layout.record(LAYOUT.log(*parts)) for parts in said] if APART else []
 

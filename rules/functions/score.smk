@@ -11,7 +11,13 @@ def plain_score_files():
 
 def score_files():
     """All score files of the study."""
-    return [*plain_score_files(), *(LAYOUT.refined_scores(*each) for each in REFINED)]
+    refined = [LAYOUT.refined_scores(*each) for each in REFINED]
+    return [*plain_score_files(), *refined, *reference_score_files()]
+
+
+def reference_score_files():
+    """The score file of the references, if there are any."""
+    return [LAYOUT.reference_scores] if REFERENCES else []
 
 
 def scored_bundles(pictures):

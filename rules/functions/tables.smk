@@ -6,6 +6,7 @@
 TABLE_INPUTS = {
     "scores": {"prompts": [LAYOUT.prompts], "scores": plain_score_files()},
     "refined": {"scores": [LAYOUT.refined_scores(*each) for each in REFINED]},
+    "references": {"scores": reference_score_files()},
     "hard": {"hard": [LAYOUT.hard_prompts]},
     "training": {"training": [LAYOUT.training(model, "summary.json") for model in RUNS[1:]]},
     "judges": {"judges": [LAYOUT.judge_scores(j, m) for j in CONFIG["judges"] for m in RUNS]},

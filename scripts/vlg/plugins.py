@@ -1,4 +1,4 @@
-"""What is found by its name: a method, family, arm, kind of judge, table or figure is one file.
+"""What is found by its name: each method, family, arm, reference, judge, table, figure is a file.
 
 The file `train/methods/embed.py` is the method `embed`. Nothing lists the names: a file that is
 there is known, so an addition is one file. Files are loaded one by one and only when asked for, by
@@ -23,6 +23,7 @@ from vlg.errors import UserError
 METHODS = "train.methods"
 FAMILIES = "models.families"
 ARMS = "sample.arms"
+REFERENCES = "sample.references"
 KINDS = "judge.kinds"
 TABLES = "analysis.tables"
 FIGURES = "report.figures"

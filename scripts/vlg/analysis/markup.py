@@ -58,6 +58,7 @@ MODEL = Column("Model", "model", marked=True)
 ARM = Column("Arm", "arm", words=True)
 ROUND = Column("Round", "round", digits=0)
 PUBLISHED = Column("Published", "published")
+BLANK = Column("Blank", "blank", digits=0)
 ABOUT = Column("Speaks of", "about")
 # The standard error of a share is about a hundredth, so a tenth of a per cent is enough.
 SCORES = (

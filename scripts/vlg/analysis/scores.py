@@ -23,11 +23,14 @@ if TYPE_CHECKING:
 PICTURE = ["model", "set", "arm", "round", "id", "seed"]
 PLAIN = ["model", "id", "seed"]  # of one set
 # The same plain picture may be scored in more than one set; the first of these is taken.
-SETS = ("study", "rest", "hard", "development")
+SETS = ("study", "rest", "hard", "development", "reference")
 
 # The arm that the study is about, and the one it is compared with at equal compute.
 REFINEMENT, CONTROL = "refine", "best_of_n"
-OWN = "judge"  # the study's own judge, in the table of several
+REFERENCE = "reference"  # their set, and the column of tables that says ceiling, floor or nothing
+BOUNDS = ("ceiling", "floor")
+OWN, GUIDE = "judge", "guide"  # the study's own, in the table of several
+ALL = "all"  # models, where a row is about all of them together
 
 # A row of pictures in a table: model, arm ("" for plain pictures), round (0 for plain pictures).
 Key = tuple[str, str, int]
@@ -180,10 +183,20 @@ class Grids:
             keys, key=lambda k: (order[k[0]], k[1] != REFINEMENT, k[1] == CONTROL, k[1], k[2])
         )
 
+    def references(self) -> list[Key]:
+        """Pictures that scores are held against, in the order of their scores."""
+        names = self.plain["model"][self.plain["set"] == REFERENCE]
+        return [(name, "", 0) for name in names.unique()]
+
     def seeds(self, model: str, set_name: str) -> list[int]:
         """The seeds of a model's plain pictures of one set, rising."""
         rows = self.plain[(self.plain["model"] == model) & (self.plain["set"] == set_name)]
         return sorted(int(seed) for seed in rows["seed"].unique())
+
+
+def compared(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a table that are no references."""
+    return table[~table[REFERENCE].isin(BOUNDS)] if REFERENCE in table else table
 
 
 def name(key: Key) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vlg import files
+from vlg.analysis.scores import compared
 from vlg.errors import UserError
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def join(studies: Sequence[Path]) -> pd.DataFrame:
         tuned, equal = (
             _read(study / f"tables/{name}.csv") for name in ("finetune", "equal_compute")
         )
+        tuned = compared(tuned)
         base = tuned[tuned["model"] == "base"].iloc[0]
         gains = tuned[tuned["model"] != "base"].assign(against="base")
         rows = pd.concat([gains, equal[equal["equal"] == "steps"]], ignore_index=True)

@@ -108,6 +108,10 @@ class Study:
         first = [name for name in names if not trained(name) or parse_model(name).seed is None]
         return sorted(first, key=lambda name: name != "base")
 
+    def references(self) -> list[Key]:
+        """Pictures that scores are held against, ceilings before floors."""
+        return self.grids.references()
+
     def swept(self) -> list[Key]:
         """All models that drew the development prompts."""
         plain = self.grids.plain
@@ -194,6 +198,12 @@ class Study:
     def calls(self, key: Key) -> float:
         """Mean UNet calls a picture of the study set cost."""
         return float(self.values([key], self.ids, self.seeds, ["unet_calls"]).mean())
+
+    def blank(self, key: Key) -> int:
+        """How many pictures of the study set, of all trainings, have one colour throughout."""
+        runs = self.runs(key)
+        parts = [self.grids.values(run, self.ids, self.seeds, ["blank"]) for run in runs]
+        return int(sum(part.sum() for part in parts))
 
     def summaries(self, model: str) -> list[Mapping[str, Any]]:
         """The summaries of a model's trainings up to this checkpoint."""

@@ -22,14 +22,15 @@ import numpy as np
 from vlg import files
 from vlg.analysis import markup, statistics
 from vlg.analysis.comparison import FEWEST, JUDGED, delta
+from vlg.analysis.scores import compared
 from vlg.analysis.study import Study
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# Scores of plain and of refined pictures, the hard prompts, summaries of training, scores by
-# further judges, distances between pictures, scores of development pictures.
-NEEDED = ("scores", "refined", "hard", "training", "judges", "diversity", "samples")
+# Scores of plain pictures, of refined ones and of references, the hard prompts, summaries of
+# training, scores by further judges, distances between pictures, scores of development pictures.
+NEEDED = ("scores", "refined", "references", "hard", "training", "judges", "diversity", "samples")
 FORMS = {"csv": "CSV", "md": "Markdown", "tex": "LaTeX"}
 
 
@@ -63,8 +64,9 @@ class Table:
             return [(False, False)] * len(frame)
         dagger = (frame["p_corrected"] < self.alpha).to_numpy()
         groups = frame[self.group] if self.group else np.zeros(len(frame))
-        best = frame.groupby(np.asarray(groups), sort=False)[self.measure].transform("max")
-        better = (frame[self.measure] == best) & (frame[delta(self.measure)] > 0)
+        measured = frame[self.measure].where(frame.index.isin(compared(frame).index))
+        best = measured.groupby(np.asarray(groups), sort=False).transform("max")
+        better = (measured == best) & (frame[delta(self.measure)] > 0)
         return list(zip((better.to_numpy() & dagger).tolist(), dagger.tolist(), strict=True))
 
     def texts(self, name: str) -> dict[str, str]:
@@ -101,6 +103,16 @@ def write(name: str, texts: dict[str, str], folder: Path) -> None:
 def scores(*own: markup.Column) -> list[markup.Column]:
     """The columns of scores, then a table's own, then published figures."""
     return [*markup.SCORES, *own, markup.PUBLISHED]
+
+
+def blank(frame: pd.DataFrame) -> tuple[list[markup.Column], str]:
+    """(the column that counts blank pictures, if there are any; what the caption says of them)."""
+    if not frame["blank"].any():
+        return [], " No picture is blank (of one colour throughout)."
+    return [markup.BLANK], (
+        " Blank: how many of a row's pictures have one colour throughout, as failed ones do; their "
+        "scores count as all others."
+    )
 
 
 def published(study: Study, name: str, models: Sequence[str]) -> list[float | None]:

@@ -298,6 +298,8 @@ def _check_differ(config: dict[str, Any], root: Path) -> None:
 
 def _check_judges(config: dict[str, Any], root: Path) -> None:
     for name, settings in plan.judges(config).items():
+        if name in GIVEN:
+            fail(("judges", name), "is the name of a given model", "choose another")
         key, source = ("judges", name, "source"), settings.source
         if _is_hub(source, key):
             continue

@@ -25,6 +25,7 @@ WILDCARDS = {
     "run": r"(-s[0-9]+)?",
     "arm": NAME,
     "judge": NAME,
+    "reference": NAME,
     "table": NAME,
     "stage": r"selection|final",
     "shard": r"[0-9]+",
@@ -167,17 +168,29 @@ class Layout:
         """The pictures of round `number` of an arm."""
         return f"{self.root}/refined/{model}/round-{number}/{arm}/shard-{shard}/{METADATA}"
 
+    def reference(self, reference: str) -> str:
+        """Pictures to hold scores against."""
+        return f"{self.root}/references/{reference}/{METADATA}"
+
     def image_scores(self, model: str, stage: str) -> str:
         return f"{self.root}/scores/images/{model}/{stage}.csv"
 
     def refined_scores(self, model: str, arm: str) -> str:
         return f"{self.root}/scores/refined/{model}/{arm}.csv"
 
+    @property
+    def reference_scores(self) -> str:
+        return f"{self.root}/scores/references.csv"
+
     def sample_scores(self, model: str) -> str:
         return f"{self.root}/scores/samples/{model}.csv"
 
     def judge_scores(self, judge: str, model: str) -> str:
         return f"{self.root}/judges/{judge}/{model}.csv"
+
+    @property
+    def judges_selftest(self) -> str:
+        return f"{self.root}/judges/selftest.csv"
 
     @property
     def diversity(self) -> str:

@@ -446,6 +446,23 @@ def has_truth(config: Config) -> bool:
     return config["prompts"]["source"] == SHAPES
 
 
+def references(config: Config) -> list[str]:
+    """Names of the references that the study has: ceilings before floors, and each before what is
+    made from it.
+
+    Those that need the shapes world are there with its prompts alone, and those of other prompts'
+    pictures where there are two.
+    """
+    several = config["prompts"]["study"] > 1
+    order = {}
+    for name in plugins.names(plugins.REFERENCES):
+        said = (plugins.constant(plugins.REFERENCES, name, w) for w in ("BOUND", "NEEDS", "TRUTH"))
+        bound, needs, truth = said
+        if (has_truth(config) or not truth) and (several or "pictures" not in needs):
+            order[name] = (bound, len(needs))
+    return sorted(order, key=lambda name: order[name])
+
+
 # --- machines -----------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ WHOLE = ("round", "seed")
 # The facts of a prompt that a verifier can read from a picture; empty where it says nothing.
 FACTS = ("count", "shape", "colour", "size", "relation", "background")
 NUMBERS = ("clipscore", "guide", "fidelity", "strict", *FACTS, "unet_calls", "seconds", "flops")
+NUMBERS += ("blank",)  # 1 for a picture of one colour throughout, 0 for any other
 COLUMNS = (*TEXT, *WHOLE, *NUMBERS)
 
 # Scores of one further judge, whose hash is `judge`.

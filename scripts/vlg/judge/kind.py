@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from vlg.models.clip import Clip
+    from vlg.models.guide import Guide
     from vlg.models.ledger import Ledger
 
 
@@ -71,6 +73,12 @@ class Judge(ABC):
 
         images: a list of (height, width, 3) uint8 arrays, or what `prepare` has made of one.
         """
+
+    @property
+    def inside(self) -> Clip | Guide | None:
+        """The CLIP that it judges by, which is looked at when it is loaded (`vlg.judge.traps`);
+        None where it has none, or none that can be seen into."""
+        return None
 
     def prepare(self, images: list[np.ndarray]) -> Any:
         """What can be done to pictures ahead, in a thread, while those before are being scored."""
@@ -124,5 +132,9 @@ def settings(values: Mapping[str, Any]) -> sections.JudgeKeys:
 def load(
     values: Mapping[str, Any], device: str, root: Path = Path(), precision: str = "fp32"
 ) -> Judge:
-    """The judge of an entry of the config, ready to score."""
-    return find(values["kind"])(settings(values), device, root, precision)
+    """The judge of an entry of the config, ready to score; UserError for one in a trap."""
+    from vlg.judge import traps
+
+    ready = find(values["kind"])(settings(values), device, root, precision)
+    traps.check(values["source"], ready.inside)
+    return ready

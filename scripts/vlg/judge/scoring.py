@@ -63,8 +63,8 @@ def study(
         ]
         by_judge = judge(ready, texts)
         by_guide = guide_scores(guide, np.stack(images), texts)
-        for (folder, row), image, clipscore, guided in zip(
-            batch, images, by_judge, by_guide, strict=True
+        for (folder, row), image, blank, clipscore, guided in zip(
+            batch, images, one, by_judge, by_guide, strict=True
         ):
             facts = verified(image, row["prompt"])
             yield {
@@ -72,6 +72,7 @@ def study(
                 **weights,
                 "clipscore": f"{clipscore:.4f}",
                 "guide": f"{guided:.4f}",
+                "blank": int(blank),
                 **{name: round(value, 4) for name, value in facts.items() if value is not None},
                 "picture": _below(root, folder, row),
             }

@@ -61,8 +61,8 @@ class Clip:
         # transformers draws what a file lacks at random, and would measure with that.
         if missing := sorted(report["missing_keys"]):
             raise UserError(f"{folder}: its weights lack {missing[0]}; give a whole CLIP")
-        dtype = set_precision(precision)
-        self.model: Any = place(model.to(dtype).eval().requires_grad_(False), device)
+        self.folder, self.dtype = folder, set_precision(precision)
+        self.model: Any = place(model.to(self.dtype).eval().requires_grad_(False), device)
         self.device = device
         # SigLIP was trained on captions that are all of one length.
         self._padding = "max_length" if siglip else True
@@ -87,13 +87,7 @@ class Clip:
         new = [text for text in dict.fromkeys(texts) if text not in self._texts]
         for start in range(0, len(new), 256):
             part = new[start : start + 256]
-            tokens = self.processor.tokenizer(
-                part,
-                padding=self._padding,
-                truncation=True,
-                max_length=self._length,
-                return_tensors="pt",
-            ).to(self.device)
+            tokens = self.tokens(part)
             if self._padding == "max_length":
                 tokens.pop("attention_mask", None)  # SigLIP reads the padding too
             with torch.no_grad():
@@ -101,6 +95,16 @@ class Clip:
             unit = torch.nn.functional.normalize(features.float(), dim=-1)
             self._texts.update(zip(part, unit, strict=True))
         return torch.stack([self._texts[text] for text in texts])
+
+    def tokens(self, texts: list[str]) -> Any:
+        """What the text model is given of texts, `input_ids` (n, length) among it."""
+        return self.processor.tokenizer(
+            texts,
+            padding=self._padding,
+            truncation=True,
+            max_length=self._length,
+            return_tensors="pt",
+        ).to(self.device)
 
     def prepare(self, images: list[np.ndarray]) -> Any:
         """Pixels (n, 3, height, width) as the model wants them, of pictures (h, w, 3) uint8."""

@@ -48,6 +48,11 @@ class Guide:
         """Embeddings of `texts`, [n, d], of length 1, without gradient. Long texts are cut."""
         import torch
 
+        with torch.no_grad():
+            return self.model.encode_text(self.tokens(texts), normalize=True)
+
+    def tokens(self, texts: list[str]) -> torch.Tensor:
+        """Token ids, [n, length]."""
         if self._tokenizer is None:
             import open_clip
 
@@ -58,9 +63,7 @@ class Guide:
                 raise UserError(
                     f"{self.folder}: open_clip cannot load its tokenizer ({error}); restore it"
                 ) from error
-        with torch.no_grad():
-            ids = self._tokenizer(texts).to(self.device)
-            return self.model.encode_text(ids, normalize=True)
+        return self._tokenizer(texts).to(self.device)
 
     def encode_image(self, pictures: torch.Tensor) -> torch.Tensor:
         """Embeddings, [n, d], of length 1, of `pictures` [n, 3, height, width] in 0..1."""

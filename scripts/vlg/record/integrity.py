@@ -40,7 +40,7 @@ SHARED = ("tables", "figures", "report")
 STAMP = ".snakemake_timestamp"  # Snakemake's own, in a folder that is an output
 # What a run without targets asks for by name (rule all): deleted files of these come back by
 # themselves, others only when they are asked for.
-WANTED = ("images", "refined", *OUTPUTS, *SHARED, "provenance.json")
+WANTED = ("images", "refined", "references", *OUTPUTS, *SHARED, "provenance.json")
 
 
 @dataclass(frozen=True)

@@ -179,8 +179,8 @@ def page(data: Mapping[str, Any]) -> str:
 
 
 def _columns(grids: Grids, settings: Settings) -> list[dict[str, Any]]:
-    """Models, then the rounds of each arm of each refined model: key, group, label within it,
-    full name, refined (bool)."""
+    """Models, then the rounds of each arm of each refined model, then references: key, group, label
+    within it, full name, and two bools, refined and reference."""
     columns = []
     for model in settings.models:
         variant, step, _ = parse_model(model)
@@ -191,8 +191,11 @@ def _columns(grids: Grids, settings: Settings) -> list[dict[str, Any]]:
         words = arm.replace("_", " ")
         group = words if model == "base" else f"{words} of {model}"
         columns.append({"key": key, "label": f"round {number}", "group": group, "name": name(key)})
+    held = grids.references()
+    for key in held:
+        columns.append({"key": key, "label": key[0], "group": "for scale", "name": key[0]})
     return [
-        {**column, "refined": column["key"][1] != ""}
+        {**column, "refined": column["key"][1] != "", "reference": column["key"] in held}
         for column in columns
         if column["key"] in grids
     ]

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from vlg import files
+from vlg.analysis.scores import BOUNDS, REFERENCE
 from vlg.config.layout import parse_model
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, FigureBase
 
 BLACK, GREY = "#000000", "#777777"
 # Okabe & Ito, "Color Universal Design" (2008).
@@ -55,6 +56,7 @@ STYLE = {
     "svg.hashsalt": "vlg",
 }
 WIDTH = 7.0  # inches: a page's text
+ABREAST = 3  # forests in a line
 
 # Title, column of the mean, column of the difference to base, factor.
 Measure: TypeAlias = tuple[str, str, str, float]
@@ -66,18 +68,24 @@ def panels(
     lines: int = 1,
     sharey: bool | str = False,
     widths: Sequence[float] | None = None,
-) -> tuple[Figure, list[Axes]]:
+    figure: FigureBase | None = None,
+) -> tuple[FigureBase, list[Axes]]:
+    """Axes in lines of a new figure, or of a part of one."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(
-        lines,
-        columns,
-        figsize=(WIDTH if columns > 1 else WIDTH * 0.62, height),
-        sharey=sharey,
-        squeeze=False,
-        width_ratios=widths,
-    )
+    if figure is None:
+        figure = plt.figure(figsize=(WIDTH if columns > 1 else WIDTH * 0.62, height))
+    axes = figure.subplots(lines, columns, sharey=sharey, squeeze=False, width_ratios=widths)
     return figure, list(axes.ravel())
+
+
+def stacked(*heights: float) -> tuple[Figure, list[FigureBase]]:
+    """A figure as wide as a page and its parts, one below the other."""
+    import matplotlib.pyplot as plt
+
+    figure = plt.figure(figsize=(WIDTH, sum(heights)))
+    parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)
+    return figure, list(parts.ravel())
 
 
 def measures(table: pd.DataFrame) -> list[Measure]:
@@ -104,6 +112,20 @@ def bars(
     )
 
 
+def bounds(axis: Axes, table: pd.DataFrame, mean: str, scale: float) -> None:
+    """Say at the ends of an axis what ceilings and floors are: drawn to scale, they would leave no
+    room for differences between models."""
+    if REFERENCE not in table:
+        return
+    for bound, sign, y in zip(BOUNDS, "↑↓", (0.99, 0.01), strict=True):
+        rows = table[table[REFERENCE] == bound]
+        said = [f"{row['model']} {scale * row[mean]:.1f}" for _, row in rows.iterrows()]
+        if said:
+            place = {"ha": "right", "va": "top" if bound == BOUNDS[0] else "bottom"}
+            text = f"{sign} {', '.join(said)}"
+            axis.text(0.99, y, text, place, transform=axis.transAxes, fontsize=7, color=GREY)
+
+
 def bar(
     axis: Axes,
     row: pd.Series,
@@ -126,8 +148,8 @@ def lengths(ends: list[Any], scale: float) -> np.ndarray:
     return np.clip(np.nan_to_num(np.array(ends, dtype=float)) * scale, 0, None)
 
 
-def forest(axis: Axes, labels: Sequence[str]) -> None:
-    axis.axvline(0, color=BLACK, linewidth=1, linestyle="--")
+def forest(axis: Axes, labels: Sequence[str], chance: float = 0) -> None:
+    axis.axvline(chance, color=BLACK, linewidth=1, linestyle="--")
     axis.set_yticks(range(len(labels)), labels)
     axis.set_ylim(len(labels) - 0.5, -0.5)
     axis.grid(axis="y", visible=False)
@@ -139,13 +161,15 @@ def forests(
     titles: Sequence[str],
     settings: Mapping[str, Any],
     scale: float = 1,
-) -> Figure:
-    """A forest of models for each (which rows, column of the difference)."""
+    figure: FigureBase | None = None,
+) -> FigureBase:
+    """A forest of models for each (which rows, column of the difference), in a new figure or in a
+    part of one."""
     models = [model for model in dict.fromkeys(table["model"]) if model != "base"]
-    wide = min(3, len(shown))
+    wide = min(ABREAST, len(shown))
     lines = -(-len(shown) // wide)
-    height = lines * (1.0 + 0.24 * len(models))
-    figure, axes = panels(wide, height=height, lines=lines, sharey=True)
+    height = forests_height(table, len(shown))
+    figure, axes = panels(wide, height=height, lines=lines, sharey=True, figure=figure)
     if not models:
         return empty(figure, axes, "one model only")
     known = variants(models)
@@ -159,6 +183,12 @@ def forests(
     for axis in axes[len(shown) :]:
         axis.set_visible(False)
     return noted(figure, settings, table)
+
+
+def forests_height(table: pd.DataFrame, number: int) -> float:
+    """Inches that so many forests of a table's models take."""
+    models = table["model"].nunique() - 1  # all but base
+    return -(-number // ABREAST) * (1.0 + 0.24 * models)
 
 
 def series(name: str, names: Sequence[str]) -> dict[str, Any]:
@@ -208,7 +238,7 @@ def model_legend(figure: Figure, models: Sequence[str], variants: Sequence[str])
 
 
 def noted(
-    figure: Figure,
+    figure: FigureBase,
     settings: Mapping[str, Any],
     table: pd.DataFrame | None = None,
     reference: str = "base",

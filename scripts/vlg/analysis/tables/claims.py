@@ -137,7 +137,14 @@ def _row(study: Study, claim: Claim, effect: Effect | NotMeasured) -> dict[str, 
 
 
 def _verdict(row: dict[str, Any], alpha: float) -> tuple[str, str]:
-    """The verdict on a row whose p values are corrected, and why."""
+    """The verdict on a row whose p values are corrected, and why, with how many trainings stand
+    behind it."""
+    verdict, reason = _reasoned(row, alpha)
+    number = int(row["trainings"])
+    return verdict, f"{reason}; of {table.count(number, 'training')}" if number else reason
+
+
+def _reasoned(row: dict[str, Any], alpha: float) -> tuple[str, str]:
     if math.isnan(row["p"]):
         fewest = statistics.FEWEST
         return "unresolved", f"fewer than {fewest} prompts differ, too few for an interval"

@@ -1,4 +1,5 @@
-"""Plain pictures (round 0), refinement and its controls on the study prompts, against base.
+"""Plain pictures (round 0), refinement and its controls on the study prompts, against base; under
+them what scores are held against.
 
 `equal_compute_with` names the round of the control arm at the same number of UNet calls, and the
 `equal_delta` columns the paired difference to it. Between two rounds of the control the two are
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vlg.analysis import markup, table
+from vlg.analysis import markup, references, table
 from vlg.analysis.comparison import compare, control, corrected, estimates, sides
 from vlg.analysis.scores import CONTROL, REFINEMENT, Key
 from vlg.analysis.study import Study
@@ -20,7 +21,7 @@ from vlg.analysis.study import Study
 if TYPE_CHECKING:
     import pandas as pd
 
-NEEDS = ("scores", "refined")
+NEEDS = ("scores", "refined", "references")
 ORDER = 2
 
 COSTS = ("unet_calls", "seconds", "flops")  # of a picture, cumulative over the rounds
@@ -40,6 +41,7 @@ def build(study: Study) -> table.Table:
     for name, cost in zip(COSTS, costs.mean(axis=(0, 1, 2)).T, strict=True):
         frame[name] = cost
     frame = pd.concat([frame, _equal_compute(study, keys)], axis=1)
+    frame["blank"] = [study.blank(key) for key in keys]
     figures = study.settings.published.get("refinement", {})
     frame["published"] = [
         figures.get(str(number)) if model == "base" and arm in ("", REFINEMENT) else None
@@ -50,17 +52,20 @@ def build(study: Study) -> table.Table:
         f"{table.explained(study, frame, 'base, plain')} Cost is cumulative, a guided step counts "
         "two UNet calls. Equal compute: paired difference to the control with as many UNet calls "
         "(fresh samples, the guide chooses), a family of its own; fractions of a round mix two "
-        "rounds."
+        f"rounds.{references.explained(study)}"
     )
+    frame = references.beneath(study, frame)
+    blank, words = table.blank(frame)
     lead = [markup.MODEL, markup.ARM, markup.ROUND]
     own = [
+        *blank,
         markup.Column("UNet calls", "unet_calls", digits=0),
         markup.Column("Seconds", "seconds"),
         markup.Column("At equal compute", "equal_delta", interval=True, signed=True),
         markup.Column("against", "equal_compute_with", words=True),
         markup.Column("p", "equal_p_corrected", chance=True),
     ]
-    return table.of(study, frame, caption, [*lead, *table.scores(*own)])
+    return table.of(study, frame, caption + words, [*lead, *table.scores(*own)])
 
 
 def _equal_compute(study: Study, keys: Sequence[Key]) -> pd.DataFrame:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from vlg.models.clip import Clip
     from vlg.models.ledger import Ledger
 
 
@@ -32,6 +33,10 @@ class ClipScore(Judge):
         from vlg.models.clip import Clip
 
         self.clip = Clip(self.root / self.settings.source, self.device, self.precision)
+
+    @property
+    def inside(self) -> Clip:
+        return self.clip
 
     @classmethod
     def check(cls, settings: sections.JudgeKeys, root: Path = Path()) -> None:

@@ -14,6 +14,7 @@ from vlg.models import stated
 if TYPE_CHECKING:
     import numpy as np
 
+    from vlg.models.clip import Clip
     from vlg.models.ledger import Ledger
 
 
@@ -42,6 +43,10 @@ class ClipIQA(Judge):
         from vlg.models.clip import Clip
 
         self.clip = Clip(self.root / self.settings.source, self.device, self.precision)
+
+    @property
+    def inside(self) -> Clip:
+        return self.clip
 
     @classmethod
     def check(cls, settings: sections.JudgeKeys, root: Path = Path()) -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from vlg.models.guide import Guide
     from vlg.models.ledger import Ledger
 
 
@@ -31,6 +32,10 @@ class OpenClip(Judge):
         from vlg.models.guide import load_guide
 
         self.guide = load_guide(self.root / self.settings.source, self.device)
+
+    @property
+    def inside(self) -> Guide:
+        return self.guide
 
     @classmethod
     def check(cls, settings: sections.JudgeKeys, root: Path = Path()) -> None:

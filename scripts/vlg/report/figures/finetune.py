@@ -1,10 +1,11 @@
-"""ClipScore and fidelity by training steps, base as a line."""
+"""ClipScore and fidelity by training steps, base as a line, ceilings and floors in words."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from vlg.analysis.scores import compared
 from vlg.report import plots
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ def draw(settings: Mapping[str, Any], finetune: pd.DataFrame) -> Figure:
 def ladder(axis: Axes, table: pd.DataFrame, panel: plots.Measure) -> None:
     """One measure of each variant by training steps; base as a line."""
     title, mean, delta, scale = panel
+    plots.bounds(axis, table, mean, scale)
+    table = compared(table)
     base = table[table["variant"] == "base"].iloc[0]
     tuned = table[table["variant"] != "base"]
     variants = list(dict.fromkeys(tuned["variant"]))

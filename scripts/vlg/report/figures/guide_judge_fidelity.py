@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from vlg.analysis.scores import compared
 from vlg.config.layout import parse_model
 from vlg.report import plots
 
@@ -18,6 +19,7 @@ NEEDS = ("finetune", "refinement")
 def draw(settings: Mapping[str, Any], finetune: pd.DataFrame, refinement: pd.DataFrame) -> Figure:
     import pandas as pd
 
+    finetune, refinement = compared(finetune), compared(refinement)
     last = refinement[refinement["arm"] != "plain"]
     last = last.sort_values("round").drop_duplicates(["model", "arm"], keep="last").sort_index()
     tuned = finetune[finetune["model"] != "base"]

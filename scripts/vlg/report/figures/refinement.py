@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vlg.analysis.scores import CONTROL
+from vlg.analysis.scores import CONTROL, compared
 from vlg.report import plots
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ def gain(
 ) -> None:
     """One measure of each arm by what it costs."""
     (title, mean, delta, scale), (column, label) = panel, cost
+    plots.bounds(axis, table, mean, scale)
+    table = compared(table)
     for start, rows, style in _arms(table):
         x, y = np.r_[start[column], rows[column]], scale * np.r_[start[mean], rows[mean]]
         if (rows["arm"] == CONTROL).all():

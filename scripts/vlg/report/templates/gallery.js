@@ -60,7 +60,7 @@ function choices() {
 function fromAddress() {
   bar.reset();
   // What the page opens with: base against the last fine-tuned model.
-  bar.b.value = String(data.columns.findLastIndex((column) => !column.refined));
+  bar.b.value = String(data.columns.findLastIndex((column) => !column.refined && !column.reference));
   for (const [key, value] of new URLSearchParams(location.hash.slice(1))) {
     const control = bar.elements.namedItem(key);
     if (!control) continue;
