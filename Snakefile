@@ -41,7 +41,13 @@ include: "rules/shapes.smk"
 
 
 onstart:
+    check_arrays()
     # Snakemake itself removes old outputs and makes folders, and would end in a traceback.
-    check_writable(
+    environment.check_writable(
         file for job in workflow.dag.needrun_jobs() for file in [*job.output, *job.log]
     )
+
+
+onsuccess:
+    if APART and not workflow.storage_settings.keep_storage_local:
+        bundle.clear(Path(here(OUT)))

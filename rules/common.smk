@@ -18,9 +18,10 @@ from vlg import plugins
 from vlg.config import layout, plan
 from vlg.config.load import load
 from vlg.data import hub
-from vlg.workflow import environment, running, warm
+from vlg.workflow import bundle, environment, retries, running, warm
 from vlg.workflow.codehash import code_hash
 from vlg.errors import UserError
+from vlg.files import CHECKSUM
 
 if not Path(plugins.__file__).is_relative_to(SCRIPTS):  # read before, for --logger vlg
     sys.exit(f"error: PYTHONPATH: it gives {plugins.__file__}; have it name {SCRIPTS} first")
@@ -28,6 +29,7 @@ environment.prepare()
 running.announce()
 if workflow.is_main_process:
     running.hold(Path.cwd())
+    retries.spare()
 else:  # one job, which would wait for imports it does not need
     os.environ[warm.OFF] = "0"
 try:
@@ -48,7 +50,8 @@ TRAIN_SEEDS = plan.training_seeds(CONFIG)
 SWEPT = plan.swept(CONFIG)
 ROUNDS = CONFIG["refine"]["rounds"]
 ARMS = plan.arms(CONFIG)
-REFINED = plan.runs(CONFIG, CONFIG["refine"]["models"]) if ARMS else []
+REFINED = plan.refined(CONFIG)  # (model, arm)
+GUIDES = plan.made_guides(CONFIG)  # {folder below models/: an entry of `guides`}
 FAMILY = (plugins.FAMILIES, CONFIG["models"]["family"])  # of the base and of all tuned from it
 SAMPLES = CONFIG["development"]["count"] > 0  # whether checkpoints draw development prompts
 DEVICE = plan.device(CONFIG)
@@ -58,11 +61,14 @@ PROCESSES, NODES = CONFIG["finetune"]["processes"], CONFIG["finetune"]["nodes"]
 
 # Rules whose jobs compute with a model; all others are light.
 COMPUTING = {"encode", "encode_guide", "finetune", "generate", "refine", "score", "judge"}
-COMPUTING |= {"diversity", "pretrain_part", "pretrain_base", "pretrain"}
+COMPUTING |= {"pairs", "diversity", "pretrain_part", "pretrain_base", "pretrain"}
 
 
 wildcard_constraints:
     **layout.WILDCARDS,
+
+
+include: "functions/bundles.smk"
 
 
 def script(name):
@@ -73,8 +79,8 @@ def script(name):
 
 def python(name):
     """The beginning of a shell command: the script of a step, as a fork of what has its imports."""
-    packages = "models" if name in {*COMPUTING, "launch", "model"} else "tables"
-    return f"python -S {script('vlg/workflow/warm')} {packages} {script(name)}"
+    packages = "models" if name in {*COMPUTING, "launch", "model", "guide"} else "tables"
+    return f"{bundled()}python -S {script('vlg/workflow/warm')} {packages} {script(name)}"
 
 
 def threads_of(name):
@@ -103,17 +109,11 @@ def code(name, *chosen):
     return code_hash(SCRIPTS / f"{name}.py", *(plugins.file(*each) for each in chosen))
 
 
+def guide_code(name=None):
+    """(room, name) of the kinds of judges by which a guide looks, for the hash of a step's code."""
+    return [(plugins.KINDS, kind) for kind in plan.guide_kinds(CONFIG, name)]
+
+
 def folders(files):
     """The folders of files."""
     return [os.path.dirname(file) for file in files]
-
-
-def check_writable(files):
-    """End with one line if the folder of a file that will be written cannot be written."""
-    for folder in sorted({os.path.dirname(file) for file in files}):
-        while folder and not os.path.exists(folder):
-            folder = os.path.dirname(folder)
-        if folder and not os.path.isdir(folder):
-            sys.exit(f"error: {folder}: is in the way of a folder; move it and rerun")
-        if not os.access(folder or ".", os.W_OK | os.X_OK):
-            sys.exit(f"error: {folder or '.'}: cannot be written; make it writable and rerun")

@@ -6,8 +6,10 @@ rule dataset:
     """Draw or gather the captioned pictures of fine-tuning."""
     input:
         source=source_of("dataset"),
+        bundles=bundles(LAYOUT.download("dataset")) if "dataset" in hub_sources() else [],
     output:
         LAYOUT.dataset,
+        rest(LAYOUT.log("dataset"), LAYOUT.dataset),
     log:
         LAYOUT.log("dataset"),
     conda:
@@ -30,8 +32,10 @@ rule encode:
     input:
         data=rules.dataset.output[0],
         base=LAYOUT.model("base"),
+        bundles=bundles(LAYOUT.dataset, LAYOUT.model("base")),
     output:
         LAYOUT.latents,
+        rest(LAYOUT.log("encode"), LAYOUT.latents),
     log:
         LAYOUT.log("encode"),
     conda:
@@ -58,8 +62,10 @@ rule encode_guide:
     input:
         data=rules.dataset.output[0],
         guide=LAYOUT.model("guide"),
+        bundles=bundles(LAYOUT.dataset, LAYOUT.model("guide")),
     output:
         LAYOUT.embeddings,
+        rest(LAYOUT.log("encode_guide"), LAYOUT.embeddings),
     log:
         LAYOUT.log("encode_guide"),
     conda:
@@ -70,7 +76,7 @@ rule encode_guide:
         device=DEVICE,
         batch=CONFIG["encode"]["batch_size"],
     params:
-        code=code("encode_guide"),
+        code=code("encode_guide", *guide_code()),
         data=subpath(input.data, parent=True),
         guide=subpath(input.guide, parent=True),
         out=subpath(output[0], parent=True),

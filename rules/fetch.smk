@@ -10,6 +10,7 @@ rule fetch:
     """Download a model, the data set or the prompts; what the Hub's cache has is not fetched."""
     output:
         LAYOUT.download("{what}"),
+        rest(LAYOUT.log("fetch", "{what}"), LAYOUT.download("{what}")),
     log:
         LAYOUT.log("fetch", "{what}"),
     conda:

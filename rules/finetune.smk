@@ -1,5 +1,5 @@
-# In: base; what the method of a variant needs: latents/ or dataset/, guide and embeddings/.
-# Out: development.tsv, models/<variant>-<step>/, training/<variant>-<step>/.
+# In: base; what the method of a variant needs: latents/ or dataset/, guide and embeddings/, pairs/.
+# Out: development.tsv, pairs/<digest>/, models/<variant>-<step>/, training/<variant>-<step>/.
 
 
 include: "functions/finetune.smk"
@@ -10,8 +10,10 @@ rule development:
     input:
         prompts=rules.prompts.output[0],
         data=development_data(),
+        bundles=bundles(LAYOUT.dataset) if development_data() else [],
     output:
         LAYOUT.development,
+        rest(LAYOUT.log("development"), LAYOUT.development),
     log:
         LAYOUT.log("development"),
     conda:
@@ -26,8 +28,48 @@ rule development:
             ["--data", os.path.dirname(input.data)] if input.data else []
         ),
     shell:
-        python("development") + " --settings {params.settings:q} --prompts {input.prompts:q}"
-        " {params.data:q} --out {output:q} --log {log:q}"
+        writing_one(
+            python("development") + " --settings {params.settings:q} --prompts {input.prompts:q}"
+            " {params.data:q} --out {output:q} --log {log:q}"
+        )
+
+
+rule pairs:
+    """Draw and score own samples of the base, for variants that train on pairs of them."""
+    input:
+        base=LAYOUT.model("base"),
+        cache=LAYOUT.latents,
+        guide=LAYOUT.model("guide"),
+        embeddings=LAYOUT.embeddings,
+        function=pairs_function,
+        bundles=bundles(
+            LAYOUT.model("base"), LAYOUT.latents, LAYOUT.model("guide"), LAYOUT.embeddings
+        ),
+    output:
+        LAYOUT.pairs("{pairs}"),
+        rest(LAYOUT.log("pairs", "{pairs}"), LAYOUT.pairs("{pairs}")),
+    log:
+        LAYOUT.log("pairs", "{pairs}"),
+    conda:
+        "../envs/models.yaml"
+    threads: threads_of("pairs")
+    resources:
+        **needs("pairs", gpu=GPUS),
+        device=DEVICE,
+        batch=CONFIG["generate"]["batch_size"],
+    params:
+        settings=pairs_settings,
+        code=pairs_code,
+        base=subpath(input.base, parent=True),
+        cache=subpath(input.cache, parent=True),
+        guide=subpath(input.guide, parent=True),
+        embeddings=subpath(input.embeddings, parent=True),
+        out=subpath(output[0], parent=True),
+    shell:
+        python("pairs") + " --settings {params.settings:q} --base {params.base:q}"
+        " --cache {params.cache:q} --guide {params.guide:q} --embeddings {params.embeddings:q}"
+        " --out {params.out:q} --batch-size {resources.batch}"
+        " --device {resources.device} --threads {threads} --log {log:q}"
 
 
 rule finetune:
@@ -37,10 +79,13 @@ rule finetune:
         guide=guide,
         data=training_data,
         folders=given_folders,
+        pairs=pairs,
         previous=previous,
         development=rules.development.output[0] if SAMPLES else [],
+        bundles=finetune_bundles,
     output:
         [LAYOUT.samples(TRAINED)] if SAMPLES else [],
+        rest(LAYOUT.log("finetune", TRAINED), LAYOUT.model(TRAINED), LAYOUT.training(TRAINED)),
         model=LAYOUT.model(TRAINED),
         training=LAYOUT.training(TRAINED),
         summary=LAYOUT.training(TRAINED, "summary.json"),

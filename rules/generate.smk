@@ -14,8 +14,13 @@ rule generate:
             then=rules.hard_prompts.output[0],
             otherwise=[],
         ),
+        bundles=bundles(LAYOUT.model("{model}")),
     output:
         LAYOUT.images("{model}", "{stage}", "{shard}"),
+        rest(
+            LAYOUT.log("generate", "{model}", "{stage}-{shard}"),
+            LAYOUT.images("{model}", "{stage}", "{shard}"),
+        ),
     log:
         LAYOUT.log("generate", "{model}", "{stage}-{shard}"),
     conda:

@@ -10,8 +10,10 @@ rule judge:
     input:
         pictures=lambda wildcards: study_images(wildcards.model),
         judge=judge_files,
+        bundles=judge_bundles,
     output:
         LAYOUT.judge_scores("{judge}", "{model}"),
+        rest(LAYOUT.log("judge", "{judge}-{model}"), LAYOUT.judge_scores("{judge}", "{model}")),
     log:
         LAYOUT.log("judge", "{judge}-{model}"),
     conda:
@@ -25,11 +27,13 @@ rule judge:
         settings=judge_settings,
         code=lambda wildcards: code("judge", (plugins.KINDS, JUDGES[wildcards.judge].kind)),
         pictures=lambda wildcards, input: folders(input.pictures),
-        root=lambda wildcards: OUT,
+        root=lambda wildcards: here(OUT),
     shell:
-        python("judge") + " --settings {params.settings:q} --pictures {params.pictures:q}"
-        " --root {params.root:q} --out {output:q} --batch-size {resources.batch}"
-        " --device {resources.device} --threads {threads} --log {log:q}"
+        writing_one(
+            python("judge") + " --settings {params.settings:q} --pictures {params.pictures:q}"
+            " --root {params.root:q} --out {output:q} --batch-size {resources.batch}"
+            " --device {resources.device} --threads {threads} --log {log:q}"
+        )
 
 
 rule diversity:
@@ -37,8 +41,10 @@ rule diversity:
     input:
         pictures=[study_images(model) for model in RUNS],
         judge=LAYOUT.model("judge"),
+        bundles=bundles(*sum(map(study_images, RUNS), []), LAYOUT.model("judge")),
     output:
         LAYOUT.diversity,
+        rest(LAYOUT.log("diversity"), LAYOUT.diversity),
     log:
         LAYOUT.log("diversity"),
     conda:
@@ -54,6 +60,8 @@ rule diversity:
         pictures=lambda wildcards, input: folders(input.pictures),
         judge=subpath(input.judge, parent=True),
     shell:
-        python("diversity") + " --settings {params.settings:q} --pictures {params.pictures:q}"
-        " --judge {params.judge:q} --out {output:q} --batch-size {resources.batch}"
-        " --device {resources.device} --threads {threads} --log {log:q}"
+        writing_one(
+            python("diversity") + " --settings {params.settings:q} --pictures {params.pictures:q}"
+            " --judge {params.judge:q} --out {output:q} --batch-size {resources.batch}"
+            " --device {resources.device} --threads {threads} --log {log:q}"
+        )

@@ -10,10 +10,14 @@ rule model:
     input:
         model_source,
         guide=guide_to_differ_from,
+        bundles=model_bundles,
     output:
         LAYOUT.model("{kind}"),
+        rest(LAYOUT.log("model", "{kind}"), LAYOUT.model("{kind}")),
     log:
         LAYOUT.log("model", "{kind}"),
+    wildcard_constraints:
+        kind="base|judge" if "guide" in GUIDES else "base|guide|judge",
     conda:
         "../envs/models.yaml"
     threads: threads_of("model")
@@ -26,8 +30,36 @@ rule model:
             input[0] if input[0].endswith(".safetensors") else os.path.dirname(input[0])
         ),
         shipped=lambda wildcards: ["--shipped"] if is_shipped(wildcards) else [],
-        guide=lambda wildcards, input: ["--guide", input.guide] if input.guide else [],
+        guide=lambda wildcards, input: ["--guide", *input.guide] if input.guide else [],
         out=subpath(output[0], parent=True),
     shell:
         python("model") + " --settings {params.settings:q} --source {params.source:q}"
         " {params.shipped} {params.guide:q} --out {params.out:q} --log {log:q}"
+
+
+rule guide:
+    """Make a guide of the section `guides`: of another kind, in views, or of several."""
+    input:
+        source=guide_source,
+        bundles=guide_bundles,
+    output:
+        LAYOUT.model("{guide}"),
+        rest(LAYOUT.log("guide", "{guide}"), LAYOUT.model("{guide}")),
+    log:
+        LAYOUT.log("guide", "{guide}"),
+    wildcard_constraints:
+        guide="|".join(GUIDES) or "none^",
+    conda:
+        "../envs/models.yaml"
+    threads: threads_of("guide")
+    resources:
+        **needs("guide"),
+    params:
+        settings=lambda wildcards: settings(GUIDES[wildcards.guide].handed_on()),
+        code=code("guide"),
+        source=lambda wildcards, input: folders(input.source),
+        shipped=lambda wildcards: ["--shipped"] if is_shipped_guide(wildcards) else [],
+        out=subpath(output[0], parent=True),
+    shell:
+        python("guide") + " --settings {params.settings:q} --source {params.source:q}"
+        " {params.shipped} --out {params.out:q} --log {log:q}"

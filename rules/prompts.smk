@@ -5,8 +5,10 @@ rule prompts:
     """Select the study's prompts."""
     input:
         source=source_of("prompts"),
+        bundles=bundles(LAYOUT.download("prompts")) if "prompts" in hub_sources() else [],
     output:
         LAYOUT.prompts,
+        rest(LAYOUT.log("prompts"), LAYOUT.prompts),
     log:
         LAYOUT.log("prompts"),
     conda:
@@ -19,8 +21,10 @@ rule prompts:
         code=code("prompts"),
         source=lambda wildcards, input: as_source(input.source, "prompts.tsv"),
     shell:
-        python("prompts") + " --settings {params.settings:q} {params.source:q}"
-        " --out {output:q} --log {log:q}"
+        writing_one(
+            python("prompts") + " --settings {params.settings:q} {params.source:q}"
+            " --out {output:q} --log {log:q}"
+        )
 
 
 rule hard_prompts:
@@ -30,6 +34,7 @@ rule hard_prompts:
         scores=LAYOUT.image_scores("base", "selection"),
     output:
         LAYOUT.hard_prompts,
+        rest(LAYOUT.log("hard_prompts"), LAYOUT.hard_prompts),
     log:
         LAYOUT.log("hard_prompts"),
     conda:
@@ -41,5 +46,7 @@ rule hard_prompts:
         settings=settings(CONFIG["hard"]),
         code=code("hard_prompts"),
     shell:
-        python("hard_prompts") + " --settings {params.settings:q}"
-        " --prompts {input.prompts:q} --scores {input.scores:q} --out {output:q} --log {log:q}"
+        writing_one(
+            python("hard_prompts") + " --settings {params.settings:q}"
+            " --prompts {input.prompts:q} --scores {input.scores:q} --out {output:q} --log {log:q}"
+        )

@@ -16,10 +16,16 @@ for number in sorted({arm.rounds for arm in ARMS.values()}):
         input:
             model=LAYOUT.model("{model}"),
             guide=refine_guide,
+            base=refine_base,
             start=refine_start,
             prompts=refine_prompts,
+            bundles=refine_bundles,
         output:
             [LAYOUT.refined("{model}", each, "{arm}", "{shard}") for each in range(1, number + 1)],
+            rest(
+                LAYOUT.log("refine", "{model}", "{arm}-{shard}"),
+                *(LAYOUT.refined("{model}", n, "{arm}", "{shard}") for n in range(1, number + 1)),
+            ),
         log:
             LAYOUT.log("refine", "{model}", "{arm}-{shard}"),
         wildcard_constraints:
@@ -36,7 +42,9 @@ for number in sorted({arm.rounds for arm in ARMS.values()}):
             code=refine_code,
             model=subpath(input.model, parent=True),
             options=refine_options,
-            out=lambda wildcards, output: folders(output),
+            out=lambda wildcards, output: folders(
+                file for file in output if file.endswith(layout.METADATA)
+            ),
         shell:
             python("refine") + " --settings {params.settings:q} --model {params.model:q}"
             " {params.options:q} --out {params.out:q}"

@@ -34,6 +34,10 @@ rule figure:
         ],
     output:
         [LAYOUT.figure("{figure}", form) for form in ("svg", "png")],
+        rest(
+            LAYOUT.log("figure", "{figure}"),
+            *(LAYOUT.figure("{figure}", form) for form in ("svg", "png")),
+        ),
     log:
         LAYOUT.log("figure", "{figure}"),
     wildcard_constraints:
@@ -46,7 +50,7 @@ rule figure:
     params:
         settings=settings({"confidence": CONFIG["statistics"]["confidence"]}),
         code=lambda wildcards: code("figure", (plugins.FIGURES, wildcards.figure)),
-        tables=layout.folder(LAYOUT.table("finetune", "csv")),
+        tables=here(layout.folder(LAYOUT.table("finetune", "csv"))),
         out=subpath(output[0], parent=True),
     shell:
         python("figure") + " {wildcards.figure} --settings {params.settings:q}"
@@ -61,11 +65,10 @@ rule gallery:
         scores=score_files(),
         judges=TABLE_INPUTS["judges"]["judges"],
         samples=[LAYOUT.samples(model) for model in MODELS[1:]] if SAMPLES else [],
-        templates=[
-            os.path.relpath(SCRIPTS / "vlg/report/templates" / f"gallery.{kind}")
-            for kind in ("html", "css", "js")
-        ],
+        templates=templates("gallery.html", "gallery.css", "gallery.js"),
+        bundles=shown_bundles(),
     output:
+        rest(LAYOUT.log("gallery"), LAYOUT.gallery),
         page=LAYOUT.gallery,
         parts=report(
             directory(f"{layout.folder(LAYOUT.gallery)}/pages"),
@@ -93,8 +96,8 @@ rule gallery:
         judges=lambda wildcards, input: (
             ["--judges", *dict.fromkeys(folders(input.judges))] if input.judges else []
         ),
-        root=lambda wildcards: OUT,
-        out=subpath(output[0], parent=True),
+        root=lambda wildcards: here(OUT),
+        out=subpath(output.page, parent=True),
     shell:
         python("gallery") + " --settings {params.settings:q} --prompts {input.prompts:q}"
         " --hard {input.hard:q} --scores {input.scores:q} --root {params.root:q} --out {params.out:q}"
@@ -106,6 +109,7 @@ rule sheets:
     input:
         prompts=LAYOUT.prompts,
         scores=score_files(),
+        bundles=shown_bundles(),
     output:
         [
             report(
@@ -117,6 +121,9 @@ rule sheets:
             )
             for name, row in SHEETS.items()
         ],
+        # The folder's own record; a bundle would hold the sheets again.
+        rest(LAYOUT.log("sheets")),
+        [f"{layout.folder(LAYOUT.sheet('any'))}/{layout.MANIFEST}"] if APART else [],
     log:
         LAYOUT.log("sheets"),
     conda:
@@ -127,7 +134,7 @@ rule sheets:
     params:
         settings=settings({"sheets": SHEETS}),
         code=code("sheets"),
-        root=lambda wildcards: OUT,
+        root=lambda wildcards: here(OUT),
         out=subpath(output[0], parent=True),
     shell:
         python("sheets") + " --settings {params.settings:q} --prompts {input.prompts:q}"
@@ -138,9 +145,10 @@ rule findings:
     """Say what the claims came to, for the first page of the report."""
     input:
         claims=LAYOUT.table("claims", "csv"),
-        template=os.path.relpath(SCRIPTS / "vlg/report/templates/findings.html"),
+        template=templates("findings.html"),
     output:
         LAYOUT.page("findings"),
+        rest(LAYOUT.log("findings"), LAYOUT.page("findings")),
     log:
         LAYOUT.log("findings"),
     conda:
@@ -151,13 +159,22 @@ rule findings:
     params:
         code=code("findings"),
     shell:
-        python("findings") + " --claims {input.claims:q} --out {output:q} --log {log:q}"
+        writing_one(
+            python("findings") + " --claims {input.claims:q} --out {output:q} --log {log:q}"
+        )
+
+
+# The commit, and what has been changed since, are known where Snakemake was started.
+if APART:
+
+    localrules:
+        provenance,
 
 
 rule provenance:
     """Record versions, commit, config, checksums, hardware and cost."""
     input:
-        models=[LAYOUT.model(model) for model in (*RUNS, "guide", "judge")],
+        models=[LAYOUT.model(model) for model in (*RUNS, "guide", "judge", *used_guides())],
         downloads=[LAYOUT.download(what) for what in hub_sources()],
         training=[LAYOUT.training(model, "summary.json") for model in RUNS[1:]],
         inputs=[
@@ -167,6 +184,7 @@ rule provenance:
         ],
         scores=score_files(),
         tables=[LAYOUT.table(table, form) for table in TABLES for form in ("csv", "md", "tex")],
+        records=records(),
     output:
         report(
             LAYOUT.provenance,
@@ -174,6 +192,7 @@ rule provenance:
             category="Provenance",
             labels={"file": "provenance.json"},
         ),
+        rest(LAYOUT.log("provenance"), LAYOUT.provenance),
     log:
         LAYOUT.log("provenance"),
     conda:
@@ -184,12 +203,14 @@ rule provenance:
     params:
         settings=settings(CONFIG),
         code=code("provenance"),
-        logs=layout.folder(LAYOUT.log("any")),
+        logs=here(f"{OUT}/records" if APART else layout.folder(LAYOUT.log("any"))),
     shell:
-        python("provenance") + " --settings {params.settings:q} --models {input.models:q}"
-        " --downloads {input.downloads:q} --inputs {input.inputs:q} --logs {params.logs:q}"
-        " --training {input.training:q} --scores {input.scores:q} --tables {input.tables:q}"
-        " --out {output:q} --log {log:q}"
+        writing_one(
+            python("provenance") + " --settings {params.settings:q} --models {input.models:q}"
+            " --downloads {input.downloads:q} --inputs {input.inputs:q} --logs {params.logs:q}"
+            " --training {input.training:q} --scores {input.scores:q} --tables {input.tables:q}"
+            " --out {output:q} --log {log:q}"
+        )
 
 
 rule card:
@@ -200,6 +221,7 @@ rule card:
         table=LAYOUT.table("finetune", "csv"),
     output:
         LAYOUT.card("{variant}-{step}{run}"),
+        rest(LAYOUT.log("card", "{variant}-{step}{run}"), LAYOUT.card("{variant}-{step}{run}")),
     log:
         LAYOUT.log("card", "{variant}-{step}{run}"),
     conda:
@@ -219,5 +241,7 @@ rule card:
         ),
         code=code("card"),
     shell:
-        python("card") + " --settings {params.settings:q} --table {input.table:q}"
-        " --training {input.training:q} --out {output:q} --log {log:q}"
+        writing_one(
+            python("card") + " --settings {params.settings:q} --table {input.table:q}"
+            " --training {input.training:q} --out {output:q} --log {log:q}"
+        )

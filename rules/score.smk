@@ -11,8 +11,13 @@ rule score:
         pictures=lambda wildcards: images(wildcards.model, wildcards.stage),
         judge=LAYOUT.model("judge"),
         guide=LAYOUT.model("guide"),
+        bundles=lambda wildcards: scored_bundles(images(wildcards.model, wildcards.stage)),
     output:
         LAYOUT.image_scores("{model}", "{stage}"),
+        rest(
+            LAYOUT.log("score", "images", "{model}-{stage}"),
+            LAYOUT.image_scores("{model}", "{stage}"),
+        ),
     log:
         LAYOUT.log("score", "images", "{model}-{stage}"),
     conda:
@@ -26,11 +31,11 @@ rule score:
         settings=settings(
             {"truth": plan.has_truth(CONFIG), "precision": CONFIG["score"]["precision"]}
         ),
-        code=code("score", (plugins.KINDS, judge_kind.OWN)),
+        code=code("score", (plugins.KINDS, judge_kind.OWN), *guide_code()),
         pictures=lambda wildcards, input: folders(input.pictures),
         judge=subpath(input.judge, parent=True),
         guide=subpath(input.guide, parent=True),
-        root=lambda wildcards: OUT,
+        root=lambda wildcards: here(OUT),
     shell:
         SCORE
 
@@ -40,8 +45,13 @@ use rule score as score_refined with:
         pictures=lambda wildcards: refined(wildcards.model, wildcards.arm),
         judge=LAYOUT.model("judge"),
         guide=LAYOUT.model("guide"),
+        bundles=lambda wildcards: scored_bundles(refined(wildcards.model, wildcards.arm)),
     output:
         LAYOUT.refined_scores("{model}", "{arm}"),
+        rest(
+            LAYOUT.log("score", "refined", "{model}-{arm}"),
+            LAYOUT.refined_scores("{model}", "{arm}"),
+        ),
     log:
         LAYOUT.log("score", "refined", "{model}-{arm}"),
 
@@ -51,7 +61,9 @@ use rule score as score_samples with:
         pictures=[LAYOUT.samples("{model}")],
         judge=LAYOUT.model("judge"),
         guide=LAYOUT.model("guide"),
+        bundles=scored_bundles([LAYOUT.training("{model}")]),
     output:
         LAYOUT.sample_scores("{model}"),
+        rest(LAYOUT.log("score", "samples", "{model}"), LAYOUT.sample_scores("{model}")),
     log:
         LAYOUT.log("score", "samples", "{model}"),

@@ -8,10 +8,15 @@ PRETRAIN = (
 )
 
 
+# One training makes both bases.
+BASES = ("base", "base/base", "base/base-early")
+
+
 rule pretrain_part:
     """Train the VAE, the guide or the judge."""
     output:
         LAYOUT.pretrained("{part}"),
+        rest(LAYOUT.log("pretrain", "{part}"), LAYOUT.pretrained("{part}")),
     log:
         LAYOUT.log("pretrain", "{part}"),
     wildcard_constraints:
@@ -35,10 +40,10 @@ rule pretrain_base:
     """Train the base, and keep an early checkpoint of the same training."""
     input:
         vae=LAYOUT.pretrained("vae"),
+        bundles=bundles(LAYOUT.pretrained("vae")),
     output:
-        LAYOUT.pretrained("base"),
-        LAYOUT.pretrained("base/base"),
-        LAYOUT.pretrained("base/base-early"),
+        [LAYOUT.pretrained(part) for part in BASES],
+        rest(LAYOUT.log("pretrain", "base"), *map(LAYOUT.pretrained, BASES)),
     log:
         LAYOUT.log("pretrain", "base"),
     conda:
@@ -60,6 +65,7 @@ rule pretrain:
     """Train all, measure them in full and in half precision, and replace resources/shapes."""
     input:
         [LAYOUT.pretrained(part) for part in ("vae", "base", "guide", "judge")],
+        bundles=bundles(*map(LAYOUT.pretrained, ("vae", "base", "guide", "judge"))),
     output:
         LAYOUT.pretrained_quality,
     log:

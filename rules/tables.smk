@@ -38,12 +38,14 @@ rule table:
         training=table_input("training"),
         judges=table_input("judges"),
         diversity=table_input("diversity"),
-        templates=[
-            os.path.relpath(SCRIPTS / "vlg/report/templates" / name)
-            for name in ("table.html", "table.js")
-        ],
+        templates=templates("table.html", "table.js"),
     output:
         [LAYOUT.table("{table}", form) for form in ("csv", "md", "tex")],
+        rest(
+            LAYOUT.log("table", "{table}"),
+            *(LAYOUT.table("{table}", form) for form in ("csv", "md", "tex")),
+            LAYOUT.page("{table}"),
+        ),
         page=LAYOUT.page("{table}"),
     log:
         LAYOUT.log("table", "{table}"),
@@ -55,17 +57,10 @@ rule table:
     resources:
         **needs("table"),
     params:
-        settings=settings(
-            {
-                **CONFIG["statistics"],
-                "published": CONFIG["published"],
-                "models": MODELS,
-                "train_seeds": TRAIN_SEEDS,
-            }
-        ),
+        settings=table_settings,
         code=lambda wildcards: code("table", (plugins.TABLES, wildcards.table)),
         options=table_options,
-        root=lambda wildcards: OUT,
+        root=lambda wildcards: here(OUT),
         out=subpath(output[0], parent=True),
     shell:
         python("table") + " {wildcards.table} --settings {params.settings:q}"

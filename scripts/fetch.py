@@ -46,9 +46,9 @@ def main(args):
     source, what = hub.parse(settings.source), settings.what
     if source is None:
         raise UserError(f"{settings.source}: not hub:owner/name[@revision]; mend it")
-    section, _, judge = what.partition("_")
-    if judge:  # a further one
-        key = f"judges.{judge}.source"
+    section, _, further = what.partition("_")
+    if further:  # a further judge or guide
+        key = f"{section}s.{further}.source"
         form = settings.form
     elif section in ("base", "guide", "judge"):
         key, form = f"models.{what}", what

@@ -34,16 +34,17 @@ def main(args: Namespace) -> None:
     from vlg.data import prompts
     from vlg.models.device import set_up
     from vlg.sample import development
-    from vlg.train.loop import finetune
+    from vlg.train.loop import Wanted, finetune
     from vlg.workflow.processes import Stop, end_with_parent
 
     end_with_parent()
     local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # processes that share this node's threads
     device = set_up(args.device, max(1, args.threads // local))
-    draw_samples = None
+    draw_samples = wanted = None
     if args.development:
         rows = prompts.read_table(args.development)
         chosen = development.Drawing.parse(args.drawing, "development")
+        wanted = Wanted([row["Prompt"] for row in rows], chosen.seeds, chosen)
         draw_samples = functools.partial(development.draw, rows, chosen, args.batch_size, device)
     values = dict(args.settings)
     if "method" not in values:
@@ -62,6 +63,7 @@ def main(args: Namespace) -> None:
         save_minutes=args.save_minutes,
         stop=Stop().listen(),
         draw_samples=draw_samples,
+        development=wanted,
     )
 
 
@@ -70,7 +72,7 @@ if __name__ == "__main__":
     add = arguments.add_argument
     for name, what in FOLDERS.items():
         add(f"--{name}", type=Path, required=name == "base", help=what)
-    own = "a folder that the method's settings have, for example decoder=PATH; may be repeated"
+    own = "a folder that the method works with: decoder=PATH, pairs=PATH, ...; may be repeated"
     add("--folder", action="append", default=[], metavar="KEY=PATH", help=own)
     add("--previous", type=Path, help="training folder of the checkpoint before")
     add("--development", type=Path, help="development.tsv, whose prompts to draw at the end")

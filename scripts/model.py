@@ -21,8 +21,8 @@ def main(args):
             folders.unfold(args.source, out)
         else:
             folders.take(args.source, args.settings.kind, out, args.settings.family)
-        if args.guide:
-            folders.check_differs(out, args.guide.parent)
+        for guide in args.guide:
+            folders.check_differs(out, guide.parent)
         write_manifest(out, source=args.settings.source)
 
 
@@ -32,6 +32,12 @@ if __name__ == "__main__":
     arguments.add_argument(
         "--shipped", action="store_true", help="--source is resources/shapes, check its manifest"
     )
-    arguments.add_argument("--guide", type=Path, help="the guide's manifest, if this is the judge")
+    arguments.add_argument(
+        "--guide",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="manifests of guides, if this is the judge",
+    )
     arguments.add_argument("--out", type=Path, required=True, help="folder to write")
     cli.run(main, arguments)

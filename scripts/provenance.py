@@ -25,12 +25,18 @@ def main(args):
             },
             "downloads": {path.parent.name: read_json(path) for path in args.downloads},
             "training": {path.parent.name: read_json(path) for path in args.training},
-            "inputs": {path.as_posix(): sha256(path) for path in args.inputs},
-            "scores": {path.as_posix(): sha256(path) for path in args.scores},
+            "inputs": {name(path, args.out): sha256(path) for path in args.inputs},
+            "scores": {name(path, args.out): sha256(path) for path in args.scores},
             "tables": {path.name: sha256(path) for path in args.tables},
         },
     )
     write_checksum(args.out)
+
+
+def name(path, beside):
+    """What a study calls a file of it, wherever the job finds it: results/<study>/..."""
+    study = beside.parent
+    return (Path("results") / study.name / path.relative_to(study)).as_posix()
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ def main(args):
     settings = arms.Job.parse(args.settings, "refine")
     arm = arms.load(settings.kind, settings.keys)
     guided = "guide" in arm.needs
-    given = {"guide": args.guide, "pictures": args.start}
+    base = args.base if "base" in arm.needs else None
+    given = {"guide": args.guide, "pictures": args.start, "base": args.base}
     if missing := [name for name in sorted(arm.needs) if not given[name]]:
         raise UserError(f"refine: an arm of kind {settings.kind} needs {missing[0]}; see --help")
     if "pictures" in arm.needs:
@@ -34,7 +35,7 @@ def main(args):
     def models():
         device = set_up(args.device, args.threads)
         guide = load_guide(args.guide, device) if guided else None
-        return drawing.Models(Sampler(args.model, settings.sampling, device), guide)
+        return drawing.Models(Sampler(args.model, settings.sampling, device, base), guide)
 
     made = drawing.made_by(
         args.model,
@@ -44,6 +45,7 @@ def main(args):
         settings.kind,
         arm.settings.handed_on(),
         args.guide if guided else None,
+        base,
     )
     drawing.draw(arm, start, models, dict(enumerate(args.out, start=1)), made, args.batch_size)
 
@@ -53,6 +55,7 @@ if __name__ == "__main__":
     add = arguments.add_argument
     add("--model", type=Path, required=True, help="diffusers folder")
     add("--guide", type=Path, help="open_clip folder, for an arm that is guided")
+    add("--base", type=Path, help="the base's folder, for an arm that draws with it too")
     add("--start", type=Path, nargs="+", help="picture folders of round 0, for an arm that redraws")
     add("--skip", type=int, default=0, help="study pictures in these that another shard refines")
     add("--prompts", type=Path, help="prompts.tsv, for an arm that draws from noise alone")

@@ -10,10 +10,9 @@ import torch.utils.tensorboard  # noqa: F401
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel  # noqa: F401
 
 from tests import tiny
-from vlg import files
+from vlg import files, plugins
 from vlg.models import components
 from vlg.train import checkpoints, loop
-from vlg.train.methods.embed import Embed
 
 
 def kill(out: Path, world: dict[str, Path], kill_at: int, options: dict) -> None:
@@ -60,7 +59,8 @@ def share(out: Path, world: dict[str, Path], rank: int, options: dict) -> None:
     With the option `most` the second runs out of memory on more than so many samples at once.
     """
     torch.set_num_threads(1)
-    most, terms = options.pop("most", None), Embed.terms
+    chosen = plugins.own(plugins.METHODS, options.get("name", "embed"))
+    most, terms = options.pop("most", None), chosen.terms
     if most and rank == 1:
 
         def limited(self, net, batch):
@@ -68,7 +68,7 @@ def share(out: Path, world: dict[str, Path], rank: int, options: dict) -> None:
                 raise torch.OutOfMemoryError("CUDA out of memory")
             return terms(self, net, batch)
 
-        Embed.terms = limited
+        chosen.terms = limited
     tiny.world = lambda prediction="epsilon": world
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2"}
     meeting = f"file://{out}/meeting"

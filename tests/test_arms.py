@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from tests.pipeline import JOB, WILDCARDS
+from vlg.files import identity
 
 FRESH = '''"""One more sample of each picture, of another purpose; nothing chooses."""
 
@@ -38,8 +39,8 @@ CONFIG = {
 OUT = "results/arms"
 
 
-def run(checkout, *words, arms):
-    given = {**CONFIG, "refine": json.dumps({"rounds": 2, "arms": arms})}
+def run(checkout, *words, arms, **more):
+    given = {**CONFIG, "refine": json.dumps({"rounds": 2, "arms": arms}), **more}
     done = checkout.snakemake(*words, **given)
     assert done.code == 0, done.output
     return done.output
@@ -49,9 +50,9 @@ def scores(*arms):
     return [f"{OUT}/scores/refined/base/{arm}.csv" for arm in arms]
 
 
-def planned(checkout, *arms, config):
+def planned(checkout, *arms, config, **more):
     """The jobs that would run for the scores of arms."""
-    output = run(checkout, "--dry-run", *scores(*arms), arms=config)
+    output = run(checkout, "--dry-run", *scores(*arms), arms=config, **more)
     jobs = [(rule, WILDCARDS.search(details)) for rule, details in JOB.findall(output)]
     return {f"{rule} {found[1] if found else ''}".strip() for rule, found in jobs} - {"all"}
 
@@ -119,3 +120,24 @@ def test_an_added_arm_draws_what_it_says_and_reruns_nothing(refined):
             ]
             one, two = (np.asarray(Image.open(place), int) for place in places)
             assert np.abs(one - two).max() > 10
+
+
+def test_an_arm_follows_a_guide_of_its_own_and_reruns_nothing(refined):
+    arms = {**ARMS, "mine": {"kind": "clip_guidance", "scale": 2, "guide": "robust"}}
+    more = {"guides": "{robust: {source: shapes, views: 2}}"}
+    made = {job.replace("refine ", "refine_1_rounds ") for job in of_arm("mine")}
+    assert planned(refined, *arms, config=arms, **more) == {*made, "guide guide=guide_robust"}
+    run(refined, *scores(*arms), arms=arms, **more)
+    assert planned(refined, *arms, config=arms, **more) == set()
+    folder = refined.root / OUT / "refined/base/round-1/mine/shard-0"
+    rows = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
+    assert {row["chosen_by"] for row in rows} == {
+        identity(refined.root / OUT / "models/guide_robust")
+    }
+    for (
+        row
+    ) in rows:  # two steps, each with the text and without; a look at each step and at the end
+        assert row["cost"]["network"]["forward"] == row["cost"]["network"]["backward"] == 4
+        assert row["cost"]["decoder"]["backward"] == 2 and row["cost"]["guide"]["forward"] == 6
+    other = {"guides": "{robust: {source: shapes, views: 3}}"}
+    assert planned(refined, *arms, config=arms, **other) == {*made, "guide guide=guide_robust"}

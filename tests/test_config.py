@@ -129,10 +129,10 @@ INVALID = {
         "give a folder of this kind, or hub:owner/name"
     ),
     "{models: {guide: guide}, judges: {other: {kind: open_clip, source: guide}}}": (
-        "judges.other.source: is the same model as models.guide; " + OTHER_JUDGE
+        f"judges.other.source: is the same model as models.guide: 'guide'; {OTHER_JUDGE}"
     ),
     "{models: {guide: 'hub:a/b'}, judges: {other: {kind: open_clip, source: 'hub:A/b@main'}}}": (
-        "judges.other.source: is the same model as models.guide; " + OTHER_JUDGE
+        f"judges.other.source: is the same model as models.guide: 'hub:A/b@main'; {OTHER_JUDGE}"
     ),
     "judges: {other: {source: 'hub:nothing'}}": (
         "judges.other.source: no repository of the Hub: 'hub:nothing'; "
@@ -589,9 +589,8 @@ def test_defaults_are_filled_in():
     assert result["published"] == {"finetune": {}, "refinement": {}, "hard_prompts": {}}
     arms = load({"refine": {"arms": {"mine": {"accept": "always"}}}}, ROOT)["refine"]["arms"]
     strength = plan.settings_of(plugins.ARMS, "refine").model_fields["strength"].default
-    assert arms == {
-        "mine": {"kind": "refine", "rounds": None, "strength": strength, "accept": "always"}
-    }
+    shared = dict.fromkeys(("rounds", "models", "guide"))
+    assert arms == {"mine": {"kind": "refine", **shared, "strength": strength, "accept": "always"}}
 
 
 def test_defaults_are_not_shared_between_loads():
@@ -712,6 +711,31 @@ def test_kinds_and_rounds_of_arms():
     assert plan.arms(load(merged("refine: {rounds: 0}"), ROOT)) == {}
 
 
+def test_an_arm_that_draws_once_has_a_round_and_models_of_its_own():
+    overlay = """refine: {rounds: 4, arms: {mine: {kind: clip_guidance, scale: 2}, refine: {},
+        best_of_n: {}, both: {kind: combined, models: [embed-500]}, more: {kind: cfg}}}"""
+    config = load(merged(overlay), ROOT)
+    assert {name: arm.rounds for name, arm in plan.arms(config).items()} == {
+        "refine": 4, "best_of_n": 4, "mine": 1, "both": 1, "more": 1,
+    }  # fmt: skip
+    assert plan.refined(config) == [
+        *(("base", name) for name in plan.arms(config) if name != "both"),
+        ("embed-500", "both"),
+    ]
+    several = load(merged(overlay + "\nseeds: {train: [0, 1]}"), ROOT)
+    assert plan.refined(several)[-2:] == [("embed-500", "both"), ("embed-500-s1", "both")]
+    assert plan.refined(load(merged("refine: {rounds: 0}"), ROOT)) == []
+    for wrong, said in (
+        ("{both: {kind: combined}}", "refine.arms.both: an arm combined draws with a fine-tuned"),
+        ("{more: {kind: cfg, rounds: 2}}", "refine.arms.more.rounds"),
+        ("{more: {kind: cfg, models: [embed-7]}}", "refine.arms.more.models[0]: no such model"),
+        ("{mine: {kind: clip_guidance, window: [0.5, 0.5]}}", "refine.arms.mine.window: must rise"),
+    ):
+        with pytest.raises(UserError) as error:
+            load(merged(f"refine: {{arms: {wrong}}}"), ROOT)
+        assert said in str(error.value)
+
+
 def test_what_changes_nothing_is_no_setting():
     """So a new key of that kind, or one that a variant cannot use, reruns nothing."""
     before = handed_on(load(merged(""), ROOT))
@@ -734,7 +758,7 @@ def test_what_is_not_handed_on_stays_what_it_is():
     assert shared == {
         **{"accumulate": 1, "cached": True, "crop": 1.0, "evaluate_every": 100, "jitter": 0.0},
         **{"gradient_checkpointing": False, "lora_rank": 0, "precision": "fp32"},
-        **{"watch_guide": False},
+        **{"watch_guide": False, "stop_patience": 3},
     }
     others = sections.Training.neutral() - sections.Shared.neutral()
     others = {name: sections.Training.model_fields[name].default for name in others}

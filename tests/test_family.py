@@ -198,6 +198,88 @@ def test_each_step_may_have_a_gradient_of_its_own(family):
     assert not changed.requires_grad
 
 
+def test_a_stochastic_path_is_the_pipelines(family, folder):
+    wanted = pipeline(folder)(
+        TEXTS, latents=noise(), num_inference_steps=4, guidance_scale=4.0, eta=1.0,
+        generator=torch.Generator().manual_seed(9), output_type="latent",
+    ).images  # fmt: skip
+    random, asked = torch.Generator().manual_seed(9), []
+
+    def fresh(index):
+        asked.append(index)
+        return torch.randn(3, 4, 8, 8, generator=random)
+
+    given = {"settings": sampling(), **conditions(family)}
+    assert torch.equal(family.sample(latents=noise(), noise=fresh, **given), wanted)
+    assert asked == [0, 1, 2, 3]
+
+
+def test_the_stochastic_form_of_the_other_scheduler_is_diffusers(family, folder):
+    from diffusers import DPMSolverMultistepScheduler
+
+    drawn = [noise(seed=i) for i in range(10, 14)]
+    scheduler = DPMSolverMultistepScheduler.from_pretrained(
+        folder, subfolder="scheduler", algorithm_type="sde-dpmsolver++"
+    )
+    scheduler.set_timesteps(4)
+    z, states = noise(), family.condition(TEXTS)["states"]
+    with torch.no_grad():
+        for t, fresh in zip(scheduler.timesteps, drawn, strict=True):
+            out = family.net(z, t, states, return_dict=False)[0]
+            z = scheduler.step(out, t, z, variance_noise=fresh, return_dict=False)[0]
+    settings = sampling(scheduler="dpm++", guidance_scale=1.0)
+    given = {"settings": settings, "condition": {"states": states}}
+    assert torch.equal(family.sample(latents=noise(), noise=drawn.__getitem__, **given), z)
+
+
+@pytest.mark.parametrize("scheduler", ["ddim", "dpm++"])
+def test_samples_that_go_on_take_with_them_what_the_scheduler_remembers(family, scheduler):
+    same = {"condition": family.condition([TEXTS[0]] * 3)}
+    given = {"settings": sampling(scheduler=scheduler, guidance_scale=1.0), **same}
+
+    def turn(step):
+        if step.index == 2:
+            step.resample(torch.tensor([2, 2, 0]))
+
+    plain = family.sample(latents=noise(), **given)
+    chosen = family.sample(latents=noise(), on_step=turn, **given)
+    assert torch.allclose(chosen, plain[[2, 2, 0]], atol=1e-4)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_a_score_moves_the_estimate_as_tweedie_says(prediction):
+    family = open_family(tiny.world(prediction)["base"])
+    score, moved = noise(seed=2), []
+
+    def shift(step):
+        before = step.estimate
+        step.shift(score)
+        abar = family.share(step.t)
+        moved.append((step.estimate - before, (1 - abar) / abar.sqrt() * score))
+
+    given = {"settings": sampling(), **conditions(family)}
+    family.sample(latents=noise(), on_step=shift, **given)
+    assert len(moved) == 4
+    for found, wanted in moved:
+        assert torch.allclose(found, wanted, rtol=1e-3, atol=1e-4)
+
+
+def test_a_network_may_be_put_in_another_s_place(family):
+    other, seen = family.network(), []
+    torch.nn.init.zeros_(other.conv_out.weight)
+
+    def swap(step):
+        seen.append(step.net)
+        step.net = other if step.index >= 1 else step.net
+
+    given = {"settings": sampling(), **conditions(family)}
+    swapped = family.sample(latents=noise(), on_step=swap, **given)
+    assert seen == [family.net, family.net, other, other]
+    half = family.sample(latents=noise(), end=2, **given)
+    wanted = family.sample(latents=half, begin=2, net=other, **given)
+    assert torch.equal(swapped, wanted)
+
+
 def test_guidance_without_a_negative_condition_is_a_mistake(family):
     with pytest.raises(ValueError, match="negative"):
         family.sample(family.condition(TEXTS), noise(), sampling())

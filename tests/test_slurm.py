@@ -6,6 +6,7 @@
 import contextlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ import pytest
 
 from tests import faults, slurm
 from tests.pipeline import Checkout
+from tests.reduced import RESULTS
 
 pytestmark = pytest.mark.skipif(bool(slurm.lacking()), reason=slurm.lacking() or "-")
 
@@ -93,6 +95,46 @@ def test_any_submit_command(cluster, there):
     done = there.run(*words, "--configfile", "tests/reduced.yaml", **variables(cluster))
     assert done.code == 0, done.output + cluster.logs()
     assert (there.root / target).stat().st_size > 0
+
+
+def test_a_mistake_is_submitted_once(cluster, there):
+    """The profile has retries; what the job was told is in its log, which Snakemake asks."""
+    pictures = there.root / "broken"
+    pictures.mkdir()
+    (pictures / "a.png").write_bytes(b"no picture")
+    (pictures / "a.txt").write_text("a red circle")
+    words = ["results/refused/dataset/manifest.json", "--config", "study=refused"]
+    words += ["dataset={source: broken}"]
+    before = cluster.jobs("FAILED")
+    done = there.run(*command(*words), **variables(cluster))
+    done.refused("broken")
+    assert len(cluster.jobs("FAILED")) == len(before) + 1, done.output
+
+
+@pytest.mark.slow
+def test_nodes_with_disks_of_their_own(cluster, there, study, tmp_path):
+    """The checkout is shared, as a home is; results are on a node's disk while a job runs."""
+    pytest.importorskip("snakemake_storage_plugin_fs")
+    if not shutil.which("rsync"):
+        pytest.skip("no rsync, which snakemake-storage-plugin-fs calls")
+    shutil.rmtree(there.root / "results", ignore_errors=True)
+    node, storage = tmp_path / "node", tmp_path / "storage"
+    words = ["--default-storage-provider", "fs", "--default-storage-prefix", str(storage)]
+    words += ["--shared-fs-usage", "sources", "source-cache", "software-deployment", "persistence"]
+    words += ["--remote-job-local-storage-prefix", f"{node}/$SLURM_JOB_ID"]
+    there.run(*command(*words), **variables(cluster)).refused("slurm-array-jobs: generate,refine")
+    words += ["--slurm-array-jobs", "none"]
+    environment = {**variables(cluster), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    done = there.run(*command(*words), **environment)
+    assert done.code == 0, done.output[-5000:] + cluster.logs()
+    assert not (there.root / RESULTS).exists() and len(list(node.iterdir())) > 20
+    shutil.rmtree(node)
+    shutil.copytree(storage / "results", there.root / "results", dirs_exist_ok=True)
+    unpacked = there.run("python", "scripts/unpack.py", "--study", RESULTS)
+    assert unpacked.code == 0, unpacked.output
+    whole = there.run(*faults.VERIFY)
+    assert whole.code == 0, whole.output
+    faults.compare(there, study)
 
 
 @pytest.mark.slow

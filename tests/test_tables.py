@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from statistics import fmean
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from vlg.analysis import claims, correction, scores
 from vlg.analysis import study as studies
 from vlg.analysis import table as tables
 from vlg.analysis.comparison import FEWEST
+from vlg.analysis.tables import equal_compute
 from vlg.errors import UserError
 from vlg.workflow import codehash
 from vlg.workflow.codehash import code_hash
@@ -259,6 +261,21 @@ def test_arms_are_compared_at_equal_calls_and_at_equal_samples(results):
     assert samples["delta"] == pytest.approx(expected, abs=1e-5)
     calls = frame.loc[("refine", "unet_calls")]
     assert calls["delta"] == pytest.approx(rounds.loc[("refine", 4), "equal_delta"], abs=1e-5)
+
+
+def test_an_arm_with_more_samples_than_rounds_is_compared_at_equal_calls_alone():
+    cost = {("base", "", 0): 20, ("base", "search", 1): 100, ("base", "refine", 1): 30}
+    cost |= {("base", "best_of_n", number): 20 * (number + 1) for number in range(1, 6)}
+    study = SimpleNamespace(
+        settings=studies.Settings(uncounted=["search"]), grids=cost, calls=cost.get,
+        refined=lambda: [key for key in cost if key[1]],
+    )  # fmt: skip
+    found = {(row.arm, row.equal): row.against for row in equal_compute._drawing(study)}
+    assert found == {
+        ("search", "unet_calls"): "best_of_n 4",
+        ("refine", "unet_calls"): "best_of_n 0.5",
+        ("refine", "samples"): "best_of_n 1",
+    }
 
 
 def test_a_gain_is_real_when_the_facts_see_it_too(results):

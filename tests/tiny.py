@@ -289,12 +289,43 @@ SETTINGS = {
     "max_grad_norm": 1.0, "ema_decay": 0.9, "caption_dropout": 0.2, "seed": 5, "start": 0,
     "evaluate_every": 3,
 }  # fmt: skip
-EMBED = {"guide_scale": 0.3, "window": [0, 700]}
+# Of methods that draw own samples, and of those that do in rounds.
+DRAWN = {"sampling": {"steps": 4, "guidance_scale": 2.0, "scheduler": "dpm++"}}
+ROUNDS = {"round_captions": 3, "round_samples": 2, "round_steps": 2}
+
+
+@functools.cache
+def pairs(prediction: str = "epsilon") -> Path:
+    """What the rule `pairs` writes of the tiny world, drawn as `DRAWN` says; once a test run."""
+    from vlg.config import sections
+    from vlg.train.pairs import draw
+
+    paths = world(prediction)
+    given = {name: paths[name] for name in ("base", "cache", "guide", "embeddings")}
+    out = paths["cache"].parent / "pairs"
+    if not out.is_dir():  # another process of this test run may have drawn them
+        draw(
+            given,
+            sections.Pairs(pair_captions=5, pair_samples=3, **DRAWN["sampling"]),
+            out,
+            "code",
+            "cpu",
+            4,
+        )
+    return out
+
+
+OF_METHODS = {
+    "normal": {},
+    "embed": {"guide_scale": 0.3, "window": [0, 700]},
+    **dict.fromkeys(("refl", "draft", "imagerefl", "dpo"), DRAWN),
+    **dict.fromkeys(("raft", "nft"), DRAWN | ROUNDS),
+}
 
 
 def values(method: str = "embed", **own) -> dict:
     """Settings of a method for the tiny world, `own` over them."""
-    return {**SETTINGS, **(EMBED if method == "embed" else {}), **own}
+    return {**SETTINGS, **OF_METHODS.get(method, {}), **own}
 
 
 def begin(method: str = "embed", prediction: str = "epsilon", **own):
@@ -303,7 +334,10 @@ def begin(method: str = "embed", prediction: str = "epsilon", **own):
     from vlg.train.method import settings_of
 
     settings = settings_of(method, values(method, **{"step": 9, **own}))
-    return loop.begin(method, settings, loop.needed(method, settings, world(prediction)))
+    folders = (
+        {**world(prediction), "pairs": pairs(prediction)} if method == "dpo" else world(prediction)
+    )
+    return loop.begin(method, settings, loop.needed(method, settings, folders))
 
 
 def finetune(out: Path, name: str = "embed", step: int = 2, start: int = 0, **options) -> Path:
@@ -316,10 +350,19 @@ def finetune(out: Path, name: str = "embed", step: int = 2, start: int = 0, **op
 
     paths = world(options.pop("prediction", "epsilon"))
     method = options.pop("method", name)
-    names = ("base", "guide", "embeddings", "cache", "data", "decoder")
+    names = ("base", "guide", "embeddings", "cache", "data", "decoder", "pairs", "stop_judge")
     chosen = {each: paths.get(each) for each in ("base", "guide", "embeddings", "cache")}
+    chosen |= {"pairs": pairs()} if method == "dpo" else {}
     chosen |= {each: options.pop(each) for each in names if each in options}
-    of_function = ("previous", "device", "save_every", "save_minutes", "stop", "draw_samples")
+    of_function = (
+        "previous",
+        "device",
+        "save_every",
+        "save_minutes",
+        "stop",
+        "draw_samples",
+        "development",
+    )
     arguments = {
         "method": method,
         "folders": {each: folder for each, folder in chosen.items() if folder},

@@ -19,11 +19,13 @@ def finetune_settings(wildcards):
 
 
 def finetune_code(wildcards):
-    """The code of the variant's method and of the family, and what watches the guide where that
-    is wanted; no other method's."""
+    """The code of the variant's method and of the family, what watches the guide and what stops
+    early where that is wanted, and what the settings name; no other method's."""
     variant = VARIANTS[wildcards.variant]
-    watch = [("train", "watch")] if variant.settings.watch_guide else []
-    return code("finetune", (plugins.METHODS, variant.method), FAMILY, *watch)
+    wanted = {"watch": variant.settings.watch_guide, "stop": variant.settings.stop_judge}
+    chosen = [("train", name) for name, on in wanted.items() if on] + variant.settings.found()
+    looks = guide_code() if "guide" in variant.needs else []
+    return code("finetune", (plugins.METHODS, variant.method), FAMILY, *chosen, *looks)
 
 
 def development_data():
@@ -50,12 +52,45 @@ def training_data(wildcards):
     return LAYOUT.dataset if "pixels" in VARIANTS[wildcards.variant].needs else LAYOUT.latents
 
 
+def finetune_bundles(wildcards):
+    """The folders that a fine-tuning reads, where they come as bundles."""
+    read = [LAYOUT.model("base"), training_data(wildcards), *guide(wildcards)]
+    return bundles(*read, *(file for file in (pairs(wildcards), previous(wildcards)) if file))
+
+
 def given_folders(wildcards):
-    """The files of folders that a variant's settings name, for each its config.json first."""
-    files = []
+    """The files of folders that a variant's settings name, for each its config.json first, and
+    what files they name."""
+    files = [*map(str, VARIANTS[wildcards.variant].settings.files())]
     for folder in VARIANTS[wildcards.variant].folders.values():
         files += [f"{folder}/config.json", *map(str, sorted(Path(folder).glob("*.safetensors")))]
-    return files
+    return list(map(given, files))
+
+
+def pairs(wildcards):
+    """The own samples of the base that a variant makes pairs of."""
+    chosen = VARIANTS[wildcards.variant].pairs
+    return LAYOUT.pairs(chosen[0]) if chosen else []
+
+
+def pairs_function(wildcards):
+    """The file of a function of one's own that scores them."""
+    using = [v.settings for v in VARIANTS.values() if v.pairs and v.pairs[0] == wildcards.pairs]
+    return [given(str(file)) for file in using[0].files()]
+
+
+# How each set of own samples is drawn, by its digest; variants that differ in nothing of it share one.
+PAIRS = dict(variant.pairs for variant in VARIANTS.values() if variant.pairs)
+
+
+def pairs_settings(wildcards):
+    """How own samples are drawn and scored."""
+    return settings(PAIRS[wildcards.pairs].handed_on())
+
+
+def pairs_code(wildcards):
+    """The code that draws them, and what scores them."""
+    return code("pairs", FAMILY, *PAIRS[wildcards.pairs].found(), *guide_code())
 
 
 def finetune_options(wildcards, input):
@@ -68,4 +103,5 @@ def finetune_options(wildcards, input):
         drawing = {**plan.sampling(CONFIG), "seeds": CONFIG["development"]["seeds"]}
         chosen |= {"development": input.development, "drawing": settings(drawing)}
     own = [("folder", f"{name}={path}") for name, path in variant.folders.items()]
+    own += [("folder", f"pairs={os.path.dirname(input.pairs)}")] if input.pairs else []
     return [word for name, path in [*chosen.items(), *own] for word in (f"--{name}", path)]

@@ -1,10 +1,51 @@
 # What rules/models.smk asks of the config and of the wildcards of a job.
 
 
-def guide_to_differ_from(wildcards):
-    """The guide, for a judge that can be compared with it only after a download.
+def model_bundles(wildcards):
+    """A model that another job of the study made, where it comes as a bundle."""
+    source = model_source(wildcards)
+    return bundles(source) if source.startswith(f"{OUT}/") else []
 
-    Two local folders are compared before the study starts (vlg.config.checks).
+
+def guide_to_differ_from(wildcards):
+    """The guides, for a judge that can be compared with them only after a download.
+
+    Local folders are compared before the study starts (vlg.config.checks).
     """
-    fetched = {"guide", "judge"} & set(hub_sources())
-    return LAYOUT.model("guide") if wildcards.kind == "judge" and fetched else []
+    fetched = [what for what in hub_sources() if what == "judge" or what.startswith("guide")]
+    if wildcards.kind != "judge" or not fetched:
+        return []
+    return [LAYOUT.model(guide) for guide in dict.fromkeys(["guide", *used_guides()])]
+
+
+def used_guides():
+    """The folders below models/ of the entries of `guides` that something follows."""
+    named = [plan.guide_folder(CONFIG, arm.settings.guide) for arm in ARMS.values()]
+    return [guide for guide in GUIDES if guide in ("guide", *named)]
+
+
+def guide_entry(wildcards):
+    """The name of the entry of `guides` that a folder is of."""
+    return next(n for n in CONFIG["guides"] if plan.guide_folder(CONFIG, n) == wildcards.guide)
+
+
+def guide_source(wildcards):
+    """The files by which Snakemake knows the model of a guide, or those of its members."""
+    settings = GUIDES[wildcards.guide]
+    if settings.members:
+        return [LAYOUT.model(plan.guide_folder(CONFIG, name)) for name in settings.members]
+    if hub.parse(settings.source):
+        return [LAYOUT.download(f"guide_{guide_entry(wildcards)}")]
+    if settings.source == plan.SHAPES:
+        return [shapes_source("guide", settings.source)]
+    return [given(f"{settings.source}/{judge_kind.find(settings.kind).mark}")]
+
+
+def guide_bundles(wildcards):
+    """What of that another job of the study made, where it comes as bundles."""
+    return bundles(*(file for file in guide_source(wildcards) if file.startswith(f"{OUT}/")))
+
+
+def is_shipped_guide(wildcards):
+    """Whether the model of a guide comes with the pipeline."""
+    return GUIDES[wildcards.guide].source == plan.SHAPES and not CONFIG["models"]["rebuild"]

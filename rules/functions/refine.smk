@@ -2,13 +2,20 @@
 
 
 def arm_needs(wildcards):
-    """What the kind of an arm works with, of guide and pictures."""
-    return plugins.constant(plugins.ARMS, ARMS[wildcards.arm].kind, "NEEDS", ())
+    """What an arm works with, of guide, pictures and base."""
+    return ARMS[wildcards.arm].needs
 
 
 def refine_guide(wildcards):
     """The guide, for an arm that is guided."""
-    return LAYOUT.model("guide") if "guide" in arm_needs(wildcards) else []
+    name = ARMS[wildcards.arm].settings.guide
+    guided = "guide" in arm_needs(wildcards)
+    return LAYOUT.model(plan.guide_folder(CONFIG, name)) if guided else []
+
+
+def refine_base(wildcards):
+    """The base, for an arm that draws with it beside the model."""
+    return LAYOUT.model("base") if "base" in arm_needs(wildcards) else []
 
 
 def refine_prompts(wildcards):
@@ -27,6 +34,12 @@ def refine_start(wildcards):
     return study_images(wildcards.model)[begin : end + 1]
 
 
+def refine_bundles(wildcards):
+    """The folders that an arm reads, where they come as bundles."""
+    models = [file for file in (refine_guide(wildcards), refine_base(wildcards)) if file]
+    return bundles(LAYOUT.model(wildcards.model), *models, *refine_start(wildcards))
+
+
 def refine_skip(wildcards):
     """How many of the study pictures in those files belong to an earlier shard of the arm."""
     size = CONFIG["generate"]["shard_size"]
@@ -37,19 +50,22 @@ def refine_skip(wildcards):
 
 def refine_options(wildcards, input):
     """What not every arm begins with, as words of a command line."""
-    guide = ["--guide", layout.folder(input.guide)] if input.guide else []
+    models = [
+        word
+        for name in ("guide", "base")
+        if input.get(name)
+        for word in (f"--{name}", layout.folder(input.get(name)))
+    ]
     if input.start:
         start = ["--start", *folders(input.start), "--skip", str(refine_skip(wildcards))]
     else:
         start = ["--prompts", input.prompts]
-    return [*guide, *start]
+    return [*models, *start]
 
 
 def refine_settings(wildcards):
     """How an arm draws, and which pictures. More rounds change nothing of those there are."""
     arm = ARMS[wildcards.arm]
-    keys = arm.settings.handed_on()
-    keys.pop("rounds", None)
     alone = "pictures" not in arm_needs(wildcards)
     return settings(
         {
@@ -57,7 +73,7 @@ def refine_settings(wildcards):
             "model": wildcards.model,
             "arm": wildcards.arm,
             "kind": arm.kind,
-            "keys": keys,
+            "keys": arm.settings.handed_on(),
             "shard": int(wildcards.shard),
             "shard_size": CONFIG["generate"]["shard_size"],
             **({"seeds": CONFIG["seeds"]["selection"]} if alone else {}),
@@ -66,8 +82,10 @@ def refine_settings(wildcards):
 
 
 def refine_code(wildcards):
-    """The code of the kind of arm and of the family; no other kind's."""
-    return code("refine", (plugins.ARMS, ARMS[wildcards.arm].kind), FAMILY)
+    """The code of the kind of arm, of the family and of what looks; no other kind's."""
+    arm = ARMS[wildcards.arm]
+    looks = guide_code(arm.settings.guide) if "guide" in arm.needs else []
+    return code("refine", (plugins.ARMS, arm.kind), FAMILY, *looks)
 
 
 def rounds(arm):
@@ -90,4 +108,4 @@ def all_pictures():
     """The metadata files of every picture folder. The whole study asks for them by name, because
     Snakemake makes a deleted file again only when something that is wanted needs it."""
     plain = [images(model, stage) for model in RUNS for stage in stages(model)]
-    return sum([*plain, *(refined(model, arm) for model in REFINED for arm in ARMS)], [])
+    return sum([*plain, *(refined(*each) for each in REFINED)], [])

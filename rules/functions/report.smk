@@ -37,10 +37,38 @@ FIGURES = [
 # Name of a sheet: its model, arm and round.
 SHEETS = {model: (model, "", 0) for model in MODELS} | {
     f"{model}-{arm}-{number}": (model, arm, number)
-    for model in (CONFIG["refine"]["models"] if ARMS else [])
-    for arm in ARMS
+    for model, arm in REFINED
+    if model in MODELS
     for number in rounds(arm)
 }
+
+
+def shown_bundles():
+    """The pictures that pages and sheets show, where they come as bundles."""
+    drawn = [LAYOUT.training(model) for model in MODELS[1:]] if SAMPLES else []
+    return bundles(*all_pictures(), *drawn)
+
+
+def records():
+    """What the jobs before the record said of themselves, where their logs are not at hand."""
+    said = [("model", kind) for kind in ("base", "guide", "judge")] + [("prompts",), ("dataset",)]
+    said += [("fetch", what) for what in hub_sources()] + [("hard_prompts",)]
+    needs = [VARIANTS[layout.parse_model(model).variant].needs for model in RUNS[1:]]
+    said += [("encode",)] if any("pixels" not in each for each in needs) else []
+    said += [("encode_guide",)] if PAIRS or any("guide" in each for each in needs) else []
+    said += [("pairs", digest) for digest in PAIRS]
+    said += [("development",)] if SAMPLES else []
+    said += [("finetune", model) for model in RUNS[1:]]
+    said += [
+        ("generate", model, f"{stage}-{shard}")
+        for model in RUNS
+        for stage in stages(model)
+        for shard in shards(model, stage)
+    ]
+    said += [("score", "images", f"{model}-{stage}") for model in RUNS for stage in stages(model)]
+    said += [("score", "refined", f"{model}-{arm}") for model in REFINED for arm in ARMS]
+    said += [("table", table) for table in TABLES]
+    return [layout.record(LAYOUT.log(*parts)) for parts in said] if APART else []
 
 
 def everything():

@@ -11,11 +11,15 @@ def plain_score_files():
 
 def score_files():
     """All score files of the study."""
-    refined = [LAYOUT.refined_scores(model, arm) for model in REFINED for arm in ARMS]
-    return [*plain_score_files(), *refined]
+    return [*plain_score_files(), *(LAYOUT.refined_scores(*each) for each in REFINED)]
 
 
-SCORE = (
+def scored_bundles(pictures):
+    """Pictures, judge and guide, where they come as bundles."""
+    return bundles(*pictures, LAYOUT.model("judge"), LAYOUT.model("guide"))
+
+
+SCORE = writing_one(
     python("score") + " --settings {params.settings:q} --pictures {params.pictures:q}"
     " --judge {params.judge:q} --guide {params.guide:q} --root {params.root:q} --out {output:q}"
     " --batch-size {resources.batch} --device {resources.device} --threads {threads} --log {log:q}"

@@ -7,9 +7,12 @@ from vlg.models.folders import MARK
 def hub_sources():
     """{what: source} of all that the study takes from the Hub."""
     sources = {kind: CONFIG["models"][kind] for kind in ("base", "guide", "judge")}
+    if "guide" in GUIDES:
+        del sources["guide"]
     sources |= {what: CONFIG[what]["source"] for what in ("dataset", "prompts")}
+    sources |= {f"guide_{name}": own["source"] for name, own in CONFIG["guides"].items()}
     sources |= {f"judge_{name}": judge["source"] for name, judge in CONFIG["judges"].items()}
-    return {what: source for what, source in sources.items() if hub.parse(source)}
+    return {what: source for what, source in sources.items() if source and hub.parse(source)}
 
 
 def as_source(path, file=""):
@@ -17,7 +20,7 @@ def as_source(path, file=""):
     if not path:
         return []
     folder = os.path.dirname(path)
-    if path != LAYOUT.download(os.path.basename(folder)):
+    if not path.endswith(LAYOUT.download(os.path.basename(folder))):
         return ["--source", path]
     return ["--source", os.path.join(folder, file) if file else folder]
 
@@ -27,7 +30,7 @@ def source_of(what):
     if what in hub_sources():
         return LAYOUT.download(what)
     source = CONFIG[what]["source"]
-    return [] if source == plan.SHAPES else source
+    return [] if source == plan.SHAPES else given(source)
 
 
 def model_source(wildcards):
@@ -36,13 +39,18 @@ def model_source(wildcards):
     if kind in hub_sources():
         return LAYOUT.download(kind)
     if source.endswith(".safetensors"):
-        return source
+        return given(source)
     if source not in plan.EMBEDDED[kind]:
-        return f"{source}/{MARK[kind]}"
+        return given(f"{source}/{MARK[kind]}")
+    return shapes_source(kind, source)
+
+
+def shapes_source(kind, source):
+    """The file by which Snakemake knows one of the shapes models."""
     if CONFIG["models"]["rebuild"]:
         part = kind + source.removeprefix(plan.SHAPES)
         return LAYOUT.pretrained(f"base/{part}" if kind == "base" else part)
-    return os.path.relpath(ROOT / "resources/shapes/manifest.json")
+    return given(os.path.relpath(ROOT / "resources/shapes/manifest.json"))
 
 
 def is_shipped(wildcards):
@@ -62,6 +70,8 @@ def fetch_settings(wildcards):
         del values["background"]  # which changes nothing of the download
     if what == "prompts":
         values["sha256"] = CONFIG["prompts"]["sha256"]
+    if what.startswith("guide_"):
+        values["form"] = judge_kind.find(CONFIG["guides"][what.removeprefix("guide_")]["kind"]).form
     if what.startswith("judge_"):
         values["form"] = judge_kind.find(JUDGES[what.removeprefix("judge_")].kind).form
     return settings(values)

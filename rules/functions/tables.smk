@@ -5,7 +5,7 @@
 # empty list is what the study does not have.
 TABLE_INPUTS = {
     "scores": {"prompts": [LAYOUT.prompts], "scores": plain_score_files()},
-    "refined": {"scores": [LAYOUT.refined_scores(model, arm) for model in REFINED for arm in ARMS]},
+    "refined": {"scores": [LAYOUT.refined_scores(*each) for each in REFINED]},
     "hard": {"hard": [LAYOUT.hard_prompts]},
     "training": {"training": [LAYOUT.training(model, "summary.json") for model in RUNS[1:]]},
     "judges": {"judges": [LAYOUT.judge_scores(j, m) for j in CONFIG["judges"] for m in RUNS]},
@@ -41,6 +41,21 @@ def table_input(name):
         return [file for need in needs for file in TABLE_INPUTS[need].get(name, [])]
 
     return files
+
+
+def table_settings(wildcards):
+    """What a table depends on beside its inputs. Of arms it is told those whose samples the number
+    of their rounds does not tell, if there are some and it is about arms."""
+    values = {
+        **CONFIG["statistics"],
+        "published": CONFIG["published"],
+        "models": MODELS,
+        "train_seeds": TRAIN_SEEDS,
+    }
+    uncounted = [name for name, arm in ARMS.items() if not arm.one_a_round]
+    if uncounted and "refined" in table_says(wildcards.table, "NEEDS", ()):
+        values["uncounted"] = uncounted
+    return settings(values)
 
 
 def table_options(wildcards, input):

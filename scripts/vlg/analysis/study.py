@@ -46,6 +46,9 @@ class Settings(Statistics):
         [0], min_length=1, description="Seeds of the trainings, that of the plain names first."
     )
     published: dict[str, dict[str, float]] = Field({}, description="Published figures, by table.")
+    uncounted: list[str] = Field(
+        [], description="Arms that after r rounds have not had r + 1 samples of each picture."
+    )
 
 
 @dataclass
@@ -208,11 +211,14 @@ class Study:
         return float(np.mean([float(one["train_seconds"]) for one in self.summaries(model)]))
 
     def train_flops(self, model: str) -> float:
-        """Mean FLOPs of the steps of the trainings up to a checkpoint, looks at held-out pictures
-        left out; 0 for what is not trained."""
+        """Mean FLOPs of the steps of the trainings up to a checkpoint and of what was drawn for
+        them before, looks at held-out pictures left out; 0 for what is not trained."""
         if not trained(model):
             return 0.0
-        return float(np.mean([one["cost"]["training"]["flops"] for one in self.summaries(model)]))
+        costs = [one["cost"] for one in self.summaries(model)]
+        return float(
+            np.mean([sum(c["flops"] for w, c in e.items() if w != "looks") for e in costs])
+        )
 
 
 def trained(model: str) -> bool:

@@ -25,6 +25,7 @@ from vlg.models.families import class_of, name_of
 from vlg.models.folders import MARK, check_whole, listed
 
 RULES = Path(__file__).parents[3] / "rules"
+SHIPPED = RULES.parent / "resources" / "shapes"
 GIVEN = ("base", "guide", "judge")
 OTHER_JUDGE = "a CLIP cannot judge what it guided, give another one"
 MODEL_KIND = {
@@ -45,6 +46,7 @@ def check(config: dict[str, Any], root: Path) -> None:
     _check_variants(config, root)
     _check_refine(config)
     _check_models(config, root)
+    _check_guides(config, root)
     _check_judges(config, root)
     _check_dataset(config, root)
     _check_prompts(config, root)
@@ -93,42 +95,69 @@ def _check_variants(config: dict[str, Any], root: Path) -> None:
         except PydanticCustomError as error:
             told = error.context or {}
             fail((*variant.place(told["key"]), told["key"]), told["what"], told["remedy"])
+        if getattr(variant.settings, "reward", "") == "verifier" and (
+            config["dataset"]["source"] != plan.SHAPES
+        ):
+            key = (*variant.place("reward"), "reward")
+            fail(key, "verifier: knows the shapes world's captions alone", "use guide")
+        if variant.settings.stop_judge:
+            key = (*variant.place("stop_judge"), "stop_judge")
+            _check_stop_judge(config, root, variant.settings.stop_judge, key)
+
+
+def _check_stop_judge(config: dict[str, Any], root: Path, chosen: str, key: Key) -> None:
+    """What stops a training must be no guide, and nothing that is reported."""
+    if not config["development"]["count"]:
+        fail(
+            ("development", "count"),
+            "is 0, and stop_judge looks at development prompts",
+            "set it to 40 or more",
+        )
+    names = {f"models.{part}": config["models"][part] for part in ("guide", "judge")}
+    judges = plan.judges(config)
+    names |= {f"judges.{name}": settings.source for name, settings in judges.items()}
+    names |= {f"guides.{name}": own.source for name, own in plan.guides(config).items()}
+    for name, source in names.items():
+        if source is None:
+            continue
+        shipped = source == plan.SHAPES and not name.startswith("judges.")
+        part = "judge" if name == "models.judge" else "guide"
+        folder = SHIPPED / part if shipped else root / source
+        if not folder.is_dir():
+            continue
+        same = os.path.realpath(folder) == os.path.realpath(root / chosen)
+        if same or _same_weights(folder, root / chosen):
+            fail(key, f"is the same model as {name}", "give a CLIP that is used for nothing else")
 
 
 def _check_refine(config: dict[str, Any]) -> None:
     known = plan.models(config)
-    for i, model in enumerate(config["refine"]["models"]):
-        if model not in known:
-            fail(
-                ("refine", "models", i),
-                f"no such model in this study: {shown(model)}",
-                nearest(model, known),
-            )
+    lists = {("refine", "models"): config["refine"]["models"]}
+    for name, arm in plan.all_arms(config).items():
+        lists["refine", "arms", name, "models"] = arm.settings.models or []
+    for key, models in lists.items():
+        for i, model in enumerate(models):
+            if model not in known:
+                fail(
+                    (*key, i),
+                    f"no such model in this study: {shown(model)}",
+                    nearest(model, known),
+                )
 
 
 def _check_models(config: dict[str, Any], root: Path) -> None:
+    _check_differ(config, root)
     names = config["models"]
-    if hub.parse(names["guide"]) and hub.same(names["guide"], names["judge"]):
-        fail(
-            ("models", "judge"),
-            f"is the same model as models.guide: {shown(names['judge'])}",
-            OTHER_JUDGE,
-        )
     folders = {
         part: root / names[part]
         for part, known in plan.EMBEDDED.items()
         if names[part] not in known and not _is_hub(names[part], ("models", part))
     }
+    if names["guide"] in plan.guides(config):
+        folders.pop("guide", None)
     base = folders.get("base")
     if base and (base.suffix == ".safetensors" or _is_pickled(base)):
         _check_base_file(folders.pop("base"), names["base"])
-    guide, judge = folders.get("guide"), folders.get("judge")
-    if guide and judge and os.path.realpath(guide) == os.path.realpath(judge):
-        fail(
-            ("models", "judge"),
-            f"is the same model as models.guide: {shown(names['judge'])}",
-            OTHER_JUDGE,
-        )
     for part, folder in folders.items():
         key, known = ("models", part), ", ".join(plan.EMBEDDED[part])
         if not os.path.isdir(folder):
@@ -144,13 +173,6 @@ def _check_models(config: dict[str, Any], root: Path) -> None:
             )
     if "base" in folders:
         _check_family(folders["base"], names["family"])
-    same = guide and judge and _same_weights(guide, judge)
-    if same:
-        fail(
-            ("models", "judge"),
-            f"has the weights of models.guide: {same[0]} and {same[1]} are identical",
-            OTHER_JUDGE,
-        )
     for part, folder in folders.items():
         begin = f"config: models.{part}: {names[part]}"
         check_whole(part, listed(folder), begin, names["family"])
@@ -208,13 +230,70 @@ def _same_weights(one: Path, other: Path) -> tuple[Path, Path] | None:
     return None
 
 
+def _check_guides(config: dict[str, Any], root: Path) -> None:
+    """Every entry of `guides` can be made, and is no judge."""
+    known = plan.guides(config)
+    lists = {("refine", "arms", name): arm for name, arm in plan.all_arms(config).items()}
+    for key, arm in lists.items():
+        named = arm.settings.guide
+        if named is not None and named not in known:
+            fail((*key, "guide"), f"no such entry of guides: {shown(named)}", nearest(named, known))
+    for name, settings in known.items():
+        key = ("guides", name)
+        if name == plan.GUIDE:
+            fail(key, "is what models.guide is called", "choose another name")
+        for member in settings.members:
+            found = known.get(member)
+            at = (*key, "members")
+            if found is None and member != plan.GUIDE:
+                fail(at, f"no such entry of guides: {shown(member)}", nearest(member, known))
+            itself = found or plan.guide_of(config)
+            if itself and itself.members:
+                fail(at, f"{member} is made of several itself", "name its members")
+        if settings.source is not None:
+            _check_guide(settings, (*key, "source"), root)
+
+
+def _check_guide(settings: Any, key: Key, root: Path) -> None:
+    """One guide that has a source."""
+    rooms = [k for k in plugins.names(plugins.KINDS) if plugins.own(plugins.KINDS, k).guides]
+    if settings.kind not in rooms:
+        at = (*key[:-1], "kind")
+        fail(at, f"cannot guide: {shown(settings.kind)}", f"choose one of {', '.join(rooms)}")
+    if settings.source == plan.SHAPES:
+        if settings.kind != "open_clip":
+            fail(key, f"{plan.SHAPES} is an open_clip", "leave kind out")
+        return
+    if _is_hub(settings.source, key):
+        return
+    try:
+        plugins.own(plugins.KINDS, settings.kind).check(settings, root)
+    except UserError as error:
+        raise UserError(f"config: {dotted(key)}: {error}") from None
+
+
+def _check_differ(config: dict[str, Any], root: Path) -> None:
+    """No guide is a judge: neither the same source nor the same weights under another name."""
+    known = plan.guides(config)
+    guides = {f"guides.{name}": each.source for name, each in known.items() if each.source}
+    if config["models"]["guide"] not in known:
+        guides["models.guide"] = config["models"]["guide"]
+    judges = {("judges", name, "source"): each.source for name, each in plan.judges(config).items()}
+    judges[("models", "judge")] = config["models"]["judge"]
+    for (key, judge), (guide, source) in itertools.product(judges.items(), guides.items()):
+        one = SHIPPED / "guide" if source == plan.SHAPES else root / source
+        other = SHIPPED / "judge" if judge == plan.SHAPES else root / judge
+        if hub.same(source, judge) or os.path.realpath(one) == os.path.realpath(other):
+            fail(key, f"is the same model as {guide}: {shown(judge)}", OTHER_JUDGE)
+        same = _same_weights(one, other) if os.path.isdir(one) and os.path.isdir(other) else None
+        if same:
+            what = f"has the weights of {guide}: {same[0]} and {same[1]} are identical"
+            fail(key, what, OTHER_JUDGE)
+
+
 def _check_judges(config: dict[str, Any], root: Path) -> None:
-    guide = config["models"]["guide"]
     for name, settings in plan.judges(config).items():
         key, source = ("judges", name, "source"), settings.source
-        same = os.path.realpath(root / source) == os.path.realpath(root / guide)
-        if hub.same(source, guide) or same:
-            fail(key, "is the same model as models.guide", OTHER_JUDGE)
         if _is_hub(source, key):
             continue
         try:

@@ -29,8 +29,10 @@ WILDCARDS = {
     "stage": r"selection|final",
     "shard": r"[0-9]+",
     "kind": r"base|guide|judge",
+    "guide": rf"guide(_{NAME})?",
     "part": NAME,
-    "what": rf"base|guide|judge|dataset|prompts|judge_{NAME}",
+    "pairs": r"[0-9a-f]{12}",
+    "what": rf"base|guide|judge|dataset|prompts|judge_{NAME}|guide_{NAME}",
 }
 
 
@@ -75,6 +77,16 @@ def folder(path: str) -> str:
     return str(PurePosixPath(path).parent)
 
 
+def bundle(path: str) -> str:
+    """All of the folder that a file is in, as one file beside it (`vlg.workflow.bundle`)."""
+    return f"{folder(path)}.tar"
+
+
+def record(log: str) -> str:
+    """The copy of a job's log that other jobs may read."""
+    return log.replace("/logs/", "/records/", 1)
+
+
 @dataclass(frozen=True)
 class Layout:
     """The paths of a study. Each names the file by which Snakemake knows the thing."""
@@ -114,6 +126,10 @@ class Layout:
     @property
     def embeddings(self) -> str:
         return f"{self.root}/embeddings/{MANIFEST}"
+
+    def pairs(self, pairs: str) -> str:
+        """Own samples of the base; the name is a digest of how they are drawn."""
+        return f"{self.root}/pairs/{pairs}/{MANIFEST}"
 
     def download(self, what: str) -> str:
         return f"{self.root}/downloads/{what}/{MANIFEST}"

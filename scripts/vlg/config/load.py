@@ -75,6 +75,9 @@ def _read_entries(config: dict[str, Any]) -> None:
         name: {"kind": arm.kind, **arm.settings.model_dump(mode="json")}
         for name, arm in plan.all_arms(config).items()
     }
+    config["guides"] = {
+        name: settings.model_dump(mode="json") for name, settings in plan.guides(config).items()
+    }
     config["judges"] = {
         name: settings.model_dump(mode="json") for name, settings in plan.judges(config).items()
     }
@@ -91,7 +94,8 @@ def _expand(config: dict[str, Any]) -> None:
     """Replace `~` in what are paths."""
     places = [(config["models"], part) for part in ("base", "guide", "judge")]
     places += [(config[section], "source") for section in ("prompts", "dataset")]
-    places += [(judge, "source") for judge in config["judges"].values()]
+    further = [*config["judges"].values(), *config["guides"].values()]
+    places += [(each, "source") for each in further]
     tuning = config["finetune"]
     for name, variant in plan.variants(config).items():
         own = tuning["variants"].get(name, {})

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -26,7 +28,9 @@ from vlg.workflow import slots
 SHAPES = "shapes"
 EMBEDDED = {"base": (SHAPES, f"{SHAPES}-early"), "guide": (SHAPES,), "judge": (SHAPES,)}
 # Keys of a fine-tuning that a step gets and a config has elsewhere.
-OF_A_STEP = sections.Training.model_fields.keys() - sections.Shared.model_fields.keys()
+OF_A_STEP = sections.Training.model_fields.keys() - sections.Shared.model_fields.keys() | {
+    "sampling"
+}
 
 Config = Mapping[str, Any]
 
@@ -59,6 +63,15 @@ class Variant:
         """{key: path} of those of its settings that are folders to read."""
         paths = {name: getattr(self.settings, name) for name in self.settings.inputs()}
         return {name: path for name, path in paths.items() if path is not None}
+
+    @property
+    def pairs(self) -> tuple[str, sections.Pairs] | None:
+        """(a digest, how own samples are drawn) of a method that needs pairs."""
+        if "pairs" not in self.needs:
+            return None
+        chosen: sections.Pairs = self.settings.pairs()  # type: ignore[attr-defined]
+        text = json.dumps(chosen.handed_on(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12], chosen
 
     def place(self, name: str) -> Key:
         """Under which key of the config the value of one of its settings stands."""
@@ -133,6 +146,9 @@ def _variant(config: Config, name: str, own: Any, key: Key) -> Variant:
     if not merged["cached"]:
         merged["resolution"] = config["dataset"]["resolution"]
         merged["flip"] = config["encode"]["flip"]
+    if issubclass(keys, sections.Sampled):
+        chosen = sections.Denoising.model_fields
+        merged["sampling"] = {name: config["generate"][name] for name in chosen}
     merged = clean(keys, {**merged, "step": shared["steps"][-1]}, key)
     try:
         settings = keys.model_validate(merged)
@@ -145,7 +161,8 @@ def _variant(config: Config, name: str, own: Any, key: Key) -> Variant:
 
 def config_keys(keys: type[Keys]) -> list[str]:
     """The keys of a method that a config may set, its own first."""
-    own = [name for name in keys.model_fields if name not in sections.Training.model_fields]
+    known = {*sections.Shared.model_fields, *OF_A_STEP}
+    own = [name for name in keys.model_fields if name not in known]
     return [*own, *sections.Shared.model_fields]
 
 
@@ -214,11 +231,24 @@ def _in_a_name(keys: type[Keys], key: str, value: Any) -> str:
 
 @dataclass(frozen=True)
 class Arm:
-    """A way to draw in rounds: its kind with its settings, and how many rounds."""
+    """A way to draw in rounds: its kind with its settings, how many rounds, with which models
+    (`base` or `<variant>-<step>`)."""
 
     kind: str
     settings: sections.ArmKeys
     rounds: int
+    models: list[str]
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What it works with, of guide, pictures and base."""
+        return frozenset(plugins.constant(plugins.ARMS, self.kind, "NEEDS", ()))
+
+    @property
+    def one_a_round(self) -> bool:
+        """Whether after r rounds a picture has been made of r + 1 samples."""
+        one = plugins.constant(plugins.ARMS, self.kind, "ONE_A_ROUND", True)
+        return one and "pictures" in self.needs
 
     def handed_on(self) -> dict[str, Any]:
         """What its step gets: the kind, its settings and the number of rounds."""
@@ -238,9 +268,30 @@ def all_arms(config: Config) -> dict[str, Arm]:
         key = ("refine", "arms", name)
         kind, values = _kind(plugins.ARMS, own, key, name, "refine")
         settings = read(settings_of(plugins.ARMS, kind), values, key, f"arm {kind}")
-        rounds = refine["rounds"] if settings.rounds is None else settings.rounds
-        result[name] = Arm(kind, settings, rounds)
+        usual = plugins.constant(plugins.ARMS, kind, "ROUNDS", refine["rounds"])
+        models = refine["models"] if settings.models is None else settings.models
+        arm = Arm(kind, settings, settings.rounds or usual, models)
+        if "base" in arm.needs:
+            arm = replace(arm, models=[model for model in models if model != BASE])
+            if models and not arm.models:
+                fail(key, f"an arm {kind} draws with a fine-tuned model", "name some in its models")
+        result[name] = arm
     return result
+
+
+def refined(config: Config) -> list[tuple[str, str]]:
+    """(model, arm) of all that arms draw, each training of a model by its own name."""
+    known = arms(config)
+    names = dict.fromkeys(
+        [*config["refine"]["models"], *(m for a in known.values() for m in a.models)]
+    )
+    return [
+        (run, name)
+        for model in names
+        for run in runs(config, [model])
+        for name, arm in known.items()
+        if model in arm.models
+    ]
 
 
 def judges(config: Config) -> dict[str, sections.JudgeKeys]:
@@ -253,6 +304,51 @@ def judges(config: Config) -> dict[str, sections.JudgeKeys]:
         keys = settings_of(plugins.KINDS, kind)
         result[name] = read(keys, {"kind": kind, **values}, key, f"judge {kind}")
     return result
+
+
+# --- guides -------------------------------------------------------------------------------------
+
+GUIDE = "guide"  # what members of a guide call `models.guide`, and the folder of that
+
+
+def guides(config: Config) -> dict[str, sections.GuideKeys]:
+    """The settings of the entries of `guides` by name. UserError names a wrong key."""
+    result = {}
+    for name, own in config["guides"].items():
+        key = ("guides", name)
+        if not isinstance(own, Mapping):
+            fail(key, f"expected keys and values, got {shown(own)}", "see docs/configuration.md")
+        result[name] = read(sections.GuideKeys, clean(dict[str, Any], own, key), key)
+    return result
+
+
+def guide_of(config: Config, name: str | None = None) -> sections.GuideKeys | None:
+    """The settings of a guide, of `models.guide` where it has no name; None where that is the
+    source of an open_clip itself."""
+    chosen = config["models"]["guide"] if name in (None, GUIDE) else name
+    return guides(config).get(chosen)
+
+
+def guide_folder(config: Config, name: str | None = None) -> str:
+    """What a guide's folder below models/ is called."""
+    own = name in (None, GUIDE, config["models"]["guide"])
+    return GUIDE if own else f"{GUIDE}_{name}"
+
+
+def guide_kinds(config: Config, name: str | None = None) -> list[str]:
+    """The kinds of judges by which a guide looks, but for open_clip, which every guide knows."""
+    settings = guide_of(config, name)
+    if settings is None:
+        return []
+    usual = sections.GuideKeys.model_fields["kind"].default
+    members = [guide_of(config, member) for member in settings.members]
+    kinds = {each.kind for each in (settings, *members) if each and not each.members}
+    return sorted(kinds - {usual})
+
+
+def made_guides(config: Config) -> dict[str, sections.GuideKeys]:
+    """{folder below models/: settings} of the entries of `guides`."""
+    return {guide_folder(config, name): each for name, each in guides(config).items()}
 
 
 def _kind(room: str, own: Any, key: Key, name: str, otherwise: str) -> tuple[str, dict[str, Any]]:

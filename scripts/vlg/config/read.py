@@ -210,7 +210,7 @@ class UnknownKey(UserError):
         name = str(key[-1])
         close = difflib.get_close_matches(name, siblings, n=1)
         there = sorted((path for path in elsewhere if path[-1] == name), key=len)[:2]
-        if close:
+        if close and not (there and len(key) == 1):
             remedy = f"did you mean {dotted((*key[:-1], close[0]))}?"
         elif there and (len(key) > 1 or not of):
             remedy = f"did you mean {' or '.join(map(dotted, there))}?"

@@ -34,11 +34,18 @@ def _paths(keys: type[Keys], key: Key) -> Iterator[Key]:
                 yield from _paths(option, (*key, name))
 
 
+# The keys that all methods, arms or kinds of judge have.
+ROOTS: dict[str, type[Keys]] = {
+    plugins.METHODS: sections.Training,
+    plugins.ARMS: sections.ArmKeys,
+    plugins.KINDS: sections.JudgeKeys,
+}
+
+
 def own_keys(room: str, name: str) -> list[str]:
-    """The keys that only this method, arm or kind of judge has."""
-    keys = plan.settings_of(room, name)
-    shared = {name for base in keys.__bases__ for name in base.model_fields}
-    return [name for name in keys.model_fields if name not in shared]
+    """The keys that this method, arm or kind of judge has and not all have."""
+    shared = {*ROOTS[room].model_fields, *plan.OF_A_STEP}
+    return [name for name in plan.settings_of(room, name).model_fields if name not in shared]
 
 
 # --- the schema ---------------------------------------------------------------------------------
@@ -60,6 +67,7 @@ def schema() -> dict[str, Any]:
     arms, judges = _entries(plugins.ARMS, "kind"), _entries(plugins.KINDS, "kind")
     properties["refine"]["properties"]["arms"]["additionalProperties"] = _or_null(arms)
     properties["judges"]["additionalProperties"] = _or_null(judges)
+    properties["guides"]["additionalProperties"] = _or_null(_of(sections.GuideKeys))
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Configuration",
@@ -167,7 +175,9 @@ OF_METHODS = """\
 A variant may set all keys above from `learning_rate` to `evaluate_every`, and the keys of its
 `method`, which is one of these. Keys of a method may stand in `finetune`, too, for all variants
 whose method has them."""
-OF_ARMS = "An arm has `rounds` and the keys of its `kind`, which is one of these:"
+OF_ARMS = (
+    "An arm has `rounds`, `models`, `guide` and the keys of its `kind`, which is one of these:"
+)
 OF_JUDGES = "A judge has `source` and the keys of its `kind`, which is one of these:"
 
 COLUMNS = ["key", "default", "values", "meaning"]
@@ -181,7 +191,7 @@ def page() -> str:
     lines = _table(
         _row(name, node)
         for name, node in nodes.items()
-        if "properties" not in node and name != "judges"
+        if "properties" not in node and name not in ("guides", "judges")
     )
     for name, node in nodes.items():
         if "properties" not in node:
@@ -196,6 +206,8 @@ def page() -> str:
             arm = "refine.arms.<name>"
             lines += ["", OF_ARMS, "", *_residents(plugins.ARMS), ""]
             lines += _table([*_rows(arm, _of(sections.ArmKeys)), *_own_rows(plugins.ARMS, arm)])
+    lines += ["", "## guides", "", nodes["guides"]["description"], ""]
+    lines += _table(_rows("guides.<name>", _of(sections.GuideKeys)))
     judge = "judges.<name>"
     lines += ["", "## judges", "", nodes["judges"]["description"], ""]
     lines += [OF_JUDGES, "", *_residents(plugins.KINDS), ""]
@@ -226,12 +238,14 @@ def _rows(prefix: str, node: dict[str, Any]) -> Iterator[list[str]]:
 
 
 def _own_rows(room: str, prefix: str) -> Iterator[list[str]]:
-    """A row for each key that only one method, arm or kind of judge has."""
+    """A row for each key that not all methods, arms or kinds of judge have, with those that do."""
+    owners: dict[tuple[str, ...], list[str]] = {}
     for name in plugins.names(room):
         nodes = _of(plan.settings_of(room, name))["properties"]
         for key in own_keys(room, name):
-            first, *others = _row(f"{prefix}.{key}", nodes[key])
-            yield [f"{first} ({name})", *others]
+            owners.setdefault(tuple(_row(f"{prefix}.{key}", nodes[key])), []).append(name)
+    for (first, *others), names in owners.items():
+        yield [f"{first} ({', '.join(names)})", *others]
 
 
 def _row(name: str, node: dict[str, Any]) -> list[str]:

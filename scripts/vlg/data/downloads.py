@@ -25,11 +25,14 @@ class Settings(Dataset):
     """What is downloaded and, of a data set, how much of it."""
 
     what: str = Field(
-        "base", description="`base`, `guide`, `judge`, `dataset`, `prompts` or `judge_<name>`."
+        "base",
+        description=(
+            "`base`, `guide`, `judge`, `dataset`, `prompts`, `judge_<name>` or `guide_<name>`."
+        ),
     )
     family: str = Field(folders.FAMILY, description="`models.family`, of a base.")
     form: Literal["guide", "judge"] = Field(
-        "judge", description="Which files a further judge wants."
+        "judge", description="Which files a further judge or guide wants."
     )
     sha256: str | None = Field(None, description="`prompts.sha256`.")
 

@@ -37,7 +37,7 @@ class Judge(ABC):
     """A judge that is ready to score; the higher a number, the better.
 
     form: which files of a repository of the Hub it reads, as `vlg.models.folders.wanted` knows
-    them. guides: whether it has `encode_image` and `encode_text`, so that it could guide.
+    them. guides: whether it has `side`, `encode_image` and `encode_text`, so that it can guide.
     """
 
     form: ClassVar[str] = "judge"
@@ -61,8 +61,8 @@ class Judge(ABC):
     def load(self) -> None:
         """Make ready what scores."""
 
-    def watch(self, ledger: Ledger) -> None:  # noqa: B027
-        """Let a ledger count the pictures that are looked at, as `judge`; what has no model of its
+    def watch(self, ledger: Ledger, part: str = "judge") -> None:  # noqa: B027
+        """Let a ledger count the pictures that are looked at, as `part`; what has no model of its
         own, or one that cannot be seen into, counts nothing."""
 
     @abstractmethod
@@ -75,6 +75,11 @@ class Judge(ABC):
     def prepare(self, images: list[np.ndarray]) -> Any:
         """What can be done to pictures ahead, in a thread, while those before are being scored."""
         return images
+
+    @property
+    def side(self) -> int:
+        """Side in pixels of what the model looks at."""
+        raise NotImplementedError
 
     def encode_image(self, pictures: torch.Tensor) -> torch.Tensor:
         """Unit embeddings [n, d] of pictures [n, 3, height, width] in 0..1, with their gradient."""

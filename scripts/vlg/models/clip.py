@@ -17,6 +17,8 @@ from vlg.files import MANIFEST, check_manifest, read_json
 from vlg.models.device import Parts, place, send, set_precision
 
 if TYPE_CHECKING:
+    import torch
+
     from vlg.models.ledger import Ledger
 
 
@@ -69,9 +71,14 @@ class Clip:
         self._parts = Parts("scoring pictures")
         self._texts: dict[str, Any] = {}
 
-    def watch(self, ledger: Ledger) -> None:
-        """Let a ledger count the pictures that are looked at."""
-        ledger.watch("judge", self.model.vision_model)
+    def watch(self, ledger: Ledger, part: str = "judge") -> None:
+        """Let a ledger count the pictures that are looked at, as `part`."""
+        ledger.watch(part, self.model.vision_model)
+
+    @property
+    def side(self) -> int:
+        """Side in pixels of what the model looks at."""
+        return self.model.config.vision_config.image_size
 
     def encode_text(self, texts: list[str]) -> Any:
         """Unit embeddings (n, d) of prompts; each distinct prompt is encoded once."""
@@ -116,6 +123,49 @@ class Clip:
             sent = send(pixels.to(self.model.dtype), self.device)
             features = self.model.get_image_features(sent).pooler_output
         return torch.nn.functional.normalize(features.float(), dim=-1)
+
+    def encode_pictures(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Unit embeddings [n, d] of pictures [n, 3, height, width] in 0..1, differentiable."""
+        import torch
+
+        pixels = self.preprocess(pictures).to(self.device, self.model.dtype)
+        features = self.model.get_image_features(pixels).pooler_output
+        return torch.nn.functional.normalize(features.float(), dim=-1)
+
+    def preprocess(self, pictures: torch.Tensor) -> torch.Tensor:
+        """What `prepare` does to picture files, differentiably, up to its rounding to bytes.
+
+        The clamp stands for their 0..255. UserError for a way to resize that is not known here.
+        """
+        import torch
+        from torch.nn.functional import interpolate
+
+        said = self.processor.image_processor.to_dict()
+        mode = {2: "bilinear", 3: "bicubic"}.get(int(said["resample"]))
+        size, crop = said["size"], said.get("crop_size") if said.get("do_center_crop") else None
+        height, width = pictures.shape[-2:]
+        if "shortest_edge" in size:
+            side = size["shortest_edge"]
+            short, long = sorted((height, width))
+            resized = (side, int(side * long / short))
+            target = resized if height <= width else resized[::-1]
+        else:
+            target = (size["height"], size["width"])
+        if mode is None or not said.get("do_resize", True):
+            raise UserError(
+                "guides: its preprocessor_config.json resizes neither bicubically nor bilinearly; "
+                "such a model cannot guide"
+            )
+        if target != (height, width):
+            pictures = interpolate(pictures, target, mode=mode, antialias=True).clamp(0, 1)
+        if crop:
+            top, left = (target[0] - crop["height"]) // 2, (target[1] - crop["width"]) // 2
+            pictures = pictures[..., top : top + crop["height"], left : left + crop["width"]]
+        mean, std = (
+            torch.tensor(said[name]).to(pictures)[:, None, None]
+            for name in ("image_mean", "image_std")
+        )
+        return (pictures - mean) / std
 
     def scores(self, images: list[np.ndarray] | Any, texts: list[str]) -> list[float]:
         """100 cos of each (picture, prompt)."""

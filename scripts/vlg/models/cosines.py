@@ -1,15 +1,26 @@
-"""What a guide says of pictures that are drawn already."""
+"""What a guide says of pictures, drawn already or still in latents."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vlg.models.device import Parts
+from vlg.models.device import Parts, at_least_float32
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
+    from vlg.models.family import Family
     from vlg.models.guide import Guide
+
+
+def latent_cosines(
+    family: Family, guide: Guide, latents: torch.Tensor, wanted: torch.Tensor
+) -> torch.Tensor:
+    """cos of each picture that clean latents [n, ...] decode to, and its unit embedding in `wanted`
+    [n, d]; in float32, differentiable."""
+    pictures = at_least_float32(family.decode(latents.to(family.dtype)))
+    return (at_least_float32(guide.encode_image(pictures)) * wanted).sum(dim=1)
 
 
 def guide_scores(guide: Guide, images: np.ndarray, texts: list[str]) -> list[float]:

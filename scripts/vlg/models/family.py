@@ -27,10 +27,14 @@ from vlg.models.families import INDEX, name_of
 if TYPE_CHECKING:
     import torch
 
-    from vlg.config.sections import Sampling
+    from vlg.config.sections import Denoising, Sampling
     from vlg.models.ledger import Ledger
 
 Condition = dict[str, "torch.Tensor"]
+# (what predicts for a condition, number of the step, its timestep, the network) -> the prediction
+Guidance = Callable[
+    [Callable[[Condition], "torch.Tensor"], int, "torch.Tensor", Any], "torch.Tensor"
+]
 
 
 @dataclass
@@ -39,6 +43,7 @@ class Step:
 
     index: its number, from 0. t: the timestep, a whole number on the device. z: latents [n, ...].
     predicted: the network's output, guided. Both may be replaced, and the step goes on from them.
+    net: the network; one that is put in its place serves the steps after this.
     """
 
     family: Family
@@ -46,12 +51,39 @@ class Step:
     t: torch.Tensor
     z: torch.Tensor
     predicted: torch.Tensor
+    net: Callable[..., Any] | None = None
+    rows: torch.Tensor | None = None  # which samples go on, where `resample` has been called
 
     @property
     def estimate(self) -> torch.Tensor:
         """The one-step estimate of the clean latents, in float32."""
-        t = self.t.expand(len(self.z)).long()
-        return self.family.estimate(self.z, at_least_float32(self.predicted), t)
+        return self.family.estimate(self.z, at_least_float32(self.predicted), self._times)
+
+    @property
+    def _times(self) -> torch.Tensor:
+        return self.t.expand(len(self.z)).long()
+
+    def shift(self, score: torch.Tensor) -> None:
+        """Add to the score of p(z_t), in float32, by which the prediction changes accordingly.
+
+        By Tweedie's formula the estimate of the clean latents moves by sigma^2 / a times it, with
+        z_t = a z_0 + sigma noise. The estimate is linear in the prediction, whatever this means.
+        Where z_t holds nothing of a picture (a = 0), nothing changes.
+        """
+        import torch
+
+        with torch.no_grad():
+            one = torch.ones_like(self.z, dtype=torch.float32)
+            none = torch.zeros_like(one)
+            a = self.family.noised(one, none, self._times)
+            sigma = self.family.noised(none, one, self._times)
+            slope = self.family.estimate(none, one, self._times)
+            moved = (sigma.square() / a * score / slope).where(a > 0, none)
+            self.predicted = self.predicted.detach() + moved.to(self.predicted.dtype)
+
+    def resample(self, rows: torch.Tensor) -> None:
+        """Go on with these samples, [n] indices, in the places of all."""
+        self.z, self.predicted, self.rows = self.z[rows], self.predicted[rows], rows
 
 
 class Family(ABC):
@@ -196,7 +228,7 @@ class Family(ABC):
         self,
         condition: Condition,
         latents: torch.Tensor,
-        settings: Sampling,
+        settings: Denoising,
         *,
         negative: Condition | None = None,
         net: Callable[..., Any] | None = None,
@@ -204,6 +236,8 @@ class Family(ABC):
         end: int | None = None,
         on_step: Callable[[Step], None] | None = None,
         grad: bool | int | str = False,
+        guidance: Guidance | None = None,
+        noise: Callable[[int], torch.Tensor] | None = None,
     ) -> torch.Tensor:
         """Denoise latents, standard normal or from step `begin` on, to those of a picture.
 
@@ -214,6 +248,10 @@ class Family(ABC):
         grad: False, no gradient; True, through all steps, to latents and weights; a number K,
         through the last K steps; "step", through each alone: its z is a leaf, of which `on_step`
         may take the gradient of `step.estimate`.
+        guidance: what makes the prediction of a step of those for the condition and for others, in
+        place of classifier-free guidance; the negative condition is then not asked for.
+        noise: the fresh noise [n, ...] of a step by its number, with which the path is the
+        stochastic one of the same scheduler (DDIM at eta 1, SDE-DPM-Solver++).
         """
 
     @abstractmethod
@@ -229,6 +267,10 @@ class Family(ABC):
         Noised to the share `strength` of the steps (SDEdit, arXiv:2108.01073), each by its own
         generator.
         """
+
+    @abstractmethod
+    def path(self, settings: Denoising) -> list[int]:
+        """The timestep of each step that `sample` takes, from noise on."""
 
 
 def gradient_steps(grad: bool | int | str, steps: int) -> int:

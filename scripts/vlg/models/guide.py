@@ -1,4 +1,7 @@
-"""The guide: a frozen open_clip model whose image tower training and refinement look through."""
+"""The guide: a frozen CLIP whose image tower training and drawing look through.
+
+As a rule an open_clip folder; `vlg.models.guides` has those that are made of others.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from vlg.models.ledger import Ledger
 
 CONFIG = "open_clip_config.json"
+SPEC = "guide.json"  # of a guide that is made of others
 
 
 class Guide:
@@ -86,6 +90,18 @@ class Guide:
 
 
 def load_guide(folder: Path | str, device: str = "cpu") -> Guide:
+    """Load a guide's folder, frozen: an open_clip one, or what its `guide.json` says.
+
+    UserError as of `load_open_clip`.
+    """
+    if (Path(folder) / SPEC).is_file():
+        from vlg.models.guides import load_made
+
+        return load_made(Path(folder), device)
+    return load_open_clip(folder, device)
+
+
+def load_open_clip(folder: Path | str, device: str = "cpu") -> Guide:
     """Load an open_clip `local-dir` folder (open_clip_config.json and weights), frozen.
 
     Raises UserError when the folder is missing, incomplete or damaged; if it has a manifest, its

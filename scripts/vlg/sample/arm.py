@@ -2,7 +2,11 @@
 
 The file `sample/arms/<name>.py` is the kind of arm `<name>`; it holds
 
-    NEEDS = ("guide", "pictures")       # what it works with, read without importing anything
+    NEEDS = ("guide", "pictures")       # what it works with, read without importing anything;
+                                        # "base" for one that draws with the study's base, too
+    ROUNDS = 1                          # how many it has where the config gives it none of its
+                                        # own; without this it has `refine.rounds`
+    ONE_A_ROUND = False                 # where a round of pictures takes more than one sample
     class Settings(sections.ArmKeys)    # its own keys, with meaning, range and default
     class <Name>(Arm)                   # how it draws
 
@@ -60,13 +64,14 @@ class Before:
 
     number: the round, from 1. images: (n, height, width, 3) uint8, what stands now; None in round 1
     of an arm that needs no pictures. scores: their 100 cos by the guide; None without images or
-    without a guide.
+    without a guide. states: what the round before has noted of each, if anything.
     """
 
     number: int
     pictures: Sequence[Picture]
     images: np.ndarray | None = None
     scores: list[float] | None = None
+    states: list[Any] | None = None
 
     @property
     def texts(self) -> list[str]:
@@ -81,6 +86,12 @@ class Before:
         """The key of this round's noise, beside prompt and seed."""
         return f"refine-{self.number}"
 
+    @property
+    def noise(self) -> str:
+        """The same for drawing from noise alone: in round 1 that of plain pictures, from which only
+        the way of drawing then differs."""
+        return "latents" if self.number == 1 else self.purpose
+
 
 @dataclass(frozen=True)
 class Drawn:
@@ -88,18 +99,20 @@ class Drawn:
 
     images: (n, height, width, 3) uint8, what stands after it. scores: their 100 cos by the guide.
     accepted: whether each is new. Without a guide, or where nothing is chosen, the latter are None.
+    states: what the next round should know of each picture beside it, as JSON has it.
     """
 
     images: np.ndarray
     scores: list[float] | None = None
     accepted: list[bool] | None = None
+    states: list[Any] | None = None
 
 
 class Arm(ABC):
     """A kind of arm with its settings; light until it draws.
 
-    needs: of `guide` and `pictures`. Without `pictures`, round 1 draws from noise alone: it waits
-    for no plain picture, and its cost begins at 0.
+    needs: of `guide`, `pictures` and `base`. Without `pictures`, round 1 draws from noise alone: it
+    waits for no plain picture, and its cost begins at 0.
     samples: how many samples of each picture are held at once; batches have so many fewer pictures.
     """
 
@@ -120,6 +133,13 @@ def load(kind: str, values: Mapping[str, Any]) -> Arm:
     arm: Arm = plugins.own(plugins.ARMS, kind)(settings)
     arm.needs = frozenset(plugins.constant(plugins.ARMS, kind, "NEEDS", ()))
     return arm
+
+
+def choose(guide: Guide, before: Before, images: np.ndarray) -> Drawn:
+    """What the guide prefers of the new pictures and of what stood before, if anything did."""
+    from vlg.models.cosines import guide_scores
+
+    return keep(before, images, guide_scores(guide, images, before.texts))
 
 
 def keep(before: Before, images: np.ndarray, scores: list[float], always: bool = False) -> Drawn:

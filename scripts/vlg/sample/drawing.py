@@ -116,11 +116,13 @@ def made_by(
     kind: str = "",
     keys: Mapping[str, Any] | None = None,
     guide: Path | None = None,
+    base: Path | None = None,
 ) -> Made:
     """What a model folder, called `name`, and an arm of a kind make pictures by.
 
-    keys: the kind's. guide: its folder, where one chooses. The code is that of this module, of the
-    model's family and of the kind of arm.
+    keys: the kind's. guide: its folder, where one chooses. base: that of the study's base, where
+    the arm draws with it. The code is that of this module, of the model's family and of the kind of
+    arm.
     """
     chosen = [file_of(folder)]
     settings: dict[str, Any] = {"sampling": sampling.model_dump(mode="json")}
@@ -130,6 +132,8 @@ def made_by(
     weights = {"weights": identity(folder)}
     if guide:
         weights["chosen_by"] = identity(guide)
+    if base:
+        weights["base"] = identity(base)
     return Made(name, weights, settings, arm, code_hash(Path(__file__), *chosen))
 
 
@@ -246,9 +250,13 @@ def _before(
     images = stands.images
     if images is None:
         images = np.stack([pictures.load(last / row["file_name"]) for row in stands.rows])
+
+    def noted(name: str) -> list[Any] | None:
+        rows = stands.rows
+        return [row[name] for row in rows] if all(name in row for row in rows) else None
+
     # Not scored again: the last bits of a score depend on its batch.
-    known = all("guide" in row for row in stands.rows)
-    return Before(number, who, images, [row["guide"] for row in stands.rows] if known else None)
+    return Before(number, who, images, noted("guide"), noted("state"))
 
 
 def _round(
@@ -269,7 +277,11 @@ def _round(
         total, spent = Cost(row.get("cost", {})) + cost, row["seconds"]
         chosen = {
             name: values[index]
-            for name, values in (("guide", drawn.scores), ("accepted", drawn.accepted))
+            for name, values in (
+                ("guide", drawn.scores),
+                ("accepted", drawn.accepted),
+                ("state", drawn.states),
+            )
             if values is not None
         }
         result.append(
@@ -279,7 +291,8 @@ def _round(
                 "model": made.model,
                 "arm": made.arm,
                 "round": before.number,
-                "unet_calls": total.of("network"),
+                # A pass back through the frozen network costs about as much as one forward.
+                "unet_calls": total.of("network") + total.of("network", "backward"),
                 "cost": total.parts,
                 "flops": total.flops,
                 **chosen,

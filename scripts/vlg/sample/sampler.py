@@ -7,7 +7,7 @@ by position in the list of a job, so a job that is repeated gives the same bytes
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from vlg.errors import UserError
 from vlg.files import check_manifest
 from vlg.models import noise
 from vlg.models.device import Parts, send, set_precision
-from vlg.models.family import Condition, open_family
+from vlg.models.family import Condition, Family, open_family
 
 if TYPE_CHECKING:
     import torch
@@ -29,10 +29,17 @@ if TYPE_CHECKING:
 class Sampler:
     """A model folder, ready to draw; `family` is the model, for arms that do more.
 
-    settings: how pictures are drawn, as `sections.Sampling` or its keys.
+    settings: how pictures are drawn, as `sections.Sampling` or its keys. base: the folder of the
+    study's base, for an arm that draws with it too; of it the network is taken.
     """
 
-    def __init__(self, folder: Path, settings: Sampling | Mapping[str, Any], device: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: Sampling | Mapping[str, Any],
+        device: str,
+        base: Path | None = None,
+    ) -> None:
         if not isinstance(settings, Sampling):
             settings = Sampling.parse(settings, "generate")
         check_manifest(folder)
@@ -41,36 +48,52 @@ class Sampler:
         if settings.vae_tiling:
             self.family.tile()
         self.family.load()
-        self._parts = Parts("drawing pictures")
-        self._embedded: tuple[list[str], Condition, Condition | None] = ([], {}, None)
+        self.base: Family | None = None
+        if base:
+            check_manifest(base)
+            self.base = open_family(base, device, self.family.dtype)
+        self.parts = Parts("drawing pictures")
+        self._embedded: tuple[list[str], Condition, Condition] = ([], {}, {})
 
     def watch(self, ledger: Ledger) -> None:
         """Let a ledger count what is drawn. Texts, which are embedded once for many pictures, are
         no part of a picture's cost."""
         self.family.watch(ledger)
+        if self.base:
+            self.base.watch(ledger)
 
-    def conditions(self, texts: list[str]) -> tuple[Condition, Condition | None]:
-        """(what the network is told of texts, and of the empty text if it is guided).
+    def conditions(self, texts: list[str]) -> tuple[Condition, Condition]:
+        """(what the network is told of texts, and of as many empty ones).
 
         Kept a batch at a time, as the rounds of an arm ask for the same: a prompt embedded among
         others differs in its last bits.
         """
         if self._embedded[0] != texts:
-            guided = self.settings.guidance_scale > 1
-            negative = self.family.condition([""] * len(texts)) if guided else None
+            negative = self.family.condition([""] * len(texts))
             self._embedded = texts, self.family.condition(texts), negative
         return self._embedded[1:]
 
-    def draw(self, texts: list[str], seeds: list[int], purpose: str = "latents") -> np.ndarray:
+    def draw(
+        self,
+        texts: list[str],
+        seeds: list[int],
+        purpose: str = "latents",
+        settings: Sampling | None = None,
+        steer: Callable[[list[str], list[int]], Mapping[str, Any]] | None = None,
+    ) -> np.ndarray:
         """Draw prompts from noise keyed by (purpose, prompt, seed): (n, height, width, 3) uint8.
 
         A batch that does not fit into memory is drawn in halves; so is one of `redraw`.
+        settings: others than the sampler's own. steer: what else `Family.sample` is given for these
+        prompts and seeds, `on_step` for example.
         """
 
         def part(texts: list[str], seeds: list[int]) -> np.ndarray:
-            return self._from(texts, seeds, self.latents(texts, seeds, purpose))
+            more = steer(texts, seeds) if steer else {}
+            latents = self.latents(texts, seeds, purpose)
+            return self.finish(texts, seeds, latents, settings=settings, **more)
 
-        return np.concatenate(self._parts(part, texts, seeds))
+        return np.concatenate(self.parts(part, texts, seeds))
 
     def latents(self, texts: list[str], seeds: list[int], purpose: str) -> torch.Tensor:
         """The noise [n, ...] that pictures begin from, keyed by (purpose, prompt, seed)."""
@@ -105,21 +128,42 @@ class Sampler:
                 for text, seed in zip(texts, seeds, strict=True)
             ]
             start = self.family.renoised(pixels, generators, self.settings, strength)
-            return self._from(texts, seeds, *start)
+            return self.finish(texts, seeds, *start)
 
-        return np.concatenate(self._parts(part, images, texts, seeds))
+        return np.concatenate(self.parts(part, images, texts, seeds))
 
-    def _from(
-        self, texts: list[str], seeds: list[int], latents: torch.Tensor, begin: int = 0
+    def finish(
+        self,
+        texts: list[str],
+        seeds: list[int],
+        latents: torch.Tensor,
+        begin: int = 0,
+        settings: Sampling | None = None,
+        **more: Any,
     ) -> np.ndarray:
-        """Pictures from latents as they are before step `begin`."""
+        """Pictures (n, height, width, 3) uint8 from latents as they are before step `begin`.
+
+        more: what else `Family.sample` takes.
+        """
         import torch
 
         with torch.no_grad():
             condition, negative = self.conditions(texts)
             z = self.family.sample(
-                condition, latents, self.settings, negative=negative, begin=begin
+                condition,
+                latents,
+                settings or self.settings,
+                negative=negative,
+                begin=begin,
+                **more,
             )
+            return self.decoded(texts, seeds, z)
+
+    def decoded(self, texts: list[str], seeds: list[int], z: torch.Tensor) -> np.ndarray:
+        """Pictures (n, height, width, 3) uint8 of clean latents; UserError for one not finite."""
+        import torch
+
+        with torch.no_grad():
             pictures = self.family.decode(z)
             self._check_finite(texts, seeds, z, pictures)
             return as_images(pictures)

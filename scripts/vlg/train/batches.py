@@ -42,6 +42,13 @@ class Batch:
         data, *others = dataclasses.fields(self)
         return type(self)(self.data, *(getattr(self, field.name)[rows] for field in others))
 
+    def take(self, rows: list[int]) -> Self:
+        """The rows with these numbers."""
+        data, *others = dataclasses.fields(self)
+        columns = (getattr(self, field.name) for field in others)
+        chosen = ([c[i] for i in rows] if isinstance(c, list) else c[rows] for c in columns)
+        return type(self)(self.data, *chosen)
+
     def latents(self, device: str) -> torch.Tensor:
         """z_0 [n, c, h, w], drawn from the posteriors."""
         mean, std = self.data.latents(self.pictures, self.flipped, self.augment)

@@ -30,14 +30,20 @@ class Log:
     """
 
     def __init__(
-        self, folder: Path, method: Method, before: Path | None = None, seconds: float = 0.0
+        self,
+        folder: Path,
+        method: Method,
+        before: Path | None = None,
+        seconds: float = 0.0,
+        stops: bool = False,
     ) -> None:
-        """Begin with the rows of the logs in the state folder `before`."""
+        """Begin with the rows of the logs in the state folder `before`. stops: whether a judge may
+        stop the run, whose score is a column."""
         from torch.utils.tensorboard import SummaryWriter
 
         folder.mkdir(exist_ok=True)
         self.folder, self.method, self.seconds = folder, method, seconds
-        self.columns = columns(method)
+        self.columns = columns(method, stops)
         self.pending: list[tuple[int, float, dict[str, float], torch.Tensor]] = []
         self.last: dict[str, dict[str, float]] = {}
         shutil.rmtree(folder / "tensorboard", ignore_errors=True)
@@ -133,16 +139,17 @@ class Log:
             events.rename(events.with_name("events.out.tfevents.0"))
 
 
-def columns(method: Method) -> dict[str, list[str]]:
+def columns(method: Method, stops: bool = False) -> dict[str, list[str]]:
     """{file: its columns}. Where a loss has several terms, the norm of each one's gradient is
     looked at, too."""
     terms = method.terms_and_logs
     values = [name for term, logs in terms.items() for name in (term, *logs)]
     cost = ["grad_norm", "learning_rate", "pictures_per_second", "memory_gb", "seconds"]
     norms = [f"grad_{term}" for term in terms] if len(terms) > 1 else []
+    stop = ["stop_score"] if stops else []
     return {
         "log.csv": ["step", "loss", *values, *cost],
-        "held_out.csv": ["step", *method.looks, *norms],
+        "held_out.csv": ["step", *method.looks, *norms, *stop],
     }
 
 

@@ -15,6 +15,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from vlg.files import (
     identity,
     link,
     read_json,
+    sha256,
     write_json,
     write_manifest,
 )
@@ -52,22 +54,37 @@ from vlg.workflow.processes import Stop, process
 if TYPE_CHECKING:
     import torch
 
-    from vlg.config.sections import Training
+    from vlg.config.sections import Sampling, Training
     from vlg.models.family import Family
+    from vlg.train.stop import Stopping
 
 log = logging.getLogger("vlg")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Development prompts and how they are drawn: each with each seed."""
+
+    prompts: list[str]
+    seeds: list[int]
+    sampling: Sampling
 
 
 # --- between steps ------------------------------------------------------------------------------
 
 
-def evaluate(run: Run, logs: Log, batches: list[Batch]) -> None:
-    """Log how the weights as they would be written now do on held-out pictures."""
+def evaluate(run: Run, logs: Log, batches: list[Batch], early: Stopping | None) -> bool:
+    """Log how the weights as they would be written now do on held-out pictures; whether the judge
+    of `early` has seen no better ones for too long."""
     run.settle("training")
     row = {"step": run.state.step, **held_out(run, batches)}
     check_held_out(run.state.step, row["denoising"])
     if len(run.method.terms_and_logs) > 1:
         row |= gradient_norms(run, run.method.batch(run.data, run.state.step))
+    enough = False
+    if early:
+        row["stop_score"] = early.score(run)
+        enough = plugins.load("train", "stop").note(run, row["stop_score"])
     run.settle("looks")
     logs.write("held_out.csv", row)
     log.info(
@@ -77,6 +94,7 @@ def evaluate(run: Run, logs: Log, batches: list[Batch]) -> None:
         logs.last.get("log.csv", {}).get("pictures_per_second", "-"),
     )
     logs.restart_clock()
+    return enough
 
 
 def held_out(run: Run, batches: list[Batch]) -> dict[str, float]:
@@ -85,8 +103,7 @@ def held_out(run: Run, batches: list[Batch]) -> dict[str, float]:
 
     found: dict[str, list[torch.Tensor]] = {name: [] for name in run.method.looks}
 
-    def best(*arguments: Any, **options: Any) -> Any:
-        return torch.func.functional_call(run.state.net, run.state.best, arguments, options)
+    best = methods.replaced(run.state.net, run.state.best)
 
     def part(batch: Batch, span: range) -> None:
         some = batch.part(slice(span.start, span.stop))
@@ -113,6 +130,7 @@ def save(run: Run, logs: Log, resume: Path, facts: Mapping[str, Any]) -> Path:
         run.cost = {what: sum((each[what] for each in costs), Cost()) for what in run.cost}
         cost = {what: each.json() for what, each in run.cost.items()}
         counters = {"step": run.state.step, "seconds": logs.seconds, "cost": cost, **facts}
+        counters |= {"looked": run.state.looked} if run.state.looked else {}
         checkpoints.write_state(folder, run.state.groups(), counters, logs.texts())
         for old in checkpoints.saved_states(resume)[2:]:
             shutil.rmtree(old)
@@ -145,11 +163,12 @@ def write_results(
         **facts,
         "steps": run.state.step,
         "train_seconds": logs.seconds,
-        "cost": {what: cost.json() for what, cost in run.cost.items()},
+        "cost": {what: cost.json() for what, cost in run.cost.items()} | dict(run.method.costs),
         "held_out": logs.last.get("held_out.csv"),
         "last_step": logs.last.get("log.csv"),
         "parameters": parameters,
         "peak_memory_gb": round(logs.last["log.csv"]["memory_gb"], 2),
+        **({"early_stop": run.state.looked} if run.state.looked else {}),
         "device": run.device,
         "threads": torch.get_num_threads(),
     }
@@ -233,11 +252,15 @@ def check_previous(folder: Path | None, settings: Mapping[str, Any]) -> None:
 def made_of(run: Run, folders: Mapping[str, Path]) -> dict[str, Any]:
     """What a saved state must agree with to be continued: method, settings, inputs and code."""
     chosen = [plugins.file(plugins.METHODS, run.method.name), file_of(folders["base"])]
+    chosen += [plugins.file(*each) for each in run.settings.found()]
     if run.method.watching:
         chosen.append(plugins.file("train", "watch"))
+    if "stop_judge" in folders:
+        chosen.append(plugins.file("train", "stop"))
     return {
         "settings": run.told(),
-        "inputs": {key: identity(path) for key, path in folders.items()},
+        "inputs": {key: identity(path) for key, path in folders.items()}
+        | {file.name: sha256(file) for file in run.settings.files()},
         "code": code_hash(Path(__file__), *chosen),
     }
 
@@ -258,6 +281,7 @@ def finetune(
     save_minutes: float = 10,
     stop: Stop | None = None,
     draw_samples: Callable[[Path, Path], None] | None = None,
+    development: Wanted | None = None,
 ) -> None:
     """Train by a method from a base, or on from `previous`, and write the model and the training.
 
@@ -271,6 +295,8 @@ def finetune(
 
     `draw_samples(model folder, folder to write)` draws the finished model's samples. They are no
     part of what was trained: a finished run that is asked for other samples trains nothing again.
+
+    development: what early stopping looks at, needed for it alone.
     """
     from torch import distributed
     from tqdm import tqdm
@@ -286,6 +312,7 @@ def finetune(
         checkpoints.make_clean(resume, out_model, out_training)
 
     run = begin(method, settings, folders, device)
+    early = early_stopping(run, folders, development)
     inputs = folders | ({"previous": previous / "state"} if previous else {})
     facts = made_of(run, inputs)
     before = None
@@ -305,10 +332,15 @@ def finetune(
         if rank == 0:
             run.cost = {what: Cost.read(cost) for what, cost in counters["cost"].items()}
     folder = resume / f"process-{rank}" if rank else resume
-    logs = Log(folder, run.method, before, seconds)
+    logs = Log(folder, run.method, before, seconds, stops=early is not None)
     held_out = held_out_batches(run.data, settings.batch_size, run.family.timesteps)
     if run.state.step == 0:
-        evaluate(run, logs, held_out)
+        run.method.before(run.state.net, run.data, 0)  # which a step's gradient is looked at with
+        evaluate(run, logs, held_out, early)
+    if "stopped" in run.state.looked and run.state.step < settings.step:
+        # An earlier checkpoint has stopped: this one is the same.
+        run.state.step = settings.step
+        final = before = save(run, logs, resume, facts)
 
     wait = 1 if device == "cpu" else 10  # steps between looks at the numbers: each waits for a GPU
     saved = time.monotonic()
@@ -330,7 +362,12 @@ def finetune(
         if look or save_now or step % wait == 0:
             logs.flush()
         if look:
-            evaluate(run, logs, held_out)
+            # A look at a checkpoint that comes between is none of early stopping's.
+            counts = step % settings.evaluate_every == 0
+            if evaluate(run, logs, held_out, early if counts else None):
+                log.info("stopped early: %s", plugins.load("train", "stop").end(run))
+                run.state.step = settings.step
+                save_now = True
         if save_now:
             final = save(run, logs, resume, facts)
             saved = time.monotonic()
@@ -339,12 +376,26 @@ def finetune(
                 f"{out_training.name}: stopped by {stop.name or 'a signal'} after step {step}; its "
                 "state is kept, run it again to continue"
             )
+        if run.state.step == settings.step:
+            break
     if rank:
         logs.close()
     wait_for_all()
     if rank == 0:
         write_results(run, logs, final, out_model, out_training, draw_samples)
         shutil.rmtree(resume)
+
+
+def early_stopping(
+    run: Run, folders: Mapping[str, Path], development: Wanted | None
+) -> Stopping | None:
+    """The judge of early stopping, where the settings name one."""
+    if "stop_judge" not in folders:
+        return None
+    if development is None or not development.prompts:
+        raise UserError("--development: missing; stop_judge looks at its prompts")
+    judge = plugins.load("train", "stop").Stopping(folders["stop_judge"], development, run)
+    return judge  # type: ignore[no-any-return]
 
 
 def needed(method: str, settings: Training, folders: Mapping[str, Path]) -> dict[str, Path]:

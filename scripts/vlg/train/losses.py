@@ -53,6 +53,17 @@ def guide_cosine(
     Give it only the samples that matter: a decoded sample costs several calls of the network.
     """
     z0_hat = family.estimate(z_t, at_least_float32(predicted), t)
-    pictures = at_least_float32(family.decode(z0_hat, exactly))
+    return cosine(family, guide, z0_hat, embeddings, exactly)
+
+
+def cosine(
+    family: Family,
+    guide: Guide,
+    latents: torch.Tensor,
+    embeddings: torch.Tensor,
+    exactly: bool = False,
+) -> torch.Tensor:
+    """cos(E_img(A(D(latents))), e) of each sample, [m]; see `guide_cosine`."""
+    pictures = at_least_float32(family.decode(latents, exactly))
     seen = at_least_float32(guide.encode_image(pictures))
     return (seen * embeddings).sum(dim=1)

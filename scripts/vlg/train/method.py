@@ -58,11 +58,13 @@ class Method(ABC):
     name: the file's. needs: of `latents`, `pixels`, `guide`, `pairs`, `samples`; the file's NEEDS.
     terms_and_logs: the names of what `terms` gives, {term: names of its logs}, in the order of
     their columns in log.csv. They are the same in every step.
+    costs: what inputs that were made for this training have cost, by name, as `Cost.json` gives it.
     """
 
     name: str
     needs: frozenset[str] = frozenset()
     terms_and_logs: Mapping[str, tuple[str, ...]] = {"denoising": ()}
+    costs: Mapping[str, Any] = {}
 
     def __init__(self, settings: sections.Training, family: Family) -> None:
         self.settings, self.family = settings, family
@@ -74,6 +76,10 @@ class Method(ABC):
         folders: those given, by name: guide, embeddings, decoder, ... What is loaded is watched by
         the ledger.
         """
+
+    def before(self, net: Net, data: Source, step: int) -> None:  # noqa: B027
+        """What is to be done before step `step` (from 0), on every process; again when it has been
+        done already. Nothing, as a rule."""
 
     def batch(self, data: Source, step: int) -> Batch:
         """What step `step` (from 0) trains on, the same on every process: a function of the
@@ -149,6 +155,21 @@ class Method(ABC):
         seen = self.predict(net, batch)
         values = {"denoising": self.family.denoising(seen.predicted, seen.target, seen.t)}
         return values | (self.watching(self.family, batch, seen) if self.watching else {})
+
+
+def snapshot(net: Any) -> dict[str, torch.Tensor]:
+    """The weights that are trained, as they are now, by name."""
+    return {n: p.detach().clone() for n, p in net.named_parameters() if p.requires_grad}
+
+
+def replaced(net: Any, weights: Mapping[str, torch.Tensor]) -> Net:
+    """The network with these weights in place of those of the same names."""
+    import torch
+
+    def called(*arguments: Any, **options: Any) -> Any:
+        return torch.func.functional_call(net, dict(weights), arguments, options)
+
+    return called
 
 
 def settings_of(name: str, values: Mapping[str, Any]) -> sections.Training:

@@ -37,6 +37,9 @@ class State:
             fused=True,
         )
         self.step = 0
+        # Of early stopping (`vlg.train.stop`): the best look so far, and its weights.
+        self.looked: dict[str, Any] = {}
+        self.kept: dict[str, torch.Tensor] = {}
         # Samples computed at once; fewer once memory has run out.
         self.part = math.ceil(settings.batch_size / settings.accumulate)
 
@@ -69,6 +72,8 @@ class State:
             groups["ema"] = self.ema
         for key in ("exp_avg", "exp_avg_sq"):
             groups[key] = {n: self.optimizer.state[p][key] for n, p in self.weights.items()}
+        if self.kept:
+            groups["kept"] = self.kept
         own = {name: tensor.detach() for name, tensor in self.method.state().items()}
         return groups | ({"method": own} if own else {})
 
@@ -87,7 +92,7 @@ class State:
         import torch
 
         groups, counters = checkpoints.read_state(folder)
-        self.step = counters["step"]
+        self.step, self.looked = counters["step"], counters.get("looked", {})
         with torch.no_grad():
             for name, parameter in self.weights.items():
                 parameter.copy_(groups["weights"][name])
@@ -99,6 +104,8 @@ class State:
                 }
                 steps = torch.tensor(float(self.step), device=parameter.device)
                 self.optimizer.state[parameter] = {"step": steps, **moments}
+        device = next(iter(self.weights.values())).device
+        self.kept = {name: kept.to(device) for name, kept in groups.get("kept", {}).items()}
         if own := groups.get("method"):
             self.method.load_state(own)
         return counters

@@ -157,6 +157,7 @@ def train_step(run: Run) -> tuple[dict[str, float], torch.Tensor]:
     gradient's norm behind them."""
     import torch
 
+    run.method.before(run.state.net, run.data, run.state.step)
     weights, numbers = backward(run, run.method.batch(run.data, run.state.step))
     norm = run.state.update()
     run.method.after(run.state.net, run.state.step)

@@ -13,11 +13,12 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vlg.errors import UserError
-from vlg.workflow import processes, running, versions
+from vlg.workflow import processes, retries, running, versions
 
 if TYPE_CHECKING:
     from vlg.config.keys import Keys
@@ -98,7 +99,7 @@ def run(function: Callable[[argparse.Namespace], None], arguments: argparse.Argu
                 log.info("found: %s", found)
             log.info("packages: %s", json.dumps(versions.used(), sort_keys=True))
     except UserError as error:
-        fail(str(error))
+        fail(str(error), args.log)
     except Exception as error:
         # safetensors reports the system's error only in words.
         words = re.search(r"\(os error (\d+)\)", str(error))
@@ -136,7 +137,13 @@ def cost(seconds: float) -> dict[str, float]:
     }
 
 
-def fail(message: str) -> None:
-    """Log one line and leave with exit status 1."""
+def fail(message: str, final: Path | None = None) -> None:
+    """Log one line and leave with exit status 1.
+
+    final: the log in which to say that another try would end the same, if it would.
+    """
     log.error("error: %s", " ".join(message.split()))
+    if final and not retries.PASSING.search(message):
+        with suppress(OSError), open(final, "a", encoding="utf-8") as file:
+            file.write(f"{retries.FINAL}\n")
     sys.exit(1)

@@ -37,8 +37,10 @@ IGNORED = frozenset(
         "vlg.files",
         "vlg.plugins",
         "vlg.record.integrity",
+        "vlg.workflow.bundle",
         "vlg.workflow.cli",
         "vlg.workflow.codehash",
+        "vlg.workflow.retries",
         "vlg.workflow.running",
         "vlg.workflow.slots",
     }

@@ -1,9 +1,10 @@
-"""The environment in which the steps of a workflow run."""
+"""The environment in which the steps of a workflow run, and whether they can write."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
@@ -34,3 +35,14 @@ def prepare() -> None:
     os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**32))
     with suppress(metadata.PackageNotFoundError):
         os.environ[versions.SNAKEMAKE] = metadata.version("snakemake")
+
+
+def check_writable(files: Iterable[str]) -> None:
+    """End with one line if the folder of a file that will be written cannot be written."""
+    for folder in sorted({os.path.dirname(file) for file in files}):
+        while folder and not os.path.exists(folder):
+            folder = os.path.dirname(folder)
+        if folder and not os.path.isdir(folder):
+            sys.exit(f"error: {folder}: is in the way of a folder; move it and rerun")
+        if not os.access(folder or ".", os.W_OK | os.X_OK):
+            sys.exit(f"error: {folder or '.'}: cannot be written; make it writable and rerun")

@@ -121,6 +121,8 @@ class Screen:
             self._line(f"the whole log: {text.partition(': ')[2]}")
         elif text.startswith("Nothing to be done"):
             self._line("nothing to do: all is finished")
+        elif text.startswith("error: "):  # of a job whose log is elsewhere
+            self._line(text, once=True)
         elif level >= logging.WARNING and not self.failed:
             self._line(text.strip(), once=True)
 

@@ -90,7 +90,8 @@ def _training(study: Study) -> list[Row]:
 
 
 def _drawing(study: Study) -> list[Row]:
-    """The last round of each arm against the best of as many UNet calls, and of as many samples."""
+    """The last round of each arm against the best of as many UNet calls, and of as many samples
+    where its rounds tell how many there were."""
     rows = []
     last = {key[:2]: key for key in study.refined() if key[1] != CONTROL}
     for key in last.values():
@@ -101,7 +102,7 @@ def _drawing(study: Study) -> list[Row]:
             calls, against = study.calls(key), f"{CONTROL} {average:.4g}"
             pair = {key: 1.0}, weights
             rows.append(Row(model, arm, number, against, "unet_calls", calls, pair))
-        if drawn in study.grids:
+        if drawn in study.grids and arm not in study.settings.uncounted:
             pair = {key: 1.0}, {drawn: 1.0}
             against = f"{CONTROL} {number}"
             rows.append(Row(model, arm, number, against, "samples", number + 1.0, pair))

@@ -24,37 +24,45 @@ from vlg.config.sections.data import (
     Seeds,
 )
 from vlg.config.sections.judge import JudgeKeys, Score
-from vlg.config.sections.models import Gpu, Models
+from vlg.config.sections.models import Gpu, GuideKeys, Models
 from vlg.config.sections.report import Gallery
-from vlg.config.sections.sample import ArmKeys, Generate, Hard, Refine, Sampling
+from vlg.config.sections.sample import ArmKeys, Denoising, Generate, Hard, Refine, Sampling
 from vlg.config.sections.shapes import Pretrain
-from vlg.config.sections.train import Finetune, Shared, Training
-from vlg.config.sections.types import Name, Precision, Seed, SeedList, TextOrWhole
+from vlg.config.sections.train import REWARD, REWARDS, Finetune, Pairs, Sampled, Shared, Training
+from vlg.config.sections.types import Name, Precision, Seed, SeedList, Share, TextOrWhole, Whole
 from vlg.config.sections.workflow import Resources
 
 # What others read as `sections.NAME`, beside Config.
 __all__ = [
+    "REWARD",
+    "REWARDS",
     "ArmKeys",
     "Dataset",
+    "Denoising",
     "DevelopmentStep",
     "Encode",
     "EncodeStep",
     "Encoding",
     "Finetune",
     "Gallery",
+    "GuideKeys",
     "Hard",
     "JudgeKeys",
     "Models",
+    "Pairs",
     "Precision",
     "Pretrain",
     "Prompts",
+    "Sampled",
     "Sampling",
     "Score",
     "Seed",
     "SeedList",
+    "Share",
     "Shared",
     "Statistics",
     "Training",
+    "Whole",
 ]
 
 
@@ -89,6 +97,14 @@ class Config(Keys):
             "Further judges, by name, beside `models.judge`: each scores the study pictures, "
             "and the table `judges` says whether they agree. `null` removes one in an "
             "overlay."
+        ),
+    )
+    guides: dict[Name, dict[str, Any]] = Field(
+        {},
+        description=(
+            "Further guides, by name, for `models.guide` and for `guide` of an arm: of another "
+            "strength or kind, seen in several views, or several together. None may be a judge. "
+            "`null` removes one in an overlay."
         ),
     )
     statistics: Statistics = Field(default_factory=Statistics)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Annotated, Any, Self
 
-from vlg.config.keys import NEUTRAL, Keys
+from pydantic import Field, model_validator
+
+from vlg.config.keys import NEUTRAL, Keys, disagree
+from vlg.config.sections.types import Name
 
 
 class Gpu(Keys):
@@ -30,6 +33,60 @@ class Gpu(Keys):
             "memory doesn't bound the batch."
         ),
     )
+
+
+class GuideKeys(Keys):
+    """A guide of its own kind, seen in its own way, or made of several; an entry of `guides`."""
+
+    kind: str = Field(
+        "open_clip",
+        description=(
+            "A kind of judge that can guide: `open_clip`, or `clip` (Hugging Face CLIP, SigLIP)."
+        ),
+    )
+    source: str | None = Field(
+        None,
+        min_length=1,
+        description=(
+            "The folder of its model, `hub:owner/name[@revision]`, or `shapes` (open_clip)."
+        ),
+    )
+    members: dict[Name, Annotated[float, Field(gt=0)]] = Field(
+        {},
+        description=(
+            "In place of `source`: other entries of `guides`, or `guide`, which is `models.guide`, "
+            "each with its weight in the mean of their cosines."
+        ),
+    )
+    views: int = Field(
+        1,
+        ge=1,
+        description=(
+            "Views of a picture whose cosines are averaged: the picture itself and others, the "
+            "same for every picture."
+        ),
+    )
+    crop: float = Field(
+        0.8,
+        gt=0,
+        le=1,
+        description="Of further views: the smallest side, as a share of the picture's.",
+    )
+    noise: float = Field(
+        0.0, ge=0, description="Of further views: standard deviation of noise on pixels of 0..1."
+    )
+
+    @model_validator(mode="after")
+    def _one_or_several(self) -> Self:
+        if (self.source is None) == (not self.members):
+            raise disagree("source", "stands beside members, or neither does", "give one of them")
+        if self.members and self.views > 1:
+            raise disagree("views", "is of a guide with a source", "give its members views")
+        return self
+
+    def seen(self) -> dict[str, Any]:
+        """What is looked by, and how, as `guide.json` has it."""
+        return self.model_dump(include={"kind", "views", "crop", "noise"})
 
 
 class Models(Keys):
@@ -60,7 +117,7 @@ class Models(Keys):
         description=(
             "The CLIP that embed fine-tuning and refinement follow: `shapes` (shipped), a Hub "
             "repository (`hub:owner/name`) or a folder, of open_clip (`open_clip_config.json` "
-            "and weights)."
+            "and weights), or the name of an entry of `guides`."
         ),
     )
     judge: str = Field(

@@ -10,8 +10,8 @@ from vlg.config.keys import NEUTRAL, Keys
 from vlg.config.sections.types import Name, Once, Precision
 
 
-class Sampling(Keys):
-    """How a picture is drawn."""
+class Denoising(Keys):
+    """How noise becomes a picture."""
 
     steps: int = Field(
         10,
@@ -30,6 +30,11 @@ class Sampling(Keys):
         "dpm++",
         description="Sampler; `dpm++` (2M) needs about half the steps of `ddim`.",
     )
+
+
+class Sampling(Denoising):
+    """How a picture is drawn."""
+
     precision: Precision = Field(
         "fp32",
         description=(
@@ -64,12 +69,40 @@ class Generate(Sampling):
     )
 
 
+# Keys of an arm from which the workflow lays out jobs, and which no job is told.
+OF_THE_PLAN = ("rounds", "models", "guide")
+
+
 class ArmKeys(Keys):
     """Keys of every arm of refinement; `Settings` of an arm's kind is a subclass with its own."""
 
     rounds: int | None = Field(
-        None, ge=1, json_schema_extra=NEUTRAL, description="Its own number; null: `refine.rounds`."
+        None,
+        ge=1,
+        json_schema_extra=NEUTRAL,
+        description=(
+            "Its own number; null: 1 for a kind that draws once, `refine.rounds` for one that goes "
+            "on from what it has. In each further round of the former there is other noise, and "
+            "the guide keeps the best."
+        ),
     )
+    models: Annotated[list[str], Once] | None = Field(
+        None,
+        json_schema_extra=NEUTRAL,
+        description="Models that it draws with; null: `refine.models`.",
+    )
+    guide: str | None = Field(
+        None,
+        min_length=1,
+        json_schema_extra=NEUTRAL,
+        description="Whom it follows, an entry of `guides`; null: `models.guide`.",
+    )
+
+    def handed_on(self) -> dict[str, Any]:
+        """What a round depends on: not how many there are, nor which models have it; the guide
+        is an input."""
+        values = super().handed_on()
+        return {name: value for name, value in values.items() if name not in OF_THE_PLAN}
 
 
 class Refine(Keys):

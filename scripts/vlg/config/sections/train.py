@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from vlg.config.keys import NEUTRAL, Keys, disagree, short
+from vlg.config.keys import INPUT, NEUTRAL, Keys, disagree, short
+from vlg.config.sections.sample import Denoising
 from vlg.config.sections.types import Count, Name, Resolution, Seed
+
+# What ranks own samples, and what it has found by its name: (room, name).
+REWARDS = {"guide": [], "verifier": [("shapes", "captions"), ("shapes", "verify")]}
+REWARD = (
+    "What ranks own samples: `guide`, its cosine with the caption; `verifier`, in the shapes world "
+    "the share of true facts, an oracle which no other world has; or a function of your own, "
+    "`module.function`, as a judge of the kind `callable` has it."
+)
 
 
 class Shared(Keys):
@@ -148,6 +158,25 @@ class Shared(Keys):
         json_schema_extra=NEUTRAL,
         description="Steps between looks at the held-out pictures.",
     )
+    stop_judge: str | None = Field(
+        None,
+        min_length=1,
+        json_schema_extra=INPUT,
+        description=(
+            "A folder of a Hugging Face CLIP or SigLIP that is neither guide nor judge. It scores "
+            "the development prompts, drawn anew at each look, and a training stops that it finds "
+            "no better; null stops none."
+        ),
+    )
+    stop_patience: int = Field(
+        3,
+        ge=1,
+        json_schema_extra=NEUTRAL | short("patience"),
+        description=(
+            "Looks without a better score by `stop_judge` after which a training stops; this "
+            "checkpoint and all further ones hold the weights of its best look."
+        ),
+    )
 
 
 class Training(Shared):
@@ -174,6 +203,21 @@ class Training(Shared):
         description="`encode.flip`, where pixels are read (`cached: false`).",
     )
 
+    def found(self) -> list[tuple[str, str]]:
+        """(room, name) of what these settings have found by its name, beside the method."""
+        return []
+
+    def files(self) -> list[Path]:
+        """Files that these settings name, from the folder in which Snakemake runs, beside the
+        folders that are inputs."""
+        return []
+
+    def check(self, root: Path) -> None:
+        if self.stop_judge and not (root / self.stop_judge / "config.json").is_file():
+            raise disagree(
+                "stop_judge", f"{self.stop_judge!r} has no config.json", "give a CLIP's folder"
+            )
+
     @model_validator(mode="after")
     def _agree(self) -> Self:
         if self.step <= self.start:
@@ -190,6 +234,42 @@ class Training(Shared):
                     name, "needs pixels, and variants train from the cache", "set cached: false"
                 )
         return self
+
+
+class Sampled(Training):
+    """What a method gets that draws own samples: pictures of the network that is trained."""
+
+    sampling: Denoising = Field(
+        default_factory=Denoising,
+        description="`generate.steps`, `guidance_scale` and `scheduler`, which own samples have.",
+    )
+    own_guidance: float | None = Field(
+        None,
+        ge=1,
+        json_schema_extra=short("og"),
+        description=(
+            "Classifier-free guidance of own samples; 1 is none and costs half; null takes "
+            "`generate.guidance_scale`."
+        ),
+    )
+
+    @property
+    def path(self) -> Denoising:
+        """How own samples are drawn."""
+        own = {} if self.own_guidance is None else {"guidance_scale": self.own_guidance}
+        return self.sampling.model_copy(update=own)
+
+
+class Pairs(Denoising):
+    """What the step gets that draws and scores own samples of the base for pairs."""
+
+    pair_captions: int = Field(256, ge=1, description="Captions that are drawn, at most.")
+    pair_samples: int = Field(4, ge=2, description="Own samples of each.")
+    reward: str = Field("guide", description=REWARD)
+
+    def found(self) -> list[tuple[str, str]]:
+        """(room, name) of what these settings have found by its name."""
+        return REWARDS.get(self.reward, [])
 
 
 class Finetune(Shared):

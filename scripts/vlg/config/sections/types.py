@@ -26,6 +26,8 @@ def _as_text(value: Any) -> Any:
 Once = AfterValidator(_once)
 TextOrWhole = Annotated[str, BeforeValidator(_as_text)]
 Name = Annotated[str, Field(pattern=ENTRY, max_length=40)]
+Whole = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 SeedList = Annotated[list[Seed], Field(min_length=1), Once]

@@ -1,4 +1,7 @@
-"""ClipScore: 100 cos between a picture and its prompt, by a Hugging Face CLIP or SigLIP folder."""
+"""ClipScore: 100 cos between a picture and its prompt, by a Hugging Face CLIP or SigLIP folder.
+
+Such a judge can guide, too.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from vlg.models import stated
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
     from vlg.models.ledger import Ledger
 
@@ -22,6 +26,8 @@ class Settings(sections.JudgeKeys):
 class ClipScore(Judge):
     """The metric of Hessel et al. (arXiv:2104.08718), not clamped at 0."""
 
+    guides = True
+
     def load(self) -> None:
         from vlg.models.clip import Clip
 
@@ -32,11 +38,21 @@ class ClipScore(Judge):
         super().check(settings, root)
         stated.check("judge", root / settings.source, settings.source)
 
-    def watch(self, ledger: Ledger) -> None:
-        self.clip.watch(ledger)
+    def watch(self, ledger: Ledger, part: str = "judge") -> None:
+        self.clip.watch(ledger, part)
 
     def prepare(self, images: list[np.ndarray]) -> Any:
         return self.clip.prepare(images)
 
     def __call__(self, images: Any, prompts: list[str]) -> list[float]:
         return self.clip.scores(images, prompts)
+
+    @property
+    def side(self) -> int:
+        return self.clip.side
+
+    def encode_image(self, pictures: torch.Tensor) -> torch.Tensor:
+        return self.clip.encode_pictures(pictures)
+
+    def encode_text(self, texts: list[str]) -> torch.Tensor:
+        return self.clip.encode_text(texts)

@@ -48,8 +48,8 @@ class ClipIQA(Judge):
         super().check(settings, root)
         stated.check("judge", root / settings.source, settings.source)
 
-    def watch(self, ledger: Ledger) -> None:
-        self.clip.watch(ledger)
+    def watch(self, ledger: Ledger, part: str = "judge") -> None:
+        self.clip.watch(ledger, part)
 
     def prepare(self, images: list[np.ndarray]) -> Any:
         return self.clip.prepare(images)

@@ -37,8 +37,8 @@ class OpenClip(Judge):
         super().check(settings, root)
         stated.check("guide", root / settings.source, settings.source)
 
-    def watch(self, ledger: Ledger) -> None:
-        self.guide.watch(ledger, "judge")
+    def watch(self, ledger: Ledger, part: str = "judge") -> None:
+        self.guide.watch(ledger, part)
 
     def __call__(self, images: list[np.ndarray], prompts: list[str]) -> list[float]:
         import numpy as np
@@ -46,6 +46,10 @@ class OpenClip(Judge):
         from vlg.models.cosines import guide_scores
 
         return guide_scores(self.guide, np.stack(images), prompts)
+
+    @property
+    def side(self) -> int:
+        return max(self.guide.size)
 
     def encode_image(self, pictures: torch.Tensor) -> torch.Tensor:
         return self.guide.encode_image(pictures)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -13,14 +15,14 @@ from vlg.errors import UserError
 from vlg.files import read_json
 from vlg.models.components import load_component
 from vlg.models.device import place
-from vlg.models.family import Condition, Family, Step, gradient_steps
+from vlg.models.family import Condition, Family, Guidance, Step, gradient_steps
 from vlg.models.schedule import check_stated, load_schedule
 from vlg.models.stated import has_tokenizer, told
 
 if TYPE_CHECKING:
     import torch
 
-    from vlg.config.sections import Sampling
+    from vlg.config.sections import Denoising, Sampling
 
 CLASSES = ("StableDiffusionPipeline",)
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
@@ -252,7 +254,7 @@ class StableDiffusion(Family):
         self,
         condition: Condition,
         latents: torch.Tensor,
-        settings: Sampling,
+        settings: Denoising,
         *,
         negative: Condition | None = None,
         net: Callable[..., Any] | None = None,
@@ -260,16 +262,20 @@ class StableDiffusion(Family):
         end: int | None = None,
         on_step: Callable[[Step], None] | None = None,
         grad: bool | int | str = False,
+        guidance: Guidance | None = None,
+        noise: Callable[[int], torch.Tensor] | None = None,
     ) -> torch.Tensor:
         """The arithmetic of StableDiffusionPipeline, step by step."""
         import torch
 
         net = self.net if net is None else net
-        scheduler = self._scheduler(settings, begin)
+        scheduler = self._scheduler(settings, begin, noise is not None)
         guided, scale = settings.guidance_scale > 1, settings.guidance_scale
         if width := self.config.get("time_cond_proj_dim"):
             # a network with guidance distilled into it is told the scale
             guided, condition = False, {**condition, "scale": self._told(scale, width, latents)}
+        if guidance:
+            guided = False
         if guided:
             if negative is None:
                 raise ValueError("guidance needs a negative condition")
@@ -282,14 +288,23 @@ class StableDiffusion(Family):
                 if grad == "step":
                     z = z.detach().requires_grad_()
                 both = scheduler.scale_model_input(torch.cat([z] * 2) if guided else z, t)
-                predicted = self.predict(net, both, t, condition)
+                if guidance:
+                    told = functools.partial(self.predict, net, both, t)
+                    predicted = guidance(told, begin + index, t, net)
+                else:
+                    predicted = self.predict(net, both, t, condition)
                 if guided:
                     without, text = predicted.chunk(2)
                     predicted = without + scale * (text - without)
-                step = Step(self, begin + index, t, z, predicted)
+                step = Step(self, begin + index, t, z, predicted, net)
                 if on_step:
                     on_step(step)
-                z = scheduler.step(step.predicted, t, step.z, return_dict=False)[0]
+                    net = step.net
+                if step.rows is not None:  # what a multistep solver remembers
+                    known = getattr(scheduler, "model_outputs", [])
+                    known[:] = [each if each is None else each[step.rows] for each in known]
+                more = {} if noise is None else self._fresh(scheduler, noise(begin + index))
+                z = scheduler.step(step.predicted, t, step.z, return_dict=False, **more)[0]
                 if grad == "step":
                     z = z.detach()
         return z
@@ -319,16 +334,27 @@ class StableDiffusion(Family):
         t = scheduler.timesteps[begin : begin + 1].repeat(len(z))
         return scheduler.add_noise(z, noise, t), begin
 
-    def _scheduler(self, settings: Sampling, begin: int) -> Any:
+    def path(self, settings: Denoising) -> list[int]:
+        return [int(t) for t in self._scheduler(settings, 0).timesteps]
+
+    def _scheduler(self, settings: Denoising, begin: int, stochastic: bool = False) -> Any:
         """A new one for each drawing, as they remember steps."""
         from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
         kinds = {"ddim": DDIMScheduler, "dpm++": DPMSolverMultistepScheduler}
         scheduler = load_component(kinds[settings.scheduler], self.folder, "scheduler")
+        if stochastic and settings.scheduler == "dpm++":
+            scheduler.register_to_config(algorithm_type="sde-dpmsolver++")
         scheduler.set_timesteps(settings.steps, device=self.device)
         if begin and hasattr(scheduler, "set_begin_index"):
             scheduler.set_begin_index(begin)
         return scheduler
+
+    @staticmethod
+    def _fresh(scheduler: Any, noise: torch.Tensor) -> dict[str, Any]:
+        """What a scheduler's step is told of fresh noise."""
+        eta = {"eta": 1.0} if "eta" in inspect.signature(scheduler.step).parameters else {}
+        return {"variance_noise": noise, **eta}
 
     def _told(self, scale: float, width: int, latents: torch.Tensor) -> torch.Tensor:
         """The guidance scale as a vector, [n, width]."""

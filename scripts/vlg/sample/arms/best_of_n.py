@@ -11,7 +11,7 @@ from pydantic import Field
 
 from vlg.config import sections
 from vlg.config.keys import NEUTRAL
-from vlg.sample.arm import Arm, Before, Drawn, keep
+from vlg.sample.arm import Arm, Before, Drawn, choose
 
 if TYPE_CHECKING:
     from vlg.models.guide import Guide
@@ -40,7 +40,5 @@ class BestOfN(Arm):
     settings: Settings
 
     def draw(self, sampler: Sampler, guide: Guide, before: Before) -> Drawn:
-        from vlg.models.cosines import guide_scores
-
         images = sampler.draw(before.texts, before.seeds, before.purpose)
-        return keep(before, images, guide_scores(guide, images, before.texts))
+        return choose(guide, before, images)

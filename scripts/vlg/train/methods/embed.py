@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from vlg.config import sections
-from vlg.config.keys import INPUT, NEUTRAL, disagree, short
+from vlg.config.keys import NEUTRAL, disagree, short
 from vlg.errors import UserError
 from vlg.train import losses
+from vlg.train.decoder import Decoded
 from vlg.train.method import Method, Term
 from vlg.train.watch import Watch, open_guide
 
@@ -32,7 +32,7 @@ NEEDS = ("latents", "guide")
 Timestep = Annotated[int, Field(ge=0, le=999)]
 
 
-class Settings(sections.Training):
+class Settings(Decoded):
     """What the guide looks at, when, and how much that counts."""
 
     guide_scale: float = Field(
@@ -68,16 +68,6 @@ class Settings(sections.Training):
             "picture (`image`), or the mean of both (`mix`)."
         ),
     )
-    decoder: str | None = Field(
-        None,
-        min_length=1,
-        json_schema_extra=INPUT,
-        description=(
-            "A folder of an `AutoencoderTiny` (TAESD) through which the guide's gradient goes "
-            "instead of the base's own decoder, which is 40 times larger in Stable Diffusion; "
-            "null takes the base's own."
-        ),
-    )
 
     @model_validator(mode="after")
     def _window_rises(self) -> Self:
@@ -89,20 +79,6 @@ class Settings(sections.Training):
                 f"write [{high}, {low}]" if low > high else "widen it, or set guide_scale to 0",
             )
         return self
-
-    def check(self, root: Path) -> None:
-        if not self.decoder:
-            return
-        index = root / self.decoder / "config.json"
-        text = index.read_text("utf-8", "replace") if index.is_file() else ""
-        if '"AutoencoderTiny"' not in text:
-            raise disagree(
-                "decoder", f"{self.decoder!r} is no AutoencoderTiny", "give a folder of one"
-            )
-        if not list(index.parent.glob("*.safetensors")):
-            raise disagree(
-                "decoder", f"{self.decoder!r} has no *.safetensors", "save its weights so"
-            )
 
 
 class Embed(Method):
