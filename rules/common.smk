@@ -60,9 +60,8 @@ GPUS = plan.gpus(CONFIG)  # of each process that computes with a model
 PROCESSES, NODES = CONFIG["finetune"]["processes"], CONFIG["finetune"]["nodes"]
 
 # Rules whose jobs compute with a model; all others are light.
-COMPUTING = {"encode", "encode_guide", "finetune", "generate", "refine", "score", "judge"}
-COMPUTING |= {"pairs", "diversity", "reference", "judges_selftest"}
-COMPUTING |= {"pretrain_part", "pretrain_base", "pretrain"}
+COMPUTING = set("encode encode_guide finetune generate refine score judge pairs diversity".split())
+COMPUTING |= set("reference judges_selftest pretrain_part pretrain_base pretrain".split())
 
 
 wildcard_constraints:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vlg.data import captioned, dataset
+from vlg.data import captioned, dataset, imagefolder
 from vlg.errors import UserError
 from vlg.shapes import captions, verify, world
 
@@ -86,7 +86,7 @@ def test_captions_from_json_lines(source, out):
 
 
 def test_captions_from_a_spreadsheet(source, out):
-    text = '\ufefffile_name,text,note\na.png,"red, and ""so on""",x\nb.jpg,a boy\n'
+    text = '\ufefffile_name,text,note\na.png,"red, and ""so on""",x\nb.jpg, "a boy",\n'
     (source / "metadata.csv").write_text(text, encoding="utf-8")
     dataset.gather(source, out, None)
     assert rows(out) == [
@@ -113,6 +113,44 @@ def test_links_of_a_download_cache_are_followed(source, out, tmp_path):
     dataset.gather(source, out, None)
     assert not (out / "d.png").is_symlink()
     assert (out / "d.png").read_bytes() == (tmp_path / "blob").read_bytes()
+
+
+def test_links_to_folders_are_followed_once(source, out, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for name in ("a", "b", "deep/c"):
+        (source / f"{name}.txt").write_text(name)
+    (elsewhere / "d.png").write_bytes((source / "a.png").read_bytes())
+    (elsewhere / "d.txt").write_text("d")
+    (elsewhere / "._d.txt").write_bytes(b"\xff")  # as macOS leaves them on other disks
+    (source / "more").symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(source)
+    dataset.gather(source, out, None)
+    assert [row["file_name"] for row in rows(out)] == ["a.png", "b.jpg", "deep/c.PNG", "more/d.png"]
+
+
+def test_captions_without_a_picture_are_told(source, out, caplog):
+    for name in ("a", "b", "deep/c", "gone"):
+        (source / f"{name}.txt").write_text(name)
+    (source / "lost.caption").write_text("lost")
+    dataset.gather(source, out, None)
+    assert len(rows(out)) == 3
+    assert "gone.txt (and 1 more): a caption without a picture" in caplog.text
+
+
+@pytest.mark.parametrize("names", [("Train", "Test"), ("TRAIN", "dev"), ("training", "eval")])
+def test_folders_of_splits_are_known_in_any_letters(tmp_path, names):
+    for name in names:
+        (tmp_path / name).mkdir()
+        save(tmp_path / name, "x.png")
+        write_rows(tmp_path / name, {"file_name": "x.png", "text": name})
+    if names[0] == "training":  # another word, which is then to be said
+        with pytest.raises(
+            UserError, match="there are eval/metadata.jsonl, training/metadata.jsonl"
+        ):
+            imagefolder.captioned(tmp_path)
+    split = names[0].lower()
+    assert [row["text"] for row in imagefolder.captioned(tmp_path, split=split)] == [[names[0]]]
 
 
 def test_a_subset_is_fixed_and_changes_little_when_pictures_are_added(source, tmp_path):
@@ -164,8 +202,8 @@ def test_names_that_come_back_from_outside_are_refused_too(source, out):
         ('["a.png", "a"]', "row 1 lacks"),
         ('{"file_name": "gone.png", "text": "a"}', "row 1: gone.png is no file"),
         ('{"file_name": "deep", "text": "a"}', "row 1: deep is no file"),
-        ('{"file_name": ', "not JSON lines"),
-        ("[" * 100_000, "not JSON lines"),
+        ('{"file_name": ', "line 1 is no JSON"),
+        ("[" * 100_000, "line 1 is no JSON"),
         ("\n\n", "no captioned pictures"),
     ],
 )
@@ -186,9 +224,9 @@ def test_bad_json_lines_are_named(source, out, content, message):
         (b"file_name,caption_0\na.png,a\na.png,a, b\n", "row 2: 3 cells where the header has 2"),
         (b"file_name,text,text\na.png,a,b\n", "two columns are named text"),
         (b'file_name,text\na.png,"a\nb.jpg,b\n', "not a CSV file"),
-        (b"file_name,text\na.png\n", "row 1 lacks"),
+        (b"file_name,text\na.png\n", "row 1: 1 cells where the header has 2"),
         (b"file_name,text\n", "no captioned pictures"),
-        ("file_name,text\na.png,é\n".encode("latin-1"), "not a CSV file in UTF-8"),
+        ("file_name,text\na.png,é\n".encode("latin-1"), "not UTF-8 text"),
         (b'file_name,text\na.png,"' + b"x" * 200_000, "not a CSV file"),
     ],
 )

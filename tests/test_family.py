@@ -1,6 +1,7 @@
 """A family draws what diffusers' own pipelines draw, differentiably, and is found by its folder."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -59,6 +60,37 @@ def test_a_family_is_found_by_the_class_that_a_folder_names(folder, tmp_path):
     assert "\n" not in said
     with pytest.raises(UserError, match="no model_index.json"):
         open_family(tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_weights_that_lack_are_not_drawn_at_random(folder, tmp_path, part):
+    from safetensors.torch import load_file, save_file
+
+    copy = shutil.copytree(folder, tmp_path / "base")
+    path = next((copy / part).glob("*.safetensors"))
+    weights = load_file(path)
+    first, second = sorted(weights)[:2]
+    save_file(
+        {n: w for n, w in weights.items() if n not in (first, second)}, path, {"format": "pt"}
+    )
+    family = open_family(copy)
+    with pytest.raises(UserError, match=rf"base/{part}: its weights lack \S+ and 1 more; "):
+        family.load()
+        assert family.vae
+
+
+def test_a_scheduler_that_draws_noise_of_its_own_does_not(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "base")
+    path = copy / "scheduler/scheduler_config.json"
+    told = json.loads(path.read_text()) | {"algorithm_type": "sde-dpmsolver++"}
+    path.write_text(json.dumps(told))
+    drawn = [
+        open_family(each).sample(
+            **conditions(open_family(each)), latents=noise(), settings=sampling(scheduler="dpm++")
+        )
+        for each in (folder, copy)
+    ]
+    assert torch.equal(drawn[0], drawn[1])
 
 
 @pytest.mark.parametrize("scheduler", ["ddim", "dpm++"])

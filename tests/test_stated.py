@@ -11,10 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import tiny
-from tests.test_bad_input import Touch
 from tools import convert
 from vlg.errors import UserError
 from vlg.models import folders, schedule, stated
+
+
+class Touch:
+    """What a pickle does to whoever loads it."""
+
+    def __reduce__(self):
+        return (open, ("executed", "w"))
+
 
 FLOW = {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0, "use_flow_sigmas": True}
 # {what is wrong: (what the JSON files of a base say instead, what the line says)}
@@ -42,6 +49,22 @@ BASES = {
         {"scheduler": FLOW},
         "scheduler/scheduler_config.json: FlowMatchEulerDiscreteScheduler is no noise schedule",
     ),
+    "flow matching, betas left over": (
+        {"scheduler": {"_class_name": "FlowMatchEulerDiscreteScheduler", "beta_start": 0.1}},
+        "FlowMatchEulerDiscreteScheduler is no noise schedule",
+    ),
+    "betas of no known shape": (
+        {"scheduler": {"beta_start": 0.1, "beta_schedule": "foo"}},
+        "scheduler/scheduler_config.json: beta_schedule is 'foo'; set it to the one",
+    ),
+    "beta of 2": ({"scheduler": {"beta_end": 2.0}}, "beta_end is 2.0; set a number in 0 to 1"),
+    "spacing": (
+        {"scheduler": {"beta_start": 0.1, "timestep_spacing": "foo"}},
+        "timestep_spacing is 'foo'; set it to",
+    ),
+    "a size that is true": ({"unet": {"sample_size": True}}, "sample_size is true; write the side"),
+    "no scale of latents": ({"vae": {"scaling_factor": None}}, "scaling_factor is null; set the"),
+    "shifted latents": ({"vae": {"shift_factor": 0.1}}, "vae/config.json: shift_factor is set"),
     "predicts the sample": (
         {"scheduler": {"prediction_type": "sample"}},
         "scheduler/scheduler_config.json: prediction_type sample is not supported; use a base",
@@ -234,7 +257,7 @@ def test_a_pickled_checkpoint_says_how_it_is_converted(tmp_path, new):
     torch.save({"state_dict": weights, "epoch": 3}, given, _use_new_zipfile_serialization=new)
     with pytest.raises(UserError, match="a pickled checkpoint, which could run code") as error:
         folders.unfold(given, tmp_path / "out")
-    assert str(error.value).endswith("convert it: python tools/convert.py x.ckpt x.safetensors")
+    assert str(error.value).endswith(f"convert it: python tools/convert.py {given} {made}")
     convert.main(given, made)
     stated.check_safetensors(made)
     found = load_file(made)

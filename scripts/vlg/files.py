@@ -106,6 +106,26 @@ def write_json(path: Path | str, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
+def below(folder: Path) -> list[Path]:
+    """The files in a folder and in those below it, in order; links are followed, each folder once.
+
+    What macOS writes beside files on other disks (`._name`) is not of them.
+    """
+    found, seen = [], {os.path.realpath(folder)}
+    for where, inside, names in os.walk(folder, followlinks=True):
+        inside[:] = sorted(name for name in inside if _new(os.path.join(where, name), seen))
+        found += [Path(where, name) for name in names if not name.startswith("._")]
+    return sorted(path for path in found if path.is_file())
+
+
+def _new(folder: str, seen: set[str]) -> bool:
+    """Whether a folder, by whatever link it was met, is not among those seen; it is from now on."""
+    real = os.path.realpath(folder)
+    known = real in seen
+    seen.add(real)
+    return not known
+
+
 def read_json(path: Path | str) -> Any:
     """Read a JSON file; UserError names the file when it is missing or damaged."""
     try:

@@ -175,7 +175,12 @@ def _check_models(config: dict[str, Any], root: Path) -> None:
         _check_family(folders["base"], names["family"])
     for part, folder in folders.items():
         begin = f"config: models.{part}: {names[part]}"
-        check_whole(part, listed(folder), begin, names["family"])
+        for name in check_whole(part, listed(folder), begin, names["family"]):
+            if name.endswith(".safetensors"):
+                try:
+                    stated.check_safetensors(folder / name)
+                except UserError as error:
+                    raise UserError(f"config: models.{part}: {error}") from None
         stated.check(part, folder, begin, names["family"])
 
 

@@ -9,18 +9,20 @@ from typing import Any
 from vlg.data.pictures import METADATA
 
 LISTS = (METADATA, "metadata.csv")
+SPLITS = "(train|training|val|valid|validation|dev|eval|test)"
 CAPTION_COLUMNS = ("text", "caption", "captions")
 
 
 def of_split(names: Iterable[str], split: str, ending: str) -> list[str]:
-    """The files of a split, in order: those named after it, or all where none names a split.
+    """The files of a split, in order: those named after it, in letters of either case, or all where
+    none names a split.
 
     `data/train-00000-of-00002.parquet` and `train/0000.parquet` are of the split `train`.
     """
     names = sorted(name for name in names if name.endswith(ending))
     word = r"(^|[/_.-]){}($|[/_.-])"
-    if any(re.search(word.format("(train|val|validation|test)"), name) for name in names):
-        return [name for name in names if re.search(word.format(re.escape(split)), name)]
+    if any(re.search(word.format(SPLITS), name, re.I) for name in names):
+        return [name for name in names if re.search(word.format(re.escape(split)), name, re.I)]
     return names
 
 

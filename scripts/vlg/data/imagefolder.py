@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-import itertools
 import json
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
@@ -14,8 +14,12 @@ from vlg.data import pixels
 from vlg.data.columns import LISTS, caption_columns, named, of_split, told
 from vlg.data.text import is_whole
 from vlg.errors import UserError
+from vlg.files import below
+
+log = logging.getLogger("vlg")
 
 BESIDE = (".txt", ".caption")  # endings of caption files: of two the first counts
+ENCODE = "save as such (from Latin-1: iconv -f LATIN1 -t UTF-8)"
 REMEDY = "name the pictures' column file_name, and the captions' in dataset.captions"
 
 Row = dict[str, Any]
@@ -58,8 +62,8 @@ def captioned(
     """
     # Lists below a folder that has pictures of its own are not of its pictures.
     deep = not any(path.suffix.lower() in pixels.KINDS for path in source.glob("*"))
-    files = source.glob("**/metadata.*" if deep else "*")
-    lists = lists_of((path.relative_to(source).as_posix() for path in files), split)
+    names = [path.relative_to(source).as_posix() for path in below(source)]
+    lists = lists_of((name for name in names if deep or "/" not in name), split)
     found: dict[str, list[str]] = {}
     for where, folder, row in _listed(source, lists, captions):
         name = row.get("file_name")
@@ -101,21 +105,33 @@ def _listed(
 
 
 def _json_rows(table: Path) -> list[Any]:
+    rows = []
+    for number, line in enumerate(_text(table).split("\n"), start=1):
+        try:
+            rows += [json.loads(line)] if line.strip() else []
+        except (ValueError, RecursionError) as error:
+            why = f"line {number} is no JSON ({getattr(error, 'msg', error)})"
+            raise UserError(f"{table}: {why}; mend it") from None
+    return rows
+
+
+def _text(table: Path) -> str:
+    """Of a list of captions, without the byte order mark that spreadsheets put there."""
     try:
-        lines = table.read_text("utf-8-sig").split("\n")
-        return [json.loads(line) for line in lines if line.strip()]
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{table}: not JSON lines ({error}); mend it") from None
+        return table.read_text("utf-8-sig")
+    except ValueError as error:
+        raise UserError(f"{table}: not UTF-8 text ({error}); {ENCODE}") from None
 
 
 def _csv_rows(table: Path, captions: list[str] | None) -> list[Row]:
-    """The rows of a metadata.csv. Cells that are missing at the end of a row are None."""
+    """The rows of a metadata.csv."""
+    _text(table)  # for what it says of the encoding
     try:
-        # Spreadsheets put a byte order mark at the beginning.
         with open(table, newline="", encoding="utf-8-sig") as file:
-            header, *rows = [cells for cells in csv.reader(file, strict=True) if cells] or [[]]
-    except (ValueError, csv.Error) as error:
-        raise UserError(f"{table}: not a CSV file in UTF-8 ({error}); mend it") from None
+            cells = csv.reader(file, strict=True, skipinitialspace=True)
+            header, *rows = [row for row in cells if row] or [[]]
+    except csv.Error as error:
+        raise UserError(f"{table}: not a CSV file ({error}); mend it") from None
     header = [name.strip() for name in header]
     if twice := [name for name, count in Counter(header).items() if name and count > 1]:
         raise UserError(f"{table}: two columns are named {told(twice[0])}; rename or delete one")
@@ -123,12 +139,12 @@ def _csv_rows(table: Path, captions: list[str] | None) -> list[Row]:
         commas = "" if len(header) > 1 else "separate cells by commas, "
         raise UserError(f"{table}: lacks {lacking}; {commas}{REMEDY}")
     for number, cells in enumerate(rows, start=1):
-        if len(cells) > len(header):
+        if len(cells) != len(header):
             raise UserError(
                 f"{table}: row {number}: {len(cells)} cells where the header has {len(header)}; "
-                "quote a caption that has a comma"
+                "quote a caption that has a comma, and write one comma a further column"
             )
-    return [dict(itertools.zip_longest(header, cells)) for cells in rows]
+    return [dict(zip(header, cells, strict=True)) for cells in rows]
 
 
 def _lacking(row: Row, captions: list[str] | None) -> str | None:
@@ -146,7 +162,7 @@ def _beside(source: Path) -> list[Row]:
 
     A file of no known kind that has captions and no picture of their name is one of them, too.
     """
-    files = sorted(source.rglob("*"))
+    files = below(source)
     texts: dict[Path, Path] = {}
     for ending in reversed(BESIDE):
         texts |= {path.with_suffix(""): path for path in files if path.suffix.lower() == ending}
@@ -157,6 +173,8 @@ def _beside(source: Path) -> list[Row]:
         for path in files
         if path.with_suffix("") in alone and path.suffix.lower() not in BESIDE and path.is_file()
     ]
+    if lost := sorted(texts[name] for name in alone - {path.with_suffix("") for path in found}):
+        log.warning("%s%s: a caption without a picture", lost[0], _more(lost))
     if bare := [path for path in found if path.with_suffix("") not in texts]:
         text = bare[0].with_suffix(BESIDE[0]).name
         raise UserError(
@@ -174,9 +192,7 @@ def _beside(source: Path) -> list[Row]:
         empty += [] if captions else [text]
         rows.append({"file_name": path.relative_to(source).as_posix(), "text": captions})
     if strange:
-        raise UserError(
-            f"{strange[0]}: not UTF-8 text{_more(strange)}; save as such (iconv -t UTF-8)"
-        )
+        raise UserError(f"{strange[0]}: not UTF-8 text{_more(strange)}; {ENCODE}")
     if empty:
         raise UserError(
             f"{empty[0]}: has no caption{_more(empty)}; write one or remove it with its picture"

@@ -9,6 +9,7 @@ from typing import Any
 
 from vlg.data.columns import LISTS, caption_columns, of_split, told
 from vlg.errors import UserError
+from vlg.files import below
 
 PICTURE_COLUMNS = ("image", "picture", "img", "jpg", "png", "file_name")
 
@@ -19,7 +20,7 @@ def files_of(source: Path, split: str) -> list[Path]:
         return [source]
     if any((source / name).is_file() for name in LISTS):
         return []
-    names = (path.relative_to(source).as_posix() for path in source.rglob("*.parquet"))
+    names = (path.relative_to(source).as_posix() for path in below(source))
     return [source / name for name in of_split(names, split, ".parquet")]
 
 

@@ -27,6 +27,18 @@ def load_component(kind: Any, folder: Path | str, name: str, **options: Any) -> 
         raise UserError(f"{folder}/{name}: cannot be loaded ({error}); restore it") from error
 
 
+def load_network(kind: Any, folder: Path | str, name: str, **options: Any) -> Any:
+    """The same of one with weights, all of which the files must have: what lacks, the libraries
+    draw at random or leave empty."""
+    network, found = load_component(kind, folder, name, output_loading_info=True, **options)
+    if lacking := sorted(found["missing_keys"]):
+        more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+        raise UserError(
+            f"{folder}/{name}: its weights lack {lacking[0]}{more}; get the model again"
+        )
+    return network
+
+
 def save_tensors(path: Path, tensors: Tensors) -> None:
     """Write a safetensors file. A full disk is an OSError here, as for every other file."""
     from safetensors import SafetensorError

@@ -14,7 +14,7 @@ from vlg import plugins
 from vlg.config.keys import Keys
 from vlg.config.sections import Models
 from vlg.errors import UserError
-from vlg.files import MANIFEST, check_manifest, link, read_json, sha256, write_json
+from vlg.files import MANIFEST, below, check_manifest, link, read_json, sha256, write_json
 from vlg.models import stated
 from vlg.models.families import class_of, name_of
 
@@ -159,8 +159,7 @@ def take(source: Path, kind: str, out: Path, family: str = FAMILY) -> None:
 
 def listed(folder: Path) -> list[str]:
     """The files of a folder and those below, relative to it."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return [path.relative_to(folder).as_posix() for path in files]
+    return [path.relative_to(folder).as_posix() for path in below(folder)]
 
 
 def check_family(source: Path, family: str, begin: str = "") -> None:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 PREDICTIONS = ("epsilon", "v_prediction")
 BETAS = ("beta_start", "beta_end", "beta_schedule", "trained_betas")
+SHAPES = ("linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid", "laplace")  # of betas
+SPACINGS = ("leading", "linspace", "trailing")  # of timesteps
 LEAST_SNR = 1e-20  # far below that of any step that has a picture in it
 
 
@@ -30,8 +32,10 @@ def check_stated(config: Mapping[str, Any]) -> None:
     Schedules of flow matching and of EDM have no betas; read as one that has, they would get its
     class's default betas.
     """
-    name = config.get("_class_name", "the scheduler")
-    if not any(key in config for key in BETAS) or config.get("use_flow_sigmas"):
+    name = str(config.get("_class_name", "the scheduler"))
+    # Saved from another class's config, one of flow matching may still have betas.
+    flows = name.startswith("FlowMatch") or config.get("use_flow_sigmas")
+    if flows or not any(key in config for key in BETAS):
         raise UserError(
             f"scheduler_config.json: {name} is no noise schedule with betas (flow matching?); give "
             "a base that predicts epsilon or v_prediction"
@@ -42,6 +46,16 @@ def check_stated(config: Mapping[str, Any]) -> None:
             f"scheduler_config.json: prediction_type {found} is not supported; "
             "use a base model that predicts epsilon or v_prediction"
         )
+    for key, known in (("beta_schedule", SHAPES), ("timestep_spacing", SPACINGS)):
+        if config.get(key, known[0]) not in known:
+            raise UserError(
+                f"scheduler_config.json: {key} is {config[key]!r}; set it to the one that the base "
+                f"was trained with ({', '.join(known)})"
+            )
+    for key in ("beta_start", "beta_end"):
+        beta = config.get(key, 0.01)
+        if not isinstance(beta, (int, float)) or not 0 < beta < 1:
+            raise UserError(f"scheduler_config.json: {key} is {beta!r}; set a number in 0 to 1")
 
 
 @dataclass

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shlex
 import struct
 from collections.abc import Iterable
 from contextlib import suppress
@@ -104,7 +105,7 @@ def told(folder: Path, name: str) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"{name}: not found; give a whole model folder") from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{name}: not valid JSON ({error}); get it again") from None
+        raise UserError(f"{name}: not valid JSON in UTF-8 ({error}); get it again") from None
     if not isinstance(found, dict):
         raise UserError(f"{name}: not a JSON object; get it again")
     return found
@@ -127,6 +128,8 @@ def check_safetensors(path: Path) -> dict[str, Any]:
             if length > min(size, 100_000_000):
                 if start.startswith(PICKLED):
                     raise UserError(pickled(path))
+                if start == b"version ":
+                    raise UserError(f"{path}: a pointer of Git LFS and no weights; git lfs pull")
                 raise ValueError("header longer than the file")
             header = json.loads(file.read(length), object_pairs_hook=_each_once)
         tensors = {name: tensor for name, tensor in header.items() if name != "__metadata__"}
@@ -163,9 +166,11 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def pickled(path: Path) -> str:
     """What there is to say of a checkpoint that torch pickled, as .ckpt, .pt, .pth and .bin are."""
+    other = "-converted" if path.suffix == ".safetensors" else ""
+    words = shlex.join([str(path), str(path.with_name(f"{path.stem}{other}.safetensors"))])
     return (
         f"{path}: a pickled checkpoint, which could run code when it is read; convert it: "
-        f"python tools/convert.py {path.name} {path.stem}.safetensors"
+        f"python tools/convert.py {words}"
     )
 
 

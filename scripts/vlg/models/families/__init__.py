@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vlg import plugins
 from vlg.errors import UserError
-from vlg.files import read_json
+from vlg.models.stated import told
 
 INDEX = "model_index.json"
 USUAL = "StableDiffusionPipeline"  # the class of a folder that names none
@@ -15,7 +15,10 @@ USUAL = "StableDiffusionPipeline"  # the class of a folder that names none
 
 def class_of(folder: Path | str) -> str:
     """The class of pipelines that a folder says it is."""
-    return read_json(Path(folder) / INDEX).get("_class_name", USUAL)
+    try:
+        return told(Path(folder), INDEX).get("_class_name", USUAL)
+    except UserError as error:
+        raise UserError(f"{folder}/{error}") from None
 
 
 def name_of(folder: Path | str, begin: str = "") -> str:

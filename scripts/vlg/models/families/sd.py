@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from vlg.errors import UserError
 from vlg.files import read_json
-from vlg.models.components import load_component
+from vlg.models.components import load_component, load_network
 from vlg.models.device import place
 from vlg.models.family import Condition, Family, Guidance, Step, gradient_steps
 from vlg.models.schedule import check_stated, load_schedule
@@ -56,6 +56,7 @@ class StableDiffusion(Family):
         unet, vae, text = (told(folder, f"{part}/config.json") for part in WEIGHTED)
         cls._check_unet(unet, vae.get("latent_channels", 4))
         cls._check_size(unet, vae)
+        cls._check_latents(vae)
         width = (text.get("text_config") or text).get("hidden_size", 512)
         wanted = unet.get("encoder_hid_dim") or unet.get("cross_attention_dim", 1280)
         if any(each != width for each in (wanted if isinstance(wanted, list) else [wanted])):
@@ -87,6 +88,22 @@ class StableDiffusion(Family):
                 )
 
     @staticmethod
+    def _check_latents(vae: dict[str, Any]) -> None:
+        """A latent is the encoder's output times `scaling_factor`, and nothing else."""
+        factor = vae.get("scaling_factor", 0.18215)
+        if not isinstance(factor, (int, float)) or not 0 < factor < math.inf:
+            raise UserError(
+                f"vae/config.json: scaling_factor is {json.dumps(factor)}; set the number that the "
+                "base was trained with (0.18215 of Stable Diffusion)"
+            )
+        for key in ("shift_factor", "latents_mean", "latents_std"):
+            if vae.get(key):
+                raise UserError(
+                    f"vae/config.json: {key} is set, which this family's latents do not have; give "
+                    "the VAE of Stable Diffusion 1.x or 2.x"
+                )
+
+    @staticmethod
     def _check_size(unet: dict[str, Any], vae: dict[str, Any]) -> None:
         size = unet.get("sample_size")
         try:
@@ -114,7 +131,7 @@ class StableDiffusion(Family):
     def _unet(self, dtype: torch.dtype) -> Any:
         from diffusers import UNet2DConditionModel
 
-        unet = load_component(UNet2DConditionModel, self.folder, "unet", torch_dtype=dtype)
+        unet = load_network(UNet2DConditionModel, self.folder, "unet", torch_dtype=dtype)
         self._loaded("network", unet)
         return unet
 
@@ -123,7 +140,7 @@ class StableDiffusion(Family):
         """The autoencoder, frozen."""
         from diffusers import AutoencoderKL
 
-        vae = load_component(AutoencoderKL, self.folder, "vae", torch_dtype=self.dtype)
+        vae = load_network(AutoencoderKL, self.folder, "vae", torch_dtype=self.dtype)
         vae = place(vae.to(self.device).eval().requires_grad_(False), self.device)
         self._loaded("encoder", vae.encoder)
         self._loaded("decoder", vae.decoder)
@@ -137,7 +154,7 @@ class StableDiffusion(Family):
 
         disable_progress_bar()
         tokenizer = load_component(CLIPTokenizer, self.folder, "tokenizer")
-        text = load_component(CLIPTextModel, self.folder, "text_encoder")
+        text = load_network(CLIPTextModel, self.folder, "text_encoder")
         return tokenizer, text.to(self.device).to(self.dtype).eval().requires_grad_(False)
 
     @cached_property
@@ -342,7 +359,9 @@ class StableDiffusion(Family):
         from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
         kinds = {"ddim": DDIMScheduler, "dpm++": DPMSolverMultistepScheduler}
-        scheduler = load_component(kinds[settings.scheduler], self.folder, "scheduler")
+        # A solver of stochastic equations would draw noise of its own, with no seed.
+        own = {"algorithm_type": "dpmsolver++"} if settings.scheduler == "dpm++" else {}
+        scheduler = load_component(kinds[settings.scheduler], self.folder, "scheduler", **own)
         if stochastic and settings.scheduler == "dpm++":
             scheduler.register_to_config(algorithm_type="sde-dpmsolver++")
         scheduler.set_timesteps(settings.steps, device=self.device)
@@ -369,6 +388,7 @@ class StableDiffusion(Family):
 def square_side(size: Any) -> int:
     """The side of a UNet's `sample_size`, a number or two equal ones; ValueError for all else."""
     height, width = size if isinstance(size, list) and len(size) == 2 else (size, size)
-    if not isinstance(height, int) or height < 1 or height != width:
+    whole = isinstance(height, int) and not isinstance(height, bool)
+    if not whole or height < 1 or height != width:
         raise ValueError(size)
     return height
