@@ -106,7 +106,9 @@ def test_a_judge_is_looked_at_when_it_is_loaded(monkeypatch, tmp_path):
     monkeypatch.setattr(traps, "check", lambda name, inside: looked.append((name, inside)))
     folder = str(tiny.world()["guide"])
     kind.load({"kind": "open_clip", "source": folder}, "cpu")
-    (tmp_path / "one_judge.py").write_text("def one(images, prompts):\n    return [1.0] * len(images)\n")
+    (tmp_path / "one_judge.py").write_text(
+        "def one(images, prompts):\n    return [1.0] * len(images)\n"
+    )
     kind.load({"kind": "callable", "source": "one_judge.one"}, "cpu", tmp_path)
     assert [name for name, _ in looked] == [folder, "one_judge.one"]
     assert looked[0][1].folder == Path(folder) and looked[1][1] is None
