@@ -75,13 +75,13 @@ rule judges_selftest:
         further=[file for name in JUDGES for file in further_judge_files(name)],
         bundles=selftest_bundles(),
     output:
-        LAYOUT.judges_selftest,
-        LAYOUT.judges_selftest.replace(".csv", ".md"),
         rest(
             LAYOUT.log("judges_selftest"),
             LAYOUT.judges_selftest,
             LAYOUT.judges_selftest.replace(".csv", ".md"),
         ),
+        csv=LAYOUT.judges_selftest,
+        md=LAYOUT.judges_selftest.replace(".csv", ".md"),
     log:
         LAYOUT.log("judges_selftest"),
     conda:
@@ -102,5 +102,5 @@ rule judges_selftest:
         guide=subpath(input.guide, parent=True),
     shell:
         python("judges_selftest") + " --settings {params.settings:q} --judge {params.judge:q}"
-        " --guide {params.guide:q} --out {output[0]:q} --device {resources.device}"
+        " --guide {params.guide:q} --out {output.csv:q} --device {resources.device}"
         " --threads {threads} --log {log:q}"

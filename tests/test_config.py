@@ -45,15 +45,15 @@ def root(tmp_path_factory):
     for name, content in {
         **tiny.hollow("sd/"),
         "guide/open_clip_config.json": '{"model_cfg": {}}',
-        "guide/open_clip_model.safetensors": "weights",
+        "guide/open_clip_model.safetensors": tiny.file_of("a"),
         "judge/config.json": "{}",
         "judge/tokenizer.json": "{}",
-        "judge/model.safetensors": "WEIGHTS",
+        "judge/model.safetensors": tiny.file_of("b"),
         "copied/config.json": "{}",
-        "copied/model.safetensors": "weights",
+        "copied/model.safetensors": tiny.file_of("a"),
         "both/config.json": "{}",
         "both/open_clip_config.json": '{"model_cfg": {}}',
-        "both/open_clip_model.safetensors": "weights of the other kind",
+        "both/open_clip_model.safetensors": tiny.file_of("of the other kind"),
         "nothing/README": "",
         "pictures/train/0.PNG": "",
         "one.safetensors": tiny.HOLLOW,
@@ -62,7 +62,7 @@ def root(tmp_path_factory):
         "lora/pytorch_lora_weights.safetensors": tiny.HOLLOW,
         **tiny.hollow("inpainting/", unet={"in_channels": 9}),
         "wordless/open_clip_config.json": '{"model_cfg": {"text_cfg": {"hf_tokenizer_name": "x"}}}',
-        "wordless/model.safetensors": "W",
+        "wordless/model.safetensors": tiny.file_of("c"),
         "table.parquet": "",
         "good.tsv": "Prompt\tCategory\na cat\tAnimals\na dog\tAnimals\na car\tVehicles\n",
         "headless.tsv": "a cat\tAnimals\na dog\tAnimals\n",
@@ -189,7 +189,7 @@ INVALID = {
     "models: {base: gone.ckpt}": "models.base: no file 'gone.ckpt'; check the path",
     "models: {base: one.ckpt}": (
         "models.base: ROOT/one.ckpt: a pickled checkpoint, which could run code when it is read; "
-        "convert it: python tools/convert.py one.ckpt one.safetensors"
+        "convert it: python tools/convert.py ROOT/one.ckpt ROOT/one.safetensors"
     ),
     "models: {base: lora.safetensors}": (
         "models.base: ROOT/lora.safetensors: this is a LoRA, which holds changes to a base and not "
