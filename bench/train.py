@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import json
 import runpy
 import statistics
@@ -173,7 +174,7 @@ class Script:
     progress bar is where it waits."""
 
     def __init__(self, folder: Path, args: argparse.Namespace, device: str, clock: Clock) -> None:
-        import datasets  # noqa: F401  (before tqdm is another)
+        importlib.import_module("datasets")  # the script's, before tqdm is another
         import diffusers
         import tqdm.auto
 

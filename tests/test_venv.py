@@ -55,7 +55,9 @@ def python(path: Path, version: tuple[int, int], include: Path | None = None) ->
 
 
 def make(folder: Path, *words: str, **variables: str) -> subprocess.CompletedProcess:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PIP_", "UV_"))}
+    # Without what a make that runs the tests tells those below it, either.
+    others = ("PIP_", "UV_", "MAKE", "MFLAGS")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(others)}
     environment |= {"PATH": f"{folder}/bin:/usr/bin:/bin", "CC": "sh", **variables}
     return subprocess.run(
         ["make", *words], cwd=folder, env=environment, capture_output=True, text=True

@@ -74,7 +74,7 @@ def records():
         for shard in shards(model, stage)
     ]
     said += [("score", "images", f"{model}-{stage}") for model in RUNS for stage in stages(model)]
-    said += [("score", "refined", f"{model}-{arm}") for model in REFINED for arm in ARMS]
+    said += [("score", "refined", f"{model}-{arm}") for model, arm in REFINED]
     said += [("reference", name) for name in REFERENCES]
     said += [("score", "references")] if REFERENCES else []
     said += [("table", table) for table in TABLES]

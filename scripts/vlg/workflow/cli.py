@@ -18,12 +18,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vlg.errors import UserError
-from vlg.workflow import processes, retries, running, versions
+from vlg.workflow import processes, running, versions
 
 if TYPE_CHECKING:
     from vlg.config.keys import Keys
 
 log = logging.getLogger("vlg")
+
+# What a log ends with after an error that only the user can mend.
+FINAL = "not tried again before it is mended"
+# Of such errors, those that another try may not meet: with more memory, space or luck.
+PASSING = re.compile(
+    "stopped by |out of memory|no space left|connection was lost|cannot be reached|thrown away"
+)
 FORMAT = "%(asctime)s %(message)s"
 
 
@@ -143,7 +150,7 @@ def fail(message: str, final: Path | None = None) -> None:
     final: the log in which to say that another try would end the same, if it would.
     """
     log.error("error: %s", " ".join(message.split()))
-    if final and not retries.PASSING.search(message):
+    if final and not PASSING.search(message):
         with suppress(OSError), open(final, "a", encoding="utf-8") as file:
-            file.write(f"{retries.FINAL}\n")
+            file.write(f"{FINAL}\n")
     sys.exit(1)

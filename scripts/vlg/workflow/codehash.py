@@ -42,7 +42,6 @@ IGNORED = frozenset(
         "vlg.workflow.bundle",
         "vlg.workflow.cli",
         "vlg.workflow.codehash",
-        "vlg.workflow.retries",
         "vlg.workflow.running",
         "vlg.workflow.slots",
     }

@@ -12,12 +12,8 @@ import re
 import time
 from typing import Any
 
-# What a log ends with after an error that only the user can mend.
-FINAL = "not tried again before it is mended"
-# Of such errors, those that another try may not meet: with more memory, space or luck.
-PASSING = re.compile(
-    "stopped by |out of memory|no space left|connection was lost|cannot be reached|thrown away"
-)
+from vlg.workflow.cli import FINAL
+
 ERROR = re.compile(r"^[-\d]+ [:,\d]+ (error: .*)$", re.MULTILINE)
 
 
