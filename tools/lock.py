@@ -49,6 +49,7 @@ ENVIRONMENTS = {
             "pydantic_core",
             "safetensors",
             "scipy",
+            "tabulate",
             "tensorboard",
             "tokenizers",
             "torch",
