@@ -15,7 +15,7 @@ if not SCRIPTS.is_dir():
 sys.path.insert(0, str(SCRIPTS))
 
 from vlg import plugins
-from vlg.config import layout, plan
+from vlg.config import guides, layout, plan, variants
 from vlg.config.load import load
 from vlg.data import hub
 from vlg.workflow import bundle, environment, retries, running, warm
@@ -42,7 +42,7 @@ LAYOUT = layout.Layout(CONFIG["study"])
 OUT = LAYOUT.root
 STUDY = CONFIG["prompts"]["study"]
 STEPS = CONFIG["finetune"]["steps"]
-VARIANTS = plan.variants(CONFIG)
+VARIANTS = variants.entries(CONFIG)
 MODELS = plan.models(CONFIG)
 RUNS = plan.runs(CONFIG)  # MODELS and their further trainings
 TRAIN_SEEDS = plan.training_seeds(CONFIG)
@@ -51,7 +51,7 @@ SWEPT = plan.swept(CONFIG)
 ROUNDS = CONFIG["refine"]["rounds"]
 ARMS = plan.arms(CONFIG)
 REFINED = plan.refined(CONFIG)  # (model, arm)
-GUIDES = plan.made_guides(CONFIG)  # {folder below models/: an entry of `guides`}
+GUIDES = guides.made(CONFIG)  # {folder below models/: an entry of `guides`}
 FAMILY = (plugins.FAMILIES, CONFIG["models"]["family"])  # of the base and of all tuned from it
 SAMPLES = CONFIG["development"]["count"] > 0  # whether checkpoints draw development prompts
 DEVICE = plan.device(CONFIG)
@@ -111,7 +111,7 @@ def code(name, *chosen):
 
 def guide_code(name=None):
     """(room, name) of the kinds of judges by which a guide looks, for the hash of a step's code."""
-    return [(plugins.KINDS, kind) for kind in plan.guide_kinds(CONFIG, name)]
+    return [(plugins.KINDS, kind) for kind in guides.kinds(CONFIG, name)]
 
 
 def folders(files):

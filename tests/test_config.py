@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tests import tiny
 from tools import config_reference
 from vlg import plugins
-from vlg.config import checks, layout, plan, reference, sections
+from vlg.config import checks, kinds, layout, plan, reference, sections, variants
 from vlg.config.load import load
 from vlg.config.read import read_one
 from vlg.errors import UserError
@@ -565,7 +565,7 @@ def groups():
     """Every class of keys: the sections, and those of each method, arm and kind of judge."""
     found = [sections.Config, sections.Training]
     for room in (plugins.METHODS, plugins.ARMS, plugins.KINDS):
-        found += [plan.settings_of(room, name) for name in plugins.names(room)]
+        found += [kinds.settings_of(room, name) for name in plugins.names(room)]
     for group in found:
         yield group
         for field in group.model_fields.values():
@@ -591,7 +591,7 @@ def test_defaults_are_filled_in():
         assert result["finetune"][name] == described[name].default, name
     assert result["published"] == {"finetune": {}, "refinement": {}, "hard_prompts": {}}
     arms = load({"refine": {"arms": {"mine": {"accept": "always"}}}}, ROOT)["refine"]["arms"]
-    strength = plan.settings_of(plugins.ARMS, "refine").model_fields["strength"].default
+    strength = kinds.settings_of(plugins.ARMS, "refine").model_fields["strength"].default
     shared = dict.fromkeys(("rounds", "models", "guide"))
     assert arms == {"mine": {"kind": "refine", **shared, "strength": strength, "accept": "always"}}
 
@@ -649,7 +649,7 @@ def test_home_folder(monkeypatch, root):
 
 def handed_on(result):
     """{variant: what its step gets}."""
-    return {name: variant.handed_on(9) for name, variant in plan.variants(result).items()}
+    return {name: variant.handed_on(9) for name, variant in variants.entries(result).items()}
 
 
 def test_variants_and_models():
@@ -657,10 +657,10 @@ def test_variants_and_models():
         merged("finetune: {steps: [10, 20], ema_decay: 0.5, variants: {long: {batch_size: 4}}}"),
         ROOT,
     )
-    variants = {name: each.settings for name, each in plan.variants(result).items()}
-    assert list(variants) == ["normal", "embed", "long"]
-    assert variants["embed"].guide_scale == 0.05 and variants["embed"].batch_size != 4
-    assert variants["long"].batch_size == 4 and variants["long"].ema_decay == 0.5
+    found = {name: each.settings for name, each in variants.entries(result).items()}
+    assert list(found) == ["normal", "embed", "long"]
+    assert found["embed"].guide_scale == 0.05 and found["embed"].batch_size != 4
+    assert found["long"].batch_size == 4 and found["long"].ema_decay == 0.5
     assert plan.models(result) == [
         "base",
         *("normal-10", "normal-20", "embed-10", "embed-20", "long-10", "long-20"),
@@ -681,23 +681,23 @@ def test_variants_and_models():
 )
 def test_the_method_of_a_variant(tuning, expected):
     result = load(merged(f"finetune: {tuning if tuning[0] == '{' else f'{{{tuning}}}'}"), ROOT)
-    variant = plan.variants(result)["x"]
+    variant = variants.entries(result)["x"]
     assert variant.method == expected
-    assert type(variant.settings) is plan.settings_of(plugins.METHODS, expected)
+    assert type(variant.settings) is kinds.settings_of(plugins.METHODS, expected)
     assert ("guide" in variant.needs) == (expected == "embed")
 
 
 def test_a_variant_named_like_a_method_is_trained_by_it():
     named = {"finetune": {"variants": {"embed": {}, "normal": {}}}}
-    assert {n: v.method for n, v in plan.variants(load(named, ROOT)).items()} == {
+    assert {n: v.method for n, v in variants.entries(load(named, ROOT)).items()} == {
         "embed": "embed",
         "normal": "normal",
     }
-    default = plan.settings_of(plugins.METHODS, "embed").model_fields["guide_scale"].default
-    assert plan.variants(load(named, ROOT))["embed"].settings.guide_scale == default
+    default = kinds.settings_of(plugins.METHODS, "embed").model_fields["guide_scale"].default
+    assert variants.entries(load(named, ROOT))["embed"].settings.guide_scale == default
     # as every config said it before variants had methods
     off = {"finetune": {"guide_scale": 0, "variants": {"embed": {}}}}
-    assert plan.variants(load(off, ROOT))["embed"].method == "normal"
+    assert variants.entries(load(off, ROOT))["embed"].method == "normal"
 
 
 def test_kinds_and_rounds_of_arms():
@@ -776,9 +776,9 @@ def test_what_is_not_handed_on_stays_what_it_is():
 
 def test_what_is_handed_on_is_what_a_step_would_take_without_it():
     """A script that is started by hand has the defaults of the config."""
-    for variant in plan.variants(load({}, ROOT)).values():
+    for variant in variants.entries(load({}, ROOT)).values():
         values = variant.handed_on(variant.settings.step)
-        method = plan.settings_of(plugins.METHODS, values.pop("method"))
+        method = kinds.settings_of(plugins.METHODS, values.pop("method"))
         assert method.parse(values, "finetune") == variant.settings
         assert method.parse({"step": values["step"]}, "finetune") == variant.settings
 
@@ -788,9 +788,9 @@ def test_a_folder_is_an_input_and_no_setting(root):
         (root / "tiny").mkdir(exist_ok=True)
         (root / "tiny" / name).write_text(content)
     result = load(merged("finetune: {decoder: tiny}"), root)
-    embed = plan.variants(result)["embed"]
+    embed = variants.entries(result)["embed"]
     assert embed.folders == {"decoder": "tiny"} and "decoder" not in embed.handed_on(9)
-    assert plan.variants(result)["normal"].folders == {}
+    assert variants.entries(result)["normal"].folders == {}
 
 
 def test_how_pictures_are_read_belongs_to_variants_that_read_them():
@@ -802,7 +802,7 @@ def test_how_pictures_are_read_belongs_to_variants_that_read_them():
     assert {"cached": False, "crop": 0.8, "flip": True, "resolution": 64}.items() <= (
         values["bent"].items()
     )
-    needs = {name: variant.needs for name, variant in plan.variants(result).items()}
+    needs = {name: variant.needs for name, variant in variants.entries(result).items()}
     assert needs["normal"] == {"latents"} and needs["bent"] == {"pixels"}
 
 

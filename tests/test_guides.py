@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests import tiny
 from tests.pipeline import ROOT
-from vlg.config import plan
+from vlg.config import guides, plan
 from vlg.config.load import load
 from vlg.errors import UserError
 from vlg.files import identity
@@ -191,12 +191,12 @@ GUIDES = {
 def test_guides_of_a_config_and_where_they_are(root):
     arms = {"mine": {"kind": "clip_guidance", "guide": "both"}, "refine": {"guide": "robust"}}
     config = load({"models": {"guide": "robust"}, "guides": GUIDES, "refine": {"arms": arms}}, root)
-    assert plan.guide_folder(config) == plan.guide_folder(config, "robust") == "guide"
-    assert set(plan.made_guides(config)) == {
+    assert guides.folder(config) == guides.folder(config, "robust") == "guide"
+    assert set(guides.made(config)) == {
         "guide",
         *(f"guide_{n}" for n in ("strong", "other", "both")),
     }
-    assert plan.guide_kinds(config, "other") == ["clip"] and plan.guide_kinds(config, "both") == []
+    assert guides.kinds(config, "other") == ["clip"] and guides.kinds(config, "both") == []
     assert all("guide" not in arm.settings.handed_on() for arm in plan.arms(config).values())
 
 

@@ -9,7 +9,7 @@ import torch
 
 from tests import children, tiny
 from tests.test_training import UNET, survive, weights
-from vlg.config import plan
+from vlg.config import variants
 from vlg.config.load import load
 from vlg.config.sections import Sampling
 from vlg.errors import UserError
@@ -262,15 +262,15 @@ def test_the_oracle_ranks_by_the_facts():
 
 def test_variants_share_pairs_that_are_drawn_alike(tmp_path):
     """And own samples are drawn as the study draws, unless a variant says otherwise."""
-    variants = {
+    given = {
         "one": {"method": "dpo"},
         "two": {"method": "dpo", "beta": 100, "margin": 0.1, "lora_rank": 2},
         "three": {"method": "dpo", "pair_samples": 2},
         "four": {"method": "dpo", "own_guidance": 1},
         "mine": {"method": "draft", "last_steps": 1},
     }
-    config = load({"finetune": {"variants": variants}, "generate": {"steps": 7}}, tmp_path)
-    found = plan.variants(config)
+    config = load({"finetune": {"variants": given}, "generate": {"steps": 7}}, tmp_path)
+    found = variants.entries(config)
     one, two, three, four = (found[name].pairs for name in ("one", "two", "three", "four"))
     assert one == two and len({one[0], three[0], four[0]}) == 3
     assert one[1].steps == 7 and four[1].guidance_scale == 1

@@ -20,20 +20,20 @@ def guide_to_differ_from(wildcards):
 
 def used_guides():
     """The folders below models/ of the entries of `guides` that something follows."""
-    named = [plan.guide_folder(CONFIG, arm.settings.guide) for arm in ARMS.values()]
+    named = [guides.folder(CONFIG, arm.settings.guide) for arm in ARMS.values()]
     return [guide for guide in GUIDES if guide in ("guide", *named)]
 
 
 def guide_entry(wildcards):
     """The name of the entry of `guides` that a folder is of."""
-    return next(n for n in CONFIG["guides"] if plan.guide_folder(CONFIG, n) == wildcards.guide)
+    return next(n for n in CONFIG["guides"] if guides.folder(CONFIG, n) == wildcards.guide)
 
 
 def guide_source(wildcards):
     """The files by which Snakemake knows the model of a guide, or those of its members."""
     settings = GUIDES[wildcards.guide]
     if settings.members:
-        return [LAYOUT.model(plan.guide_folder(CONFIG, name)) for name in settings.members]
+        return [LAYOUT.model(guides.folder(CONFIG, name)) for name in settings.members]
     if hub.parse(settings.source):
         return [LAYOUT.download(f"guide_{guide_entry(wildcards)}")]
     if settings.source == plan.SHAPES:

@@ -10,7 +10,7 @@ def refine_guide(wildcards):
     """The guide, for an arm that is guided."""
     name = ARMS[wildcards.arm].settings.guide
     guided = "guide" in arm_needs(wildcards)
-    return LAYOUT.model(plan.guide_folder(CONFIG, name)) if guided else []
+    return LAYOUT.model(guides.folder(CONFIG, name)) if guided else []
 
 
 def refine_base(wildcards):

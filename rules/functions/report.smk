@@ -59,7 +59,8 @@ def shown_bundles():
 
 def records():
     """What the jobs before the record said of themselves, where their logs are not at hand."""
-    said = [("model", kind) for kind in ("base", "guide", "judge")] + [("prompts",), ("dataset",)]
+    said = [("model", kind) for kind in ("base", "guide", "judge") if kind not in GUIDES]
+    said += [("guide", guide) for guide in used_guides()] + [("prompts",), ("dataset",)]
     said += [("fetch", what) for what in hub_sources()] + [("hard_prompts",)]
     needs = [VARIANTS[layout.parse_model(model).variant].needs for model in RUNS[1:]]
     said += [("encode",)] if any("pixels" not in each for each in needs) else []

@@ -225,10 +225,11 @@ class Study:
         them before, looks at held-out pictures left out; 0 for what is not trained."""
         if not trained(model):
             return 0.0
-        costs = [one["cost"] for one in self.summaries(model)]
-        return float(
-            np.mean([sum(c["flops"] for w, c in e.items() if w != "looks") for e in costs])
-        )
+        spent = [
+            sum(cost["flops"] for what, cost in one["cost"].items() if what != "looks")
+            for one in self.summaries(model)
+        ]
+        return float(np.mean(spent))
 
 
 def trained(model: str) -> bool:

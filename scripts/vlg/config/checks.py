@@ -5,18 +5,20 @@ What one key may be, and what its section must agree on, its class says (`vlg.co
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import filecmp
 import itertools
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from pydantic_core import PydanticCustomError
 
 from vlg import plugins
-from vlg.config import plan
+from vlg.config import guides, plan, variants
 from vlg.config.read import Key, dotted, fail, nearest, shown
 from vlg.data import hub, pixels, prompts
 from vlg.errors import UserError
@@ -85,7 +87,7 @@ def _check_variants(config: dict[str, Any], root: Path) -> None:
             "set it to 40 or more",
         )
     devices = tuning["processes"] * tuning["nodes"]
-    for variant in plan.variants(config).values():
+    for variant in variants.entries(config).values():
         size = variant.settings.batch_size
         if devices > size:
             key = (*variant.place("batch_size"), "batch_size")
@@ -116,7 +118,7 @@ def _check_stop_judge(config: dict[str, Any], root: Path, chosen: str, key: Key)
     names = {f"models.{part}": config["models"][part] for part in ("guide", "judge")}
     judges = plan.judges(config)
     names |= {f"judges.{name}": settings.source for name, settings in judges.items()}
-    names |= {f"guides.{name}": own.source for name, own in plan.guides(config).items()}
+    names |= {f"guides.{name}": own.source for name, own in guides.entries(config).items()}
     for name, source in names.items():
         if source is None:
             continue
@@ -153,7 +155,7 @@ def _check_models(config: dict[str, Any], root: Path) -> None:
         for part, known in plan.EMBEDDED.items()
         if names[part] not in known and not _is_hub(names[part], ("models", part))
     }
-    if names["guide"] in plan.guides(config):
+    if names["guide"] in guides.entries(config):
         folders.pop("guide", None)
     base = folders.get("base")
     if base and (base.suffix == ".safetensors" or _is_pickled(base)):
@@ -177,10 +179,8 @@ def _check_models(config: dict[str, Any], root: Path) -> None:
         begin = f"config: models.{part}: {names[part]}"
         for name in check_whole(part, listed(folder), begin, names["family"]):
             if name.endswith(".safetensors"):
-                try:
+                with _under(("models", part)):
                     stated.check_safetensors(folder / name)
-                except UserError as error:
-                    raise UserError(f"config: models.{part}: {error}") from None
         stated.check(part, folder, begin, names["family"])
 
 
@@ -192,12 +192,10 @@ def _check_base_file(file: Path, name: str) -> None:
     """A base in one file must be there and be a whole model, as far as its header tells."""
     if not os.path.isfile(file):
         fail(("models", "base"), f"no file {shown(name)}", "check the path")
-    try:
+    with _under(("models", "base")):
         if _is_pickled(file):
             raise UserError(stated.pickled(file))
         stated.check_base_file(file)
-    except UserError as error:
-        raise UserError(f"config: models.base: {error}") from None
 
 
 def _check_family(base: Path, wanted: str) -> None:
@@ -237,7 +235,7 @@ def _same_weights(one: Path, other: Path) -> tuple[Path, Path] | None:
 
 def _check_guides(config: dict[str, Any], root: Path) -> None:
     """Every entry of `guides` can be made, and is no judge."""
-    known = plan.guides(config)
+    known = guides.entries(config)
     lists = {("refine", "arms", name): arm for name, arm in plan.all_arms(config).items()}
     for key, arm in lists.items():
         named = arm.settings.guide
@@ -245,14 +243,14 @@ def _check_guides(config: dict[str, Any], root: Path) -> None:
             fail((*key, "guide"), f"no such entry of guides: {shown(named)}", nearest(named, known))
     for name, settings in known.items():
         key = ("guides", name)
-        if name == plan.GUIDE:
+        if name == guides.GUIDE:
             fail(key, "is what models.guide is called", "choose another name")
         for member in settings.members:
             found = known.get(member)
             at = (*key, "members")
-            if found is None and member != plan.GUIDE:
+            if found is None and member != guides.GUIDE:
                 fail(at, f"no such entry of guides: {shown(member)}", nearest(member, known))
-            itself = found or plan.guide_of(config)
+            itself = found or guides.entry(config)
             if itself and itself.members:
                 fail(at, f"{member} is made of several itself", "name its members")
         if settings.source is not None:
@@ -269,23 +267,35 @@ def _check_guide(settings: Any, key: Key, root: Path) -> None:
         if settings.kind != "open_clip":
             fail(key, f"{plan.SHAPES} is an open_clip", "leave kind out")
         return
-    if _is_hub(settings.source, key):
-        return
+    _check_source(settings, key, root)
+
+
+def _check_source(settings: Any, key: Key, root: Path) -> None:
+    """What a kind of judge is made from, where it is here; what is on the Hub is looked at by the
+    job that fetches it."""
+    if not _is_hub(settings.source, key):
+        with _under(key):
+            plugins.own(plugins.KINDS, settings.kind).check(settings, root)
+
+
+@contextlib.contextmanager
+def _under(key: Key) -> Iterator[None]:
+    """What is wrong within is told of this key."""
     try:
-        plugins.own(plugins.KINDS, settings.kind).check(settings, root)
+        yield
     except UserError as error:
         raise UserError(f"config: {dotted(key)}: {error}") from None
 
 
 def _check_differ(config: dict[str, Any], root: Path) -> None:
     """No guide is a judge: neither the same source nor the same weights under another name."""
-    known = plan.guides(config)
-    guides = {f"guides.{name}": each.source for name, each in known.items() if each.source}
+    known = guides.entries(config)
+    chosen = {f"guides.{name}": each.source for name, each in known.items() if each.source}
     if config["models"]["guide"] not in known:
-        guides["models.guide"] = config["models"]["guide"]
+        chosen["models.guide"] = config["models"]["guide"]
     judges = {("judges", name, "source"): each.source for name, each in plan.judges(config).items()}
     judges[("models", "judge")] = config["models"]["judge"]
-    for (key, judge), (guide, source) in itertools.product(judges.items(), guides.items()):
+    for (key, judge), (guide, source) in itertools.product(judges.items(), chosen.items()):
         one = SHIPPED / "guide" if source == plan.SHAPES else root / source
         other = SHIPPED / "judge" if judge == plan.SHAPES else root / judge
         if hub.same(source, judge) or os.path.realpath(one) == os.path.realpath(other):
@@ -300,13 +310,7 @@ def _check_judges(config: dict[str, Any], root: Path) -> None:
     for name, settings in plan.judges(config).items():
         if name in GIVEN:
             fail(("judges", name), "is the name of a given model", "choose another")
-        key, source = ("judges", name, "source"), settings.source
-        if _is_hub(source, key):
-            continue
-        try:
-            plugins.own(plugins.KINDS, settings.kind).check(settings, root)
-        except UserError as error:
-            raise UserError(f"config: {dotted(key)}: {error}") from None
+        _check_source(settings, ("judges", name, "source"), root)
 
 
 def _check_dataset(config: dict[str, Any], root: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vlg import plugins
-from vlg.config import plan, sections
+from vlg.config import guides, kinds, plan, sections, variants
 from vlg.config.checks import check
 from vlg.config.read import UnknownKey, read, read_one, shown
 from vlg.errors import UserError
@@ -53,14 +53,14 @@ def _split(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     others = [name for name in tuning if name not in sections.Finetune.model_fields]
     if others:
         for method in reversed(plugins.names(plugins.METHODS)):
-            keys = plan.settings_of(plugins.METHODS, method)
-            owners |= dict.fromkeys(keys.model_fields.keys() - plan.OF_A_STEP, method)
+            keys = kinds.settings_of(plugins.METHODS, method)
+            owners |= dict.fromkeys(keys.model_fields.keys() - variants.OF_A_STEP, method)
     given = {}
     for name in others:
         if isinstance(name, str) and name not in owners:
             raise UnknownKey(("finetune", name), [*sections.Finetune.model_fields, *owners])
         if name in owners:
-            keys = plan.settings_of(plugins.METHODS, owners[name])
+            keys = kinds.settings_of(plugins.METHODS, owners[name])
             given[name] = read_one(keys, name, tuning[name], ("finetune", name))
     rest = {name: value for name, value in tuning.items() if name not in given}
     return {**config, "finetune": rest}, given
@@ -68,15 +68,15 @@ def _split(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _read_entries(config: dict[str, Any]) -> None:
     """Replace the freely named entries by what they are read as."""
-    tuning, variants = config["finetune"], plan.variants(config)
-    tuning["variants"] = {name: _plain(variants[name].own) for name in tuning["variants"]}
-    tuning["sweeps"] = {name: _plain(plan.grid(config, name)) for name in tuning["sweeps"]}
+    tuning, read_as = config["finetune"], variants.entries(config)
+    tuning["variants"] = {name: _plain(read_as[name].own) for name in tuning["variants"]}
+    tuning["sweeps"] = {name: _plain(variants.grid(config, name)) for name in tuning["sweeps"]}
     config["refine"]["arms"] = {
         name: {"kind": arm.kind, **arm.settings.model_dump(mode="json")}
         for name, arm in plan.all_arms(config).items()
     }
     config["guides"] = {
-        name: settings.model_dump(mode="json") for name, settings in plan.guides(config).items()
+        name: settings.model_dump(mode="json") for name, settings in guides.entries(config).items()
     }
     config["judges"] = {
         name: settings.model_dump(mode="json") for name, settings in plan.judges(config).items()
@@ -97,7 +97,7 @@ def _expand(config: dict[str, Any]) -> None:
     further = [*config["judges"].values(), *config["guides"].values()]
     places += [(each, "source") for each in further]
     tuning = config["finetune"]
-    for name, variant in plan.variants(config).items():
+    for name, variant in variants.entries(config).items():
         own = tuning["variants"].get(name, {})
         places += [(own if key in own else tuning, key) for key in variant.folders]
     for values, key in places:

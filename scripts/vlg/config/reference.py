@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from vlg import plugins
-from vlg.config import plan, sections
+from vlg.config import kinds, sections, variants
 from vlg.config.keys import INPUT, NEUTRAL, Keys, short
 from vlg.config.patterns import ALLOWED
 from vlg.config.read import Key, kind, members
@@ -44,8 +44,8 @@ ROOTS: dict[str, type[Keys]] = {
 
 def own_keys(room: str, name: str) -> list[str]:
     """The keys that this method, arm or kind of judge has and not all have."""
-    shared = {*ROOTS[room].model_fields, *plan.OF_A_STEP}
-    return [name for name in plan.settings_of(room, name).model_fields if name not in shared]
+    shared = {*ROOTS[room].model_fields, *variants.OF_A_STEP}
+    return [name for name in kinds.settings_of(room, name).model_fields if name not in shared]
 
 
 # --- the schema ---------------------------------------------------------------------------------
@@ -56,14 +56,14 @@ def schema() -> dict[str, Any]:
     result = _of(sections.Config)
     properties = result["properties"]
     tuning = properties["finetune"]["properties"]
-    variants = _entries(plugins.METHODS, "method")
-    of_methods = {n: v for n, v in variants["properties"].items() if n not in ("method", *tuning)}
-    swept = {name: {"type": "array", "items": v} for name, v in variants["properties"].items()}
+    methods = _entries(plugins.METHODS, "method")
+    of_methods = {n: v for n, v in methods["properties"].items() if n not in ("method", *tuning)}
+    swept = {name: {"type": "array", "items": v} for name, v in methods["properties"].items()}
     tuning["sweeps"]["additionalProperties"] = _or_null(
-        variants | {"properties": {**swept, "method": variants["properties"]["method"]}}
+        methods | {"properties": {**swept, "method": methods["properties"]["method"]}}
     )
     tuning |= of_methods
-    tuning["variants"]["additionalProperties"] = _or_null(variants)
+    tuning["variants"]["additionalProperties"] = _or_null(methods)
     arms, judges = _entries(plugins.ARMS, "kind"), _entries(plugins.KINDS, "kind")
     properties["refine"]["properties"]["arms"]["additionalProperties"] = _or_null(arms)
     properties["judges"]["additionalProperties"] = _or_null(judges)
@@ -81,9 +81,9 @@ def _entries(room: str, named: str) -> dict[str, Any]:
     choice = {"description": f"Which {named}.", "type": "string", "enum": plugins.names(room)}
     found: dict[str, list[Any]] = {named: [choice]}
     for name in plugins.names(room):
-        for key, node in _of(plan.settings_of(room, name))["properties"].items():
+        for key, node in _of(kinds.settings_of(room, name))["properties"].items():
             known = found.setdefault(key, [])
-            if key != named and key not in plan.OF_A_STEP and node not in known:
+            if key != named and key not in variants.OF_A_STEP and node not in known:
                 known.append(node)
     properties = {
         key: nodes[0] if len(nodes) == 1 else {"anyOf": nodes}
@@ -241,7 +241,7 @@ def _own_rows(room: str, prefix: str) -> Iterator[list[str]]:
     """A row for each key that not all methods, arms or kinds of judge have, with those that do."""
     owners: dict[tuple[str, ...], list[str]] = {}
     for name in plugins.names(room):
-        nodes = _of(plan.settings_of(room, name))["properties"]
+        nodes = _of(kinds.settings_of(room, name))["properties"]
         for key in own_keys(room, name):
             owners.setdefault(tuple(_row(f"{prefix}.{key}", nodes[key])), []).append(name)
     for (first, *others), names in owners.items():

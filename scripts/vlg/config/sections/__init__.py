@@ -26,7 +26,15 @@ from vlg.config.sections.data import (
 from vlg.config.sections.judge import JudgeKeys, Score
 from vlg.config.sections.models import Gpu, GuideKeys, Models
 from vlg.config.sections.report import Gallery
-from vlg.config.sections.sample import ArmKeys, Denoising, Generate, Hard, Refine, Sampling
+from vlg.config.sections.sample import (
+    ArmKeys,
+    Denoising,
+    Generate,
+    Hard,
+    OneRound,
+    Refine,
+    Sampling,
+)
 from vlg.config.sections.shapes import Pretrain
 from vlg.config.sections.train import REWARD, REWARDS, Finetune, Pairs, Sampled, Shared, Training
 from vlg.config.sections.types import Name, Precision, Seed, SeedList, Share, TextOrWhole, Whole
@@ -49,6 +57,7 @@ __all__ = [
     "Hard",
     "JudgeKeys",
     "Models",
+    "OneRound",
     "Pairs",
     "Precision",
     "Pretrain",

@@ -105,6 +105,14 @@ class ArmKeys(Keys):
         return {name: value for name, value in values.items() if name not in OF_THE_PLAN}
 
 
+class OneRound(ArmKeys):
+    """The same of an arm in which nothing chooses between rounds."""
+
+    rounds: int | None = Field(
+        None, ge=1, le=1, json_schema_extra=NEUTRAL, description="One: nothing chooses."
+    )
+
+
 class Refine(Keys):
     """Iterative refinement and its controls: in each round every picture is drawn anew, from noise
     on the best so far, and the guide says which is kept.

@@ -359,11 +359,10 @@ class StableDiffusion(Family):
         from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
         kinds = {"ddim": DDIMScheduler, "dpm++": DPMSolverMultistepScheduler}
-        # A solver of stochastic equations would draw noise of its own, with no seed.
-        own = {"algorithm_type": "dpmsolver++"} if settings.scheduler == "dpm++" else {}
+        own = {}
+        if settings.scheduler == "dpm++":  # the base's may be a solver that draws unseeded noise
+            own["algorithm_type"] = "sde-dpmsolver++" if stochastic else "dpmsolver++"
         scheduler = load_component(kinds[settings.scheduler], self.folder, "scheduler", **own)
-        if stochastic and settings.scheduler == "dpm++":
-            scheduler.register_to_config(algorithm_type="sde-dpmsolver++")
         scheduler.set_timesteps(settings.steps, device=self.device)
         if begin and hasattr(scheduler, "set_begin_index"):
             scheduler.set_begin_index(begin)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from vlg.config import sections
-from vlg.config.keys import NEUTRAL
 from vlg.sample.arm import Arm, Before, Drawn
 
 if TYPE_CHECKING:
@@ -22,12 +21,9 @@ NEEDS = ()
 ROUNDS = 1
 
 
-class Settings(sections.ArmKeys):
+class Settings(sections.OneRound):
     """How far the prediction is led away from that without a text."""
 
-    rounds: int | None = Field(
-        None, ge=1, le=1, json_schema_extra=NEUTRAL, description="One: nothing chooses."
-    )
     guidance_scale: float = Field(
         7.5,
         ge=1,

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from vlg.config import sections
-from vlg.config.keys import NEUTRAL
 from vlg.sample.arm import Arm, Before, Drawn
 
 if TYPE_CHECKING:
@@ -24,12 +23,9 @@ NEEDS = ("base",)
 ROUNDS = 1
 
 
-class Settings(sections.ArmKeys):
+class Settings(sections.OneRound):
     """Where one hands over to the other."""
 
-    rounds: int | None = Field(
-        None, ge=1, le=1, json_schema_extra=NEUTRAL, description="One: nothing chooses."
-    )
     switch: sections.Share = Field(
         0.8,
         description=(

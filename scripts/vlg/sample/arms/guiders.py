@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from vlg.config import sections
-from vlg.config.keys import NEUTRAL
 from vlg.errors import UserError
 from vlg.sample.arm import Arm, Before, Drawn
 
@@ -28,12 +27,9 @@ NEEDS = ()
 ROUNDS = 1
 
 
-class Settings(sections.ArmKeys):
+class Settings(sections.OneRound):
     """Which guider, and its keys; of another guider they mean nothing."""
 
-    rounds: int | None = Field(
-        None, ge=1, le=1, json_schema_extra=NEUTRAL, description="One: nothing chooses."
-    )
     guider: Literal["apg", "cfg_zero", "skip_layer"] = Field(
         "apg",
         description=(

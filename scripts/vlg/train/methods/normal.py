@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 NEEDS = ("latents",)
 
-NEEDS = ("latents",)
-
 
 class Settings(sections.Training):
     """Of its own it has none."""
