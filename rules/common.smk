@@ -43,8 +43,13 @@ OUT = LAYOUT.root
 STUDY = CONFIG["prompts"]["study"]
 STEPS = CONFIG["finetune"]["steps"]
 VARIANTS = variants.entries(CONFIG)
+HAS_BASE = plan.has_base(CONFIG)
 MODELS = plan.models(CONFIG)
-RUNS = plan.runs(CONFIG)  # MODELS and their further trainings
+TUNED = plan.tuned(CONFIG)  # those of them that are trained here
+RUNS = plan.runs(CONFIG)  # MODELS and the further trainings of TUNED
+CHECKPOINTS = plan.runs(CONFIG, TUNED)
+SETS = CONFIG["pictures"]  # of pictures that were drawn elsewhere
+ROWS = plan.rows(CONFIG)  # MODELS and SETS, in the order of tables
 TRAIN_SEEDS = plan.training_seeds(CONFIG)
 # Variants of sweeps are trained and draw the development prompts; MODELS has none of them.
 SWEPT = plan.swept(CONFIG)
@@ -61,7 +66,7 @@ PROCESSES, NODES = CONFIG["finetune"]["processes"], CONFIG["finetune"]["nodes"]
 
 # Rules whose jobs compute with a model; all others are light.
 COMPUTING = set("encode encode_guide finetune generate refine score judge pairs diversity".split())
-COMPUTING |= set("reference judges_selftest pretrain_part pretrain_base pretrain".split())
+COMPUTING |= set("score_pictures reference judges_selftest pretrain_part pretrain_base pretrain".split())
 
 
 wildcard_constraints:
@@ -81,6 +86,11 @@ def python(name):
     """The beginning of a shell command: the script of a step, as a fork of what has its imports."""
     packages = "models" if name in {*COMPUTING, "launch", "model", "guide"} else "tables"
     return f"{bundled()}python -S {script('vlg/workflow/warm')} {packages} {script(name)}"
+
+
+def one_of(names):
+    """A wildcard that is one of these names; none of any where there are none."""
+    return "|".join(names) or "none^"
 
 
 def threads_of(name):

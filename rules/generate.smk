@@ -23,6 +23,8 @@ rule generate:
         ),
     log:
         LAYOUT.log("generate", "{model}", "{stage}-{shard}"),
+    wildcard_constraints:
+        model=one_of(RUNS),
     conda:
         "../envs/models.yaml"
     threads: threads_of("generate")

@@ -71,7 +71,7 @@ rule judges_selftest:
     """Look for traps in the judge, the guide and further judges; asked for by this name."""
     input:
         judge=LAYOUT.model("judge"),
-        guide=LAYOUT.model("guide"),
+        guide=LAYOUT.model("guide") if HAS_BASE else no_selftest,
         further=[file for name in JUDGES for file in further_judge_files(name)],
         bundles=selftest_bundles(),
     output:

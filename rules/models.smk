@@ -48,7 +48,7 @@ rule guide:
     log:
         LAYOUT.log("guide", "{guide}"),
     wildcard_constraints:
-        guide="|".join(GUIDES) or "none^",
+        guide=one_of(GUIDES),
     conda:
         "../envs/models.yaml"
     threads: threads_of("guide")

@@ -18,7 +18,7 @@ rule reference:
     log:
         LAYOUT.log("reference", "{reference}"),
     wildcard_constraints:
-        reference="|".join(REFERENCES),
+        reference=one_of(REFERENCES),
     conda:
         "../envs/models.yaml"
     threads: threads_of("reference")

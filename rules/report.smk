@@ -29,7 +29,7 @@ rule figure:
         ],
         training=lambda wildcards: [
             LAYOUT.training(model, "log.csv")
-            for model in MODELS[1:]
+            for model in TUNED
             if "logs" in figure_needs(wildcards.figure)
         ],
     output:
@@ -61,10 +61,10 @@ rule gallery:
     """Show the same prompts across models and rounds on one page."""
     input:
         prompts=LAYOUT.prompts,
-        hard=LAYOUT.hard_prompts,
+        hard=[LAYOUT.hard_prompts] if HAS_BASE else [],
         scores=score_files(),
         judges=TABLE_INPUTS["judges"]["judges"],
-        samples=[LAYOUT.samples(model) for model in MODELS[1:]] if SAMPLES else [],
+        samples=[LAYOUT.samples(model) for model in TUNED] if SAMPLES else [],
         templates=templates("gallery.html", "gallery.css", "gallery.js"),
         bundles=shown_bundles(),
     output:
@@ -89,10 +89,11 @@ rule gallery:
             {
                 "study": CONFIG["study"],
                 "prompts": CONFIG["gallery"]["prompts"],
-                "models": MODELS,
+                "models": ROWS,
             }
         ),
         code=code("gallery"),
+        hard=lambda wildcards, input: ["--hard", *input.hard] if input.hard else [],
         judges=lambda wildcards, input: (
             ["--judges", *dict.fromkeys(folders(input.judges))] if input.judges else []
         ),
@@ -100,7 +101,7 @@ rule gallery:
         out=subpath(output.page, parent=True),
     shell:
         python("gallery") + " --settings {params.settings:q} --prompts {input.prompts:q}"
-        " --hard {input.hard:q} --scores {input.scores:q} --root {params.root:q} --out {params.out:q}"
+        " {params.hard:q} --scores {input.scores:q} --root {params.root:q} --out {params.out:q}"
         " {params.judges:q} --log {log:q}"
 
 
@@ -132,7 +133,7 @@ rule sheets:
     resources:
         **needs("sheets"),
     params:
-        settings=settings({"sheets": SHEETS}),
+        settings=settings({"sheets": SHEETS, **({"sets": [*SETS]} if SETS else {})}),
         code=code("sheets"),
         root=lambda wildcards: here(OUT),
         out=subpath(output[0], parent=True),
@@ -174,13 +175,16 @@ if APART:
 rule provenance:
     """Record versions, commit, config, checksums, hardware and cost."""
     input:
-        models=[LAYOUT.model(model) for model in (*RUNS, "guide", "judge", *used_guides())],
+        models=[
+            LAYOUT.model(model)
+            for model in dict.fromkeys([*RUNS, *given_models(), *used_guides()])
+        ],
         downloads=[LAYOUT.download(what) for what in hub_sources()],
-        training=[LAYOUT.training(model, "summary.json") for model in RUNS[1:]],
+        training=[LAYOUT.training(model, "summary.json") for model in CHECKPOINTS],
         inputs=[
             LAYOUT.prompts,
-            LAYOUT.hard_prompts,
-            LAYOUT.dataset,
+            *([LAYOUT.hard_prompts] if HAS_BASE else []),
+            *([LAYOUT.dataset] if CHECKPOINTS else []),
         ],
         scores=score_files(),
         tables=[LAYOUT.table(table, form) for table in TABLES for form in ("csv", "md", "tex")],
@@ -201,7 +205,7 @@ rule provenance:
     resources:
         **needs("provenance"),
     params:
-        settings=settings(CONFIG),
+        settings=lambda wildcards: settings(CONFIG),  # it may hold patterns in braces
         code=code("provenance"),
         logs=here(f"{OUT}/records" if APART else layout.folder(LAYOUT.log("any"))),
     shell:

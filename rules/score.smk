@@ -20,6 +20,8 @@ rule score:
         ),
     log:
         LAYOUT.log("score", "images", "{model}-{stage}"),
+    wildcard_constraints:
+        model=one_of(RUNS),
     conda:
         "../envs/models.yaml"
     threads: threads_of("score")
@@ -28,9 +30,7 @@ rule score:
         device=DEVICE,
         batch=CONFIG["score"]["batch_size"],
     params:
-        settings=settings(
-            {"truth": plan.has_truth(CONFIG), "precision": CONFIG["score"]["precision"]}
-        ),
+        settings=score_settings(),
         code=code("score", (plugins.KINDS, judge_kind.OWN), *guide_code()),
         pictures=lambda wildcards, input: folders(input.pictures),
         judge=subpath(input.judge, parent=True),
@@ -69,14 +69,16 @@ use rule score as score_samples with:
         LAYOUT.log("score", "samples", "{model}"),
 
 
-use rule score as score_references with:
-    input:
-        pictures=[LAYOUT.reference(reference) for reference in REFERENCES],
-        judge=LAYOUT.model("judge"),
-        guide=LAYOUT.model("guide"),
-        bundles=scored_bundles([LAYOUT.reference(reference) for reference in REFERENCES]),
-    output:
-        LAYOUT.reference_scores,
-        rest(LAYOUT.log("score", "references"), LAYOUT.reference_scores),
-    log:
-        LAYOUT.log("score", "references"),
+if HAS_BASE:
+
+    use rule score as score_references with:
+        input:
+            pictures=[LAYOUT.reference(reference) for reference in REFERENCES],
+            judge=LAYOUT.model("judge"),
+            guide=LAYOUT.model("guide"),
+            bundles=scored_bundles([LAYOUT.reference(reference) for reference in REFERENCES]),
+        output:
+            LAYOUT.reference_scores,
+            rest(LAYOUT.log("score", "references"), LAYOUT.reference_scores),
+        log:
+            LAYOUT.log("score", "references"),

@@ -1,7 +1,7 @@
 """Make the gallery of a study: the same prompts across models and rounds, with their scores.
 
 Writes --out/index.html and --out/pictures/; the page opens from disk, without server or network.
-Settings: study (title), prompts (at most so many, hard ones first), models (in order, base first).
+Settings: study (title), prompts (at most so many, hard ones first), models (in order, the reference first).
 """
 
 from argparse import Namespace
@@ -17,7 +17,7 @@ def main(args: Namespace) -> None:
     integrity.check_scores(args.scores, args.root)
     prompts = scores.read_prompts(args.prompts)
     table = scores.read(args.scores, prompts)
-    hard = scores.read_prompts(args.hard)
+    hard = scores.read_prompts(args.hard) if args.hard else None
     judges = {path.name: path for path in args.judges}
     count = gallery.write(args.root, table, prompts, hard, args.settings, args.out, judges)
     cli.log.info("%s: %d prompts", args.out / "index.html", count)
@@ -26,7 +26,7 @@ def main(args: Namespace) -> None:
 if __name__ == "__main__":
     arguments = cli.parser(__doc__, gallery.Settings, "gallery")
     arguments.add_argument("--prompts", type=Path, required=True, help="prompts.tsv")
-    arguments.add_argument("--hard", type=Path, required=True, help="hard_prompts.tsv")
+    arguments.add_argument("--hard", type=Path, help="hard_prompts.tsv, where there is a base")
     arguments.add_argument(
         "--scores", type=Path, nargs="+", required=True, metavar="CSV", help="score files"
     )

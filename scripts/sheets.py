@@ -18,7 +18,7 @@ def main(args: Namespace) -> None:
     integrity.check_scores(args.scores, args.root)
     prompts = scores.read_prompts(args.prompts)
     table = scores.read(args.scores, prompts)
-    for path in sheets.write(args.root, table, prompts, args.settings.sheets, args.out):
+    for path in sheets.write(args.root, table, prompts, args.settings, args.out):
         cli.log.info("%s", path)
     write_manifest(args.out)
 

@@ -26,7 +26,9 @@ def stages(model):
 
 
 def images(model, stage):
-    """The metadata files of a model's pictures at a stage."""
+    """The metadata files of a model's pictures at a stage, or of a set of pictures."""
+    if model in SETS:
+        return [LAYOUT.images(model, stage, 0)]
     return [LAYOUT.images(model, stage, shard) for shard in shards(model, stage)]
 
 

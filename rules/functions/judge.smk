@@ -24,9 +24,14 @@ def judge_bundles(wildcards):
     return bundles(*study_images(wildcards.model), *fetched(wildcards.judge))
 
 
+def no_selftest(wildcards):
+    """End with one line where the self-test is asked for and there is no guide to test."""
+    sys.exit("error: models.base: null, and the self-test looks at a guide; name a base for it")
+
+
 def selftest_bundles():
     """The judge, the guide and downloads of further judges, where they come as bundles."""
-    models = [LAYOUT.model("judge"), LAYOUT.model("guide")]
+    models = [LAYOUT.model("judge"), *([LAYOUT.model("guide")] if HAS_BASE else [])]
     return bundles(*models, *(file for name in JUDGES for file in fetched(name)))
 
 

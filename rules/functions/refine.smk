@@ -109,4 +109,5 @@ def all_pictures():
     Snakemake makes a deleted file again only when something that is wanted needs it."""
     plain = [images(model, stage) for model in RUNS for stage in stages(model)]
     held = [LAYOUT.reference(reference) for reference in REFERENCES]
+    plain += [images(name, "final") for name in SETS]
     return sum([*plain, *(refined(*each) for each in REFINED)], held)

@@ -3,7 +3,7 @@
 
 def known_as(source):
     """What the Hub calls a source: owner/name, without our prefix and the revision."""
-    found = hub.parse(source)
+    found = hub.parse(source) if source else None
     return found.id if found else source
 
 
@@ -23,7 +23,7 @@ def sheet_group(model, arm, number):
 
 def cards():
     """The card of every fine-tuned model."""
-    return [LAYOUT.card(model) for model in RUNS[1:]]
+    return [LAYOUT.card(model) for model in CHECKPOINTS]
 
 
 def figure_needs(figure):
@@ -42,7 +42,7 @@ FIGURES = [
 ]
 
 # Name of a sheet: its model, arm and round.
-SHEETS = {model: (model, "", 0) for model in MODELS} | {
+SHEETS = {row: (row, "", 0) for row in ROWS} | {
     f"{model}-{arm}-{number}": (model, arm, number)
     for model, arm in REFINED
     if model in MODELS
@@ -53,21 +53,23 @@ SHEETS |= {reference: (reference, "", 0) for reference in REFERENCES}
 
 def shown_bundles():
     """The pictures that pages and sheets show, where they come as bundles."""
-    drawn = [LAYOUT.training(model) for model in MODELS[1:]] if SAMPLES else []
+    drawn = [LAYOUT.training(model) for model in TUNED] if SAMPLES else []
     return bundles(*all_pictures(), *drawn)
 
 
 def records():
     """What the jobs before the record said of themselves, where their logs are not at hand."""
-    said = [("model", kind) for kind in ("base", "guide", "judge") if kind not in GUIDES]
-    said += [("guide", guide) for guide in used_guides()] + [("prompts",), ("dataset",)]
-    said += [("fetch", what) for what in hub_sources()] + [("hard_prompts",)]
-    needs = [VARIANTS[layout.parse_model(model).variant].needs for model in RUNS[1:]]
+    said = [("model", kind) for kind in given_models() if kind not in GUIDES]
+    said += [("guide", guide) for guide in used_guides()] + [("prompts",)]
+    said += [("dataset",)] if CHECKPOINTS else []
+    said += [("fetch", what) for what in hub_sources()]
+    said += [("hard_prompts",)] if HAS_BASE else []
+    needs = [VARIANTS[layout.parse_model(model).variant].needs for model in CHECKPOINTS]
     said += [("encode",)] if any("pixels" not in each for each in needs) else []
     said += [("encode_guide",)] if PAIRS or any("guide" in each for each in needs) else []
     said += [("pairs", digest) for digest in PAIRS]
-    said += [("development",)] if SAMPLES else []
-    said += [("finetune", model) for model in RUNS[1:]]
+    said += [("development",)] if SAMPLES and CHECKPOINTS else []
+    said += [("finetune", model) for model in CHECKPOINTS]
     said += [
         ("generate", model, f"{stage}-{shard}")
         for model in RUNS
@@ -76,14 +78,21 @@ def records():
     ]
     said += [("score", "images", f"{model}-{stage}") for model in RUNS for stage in stages(model)]
     said += [("score", "refined", f"{model}-{arm}") for model, arm in REFINED]
+    said += [(step, name) for name in SETS for step in ("pictures", "score_pictures")]
     said += [("reference", name) for name in REFERENCES]
     said += [("score", "references")] if REFERENCES else []
     said += [("table", table) for table in TABLES]
     return [layout.record(LAYOUT.log(*parts)) for parts in said] if APART else []
 
 
+def given_models():
+    """The models that the study starts from."""
+    return ["base", "guide", "judge"] if HAS_BASE else ["judge"]
+
+
 def everything():
     """The files of the whole study."""
     parts = [rules.tables.input, rules.figures.input, rules.gallery.output, rules.sheets.output]
-    parts += [rules.findings.output, rules.provenance.output, all_pictures(), cards()]
+    parts += [rules.findings.output] if HAS_BASE else []
+    parts += [rules.provenance.output, all_pictures(), cards()]
     return [file for part in parts for file in part]

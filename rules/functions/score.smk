@@ -4,9 +4,16 @@
 from vlg.judge import kind as judge_kind
 
 
+def score_settings():
+    """How the study's own scores are taken."""
+    values = {"truth": plan.has_truth(CONFIG), "precision": CONFIG["score"]["precision"]}
+    return settings(values)
+
+
 def plain_score_files():
     """The score files of plain pictures."""
-    return [LAYOUT.image_scores(model, stage) for model in RUNS for stage in stages(model)]
+    drawn = [LAYOUT.image_scores(model, stage) for model in RUNS for stage in stages(model)]
+    return [*drawn, *(LAYOUT.image_scores(name, "final") for name in SETS)]
 
 
 def score_files():
@@ -22,7 +29,8 @@ def reference_score_files():
 
 def scored_bundles(pictures):
     """Pictures, judge and guide, where they come as bundles."""
-    return bundles(*pictures, LAYOUT.model("judge"), LAYOUT.model("guide"))
+    guide = [LAYOUT.model("guide")] if HAS_BASE else []
+    return bundles(*pictures, LAYOUT.model("judge"), *guide)
 
 
 SCORE = writing_one(

@@ -4,12 +4,16 @@
 # What a table may ask for (vlg.analysis.table.NEEDED), and of what it is made in this study; an
 # empty list is what the study does not have.
 TABLE_INPUTS = {
+    "base": {"models": [LAYOUT.model("base")] if HAS_BASE else []},
+    "pictures": {"pictures": [file for name in SETS for file in images(name, "final")]},
     "scores": {"prompts": [LAYOUT.prompts], "scores": plain_score_files()},
     "refined": {"scores": [LAYOUT.refined_scores(*each) for each in REFINED]},
     "references": {"scores": reference_score_files()},
-    "hard": {"hard": [LAYOUT.hard_prompts]},
-    "training": {"training": [LAYOUT.training(model, "summary.json") for model in RUNS[1:]]},
-    "judges": {"judges": [LAYOUT.judge_scores(j, m) for j in CONFIG["judges"] for m in RUNS]},
+    "hard": {"hard": [LAYOUT.hard_prompts] if HAS_BASE else []},
+    "training": {"training": [LAYOUT.training(model, "summary.json") for model in CHECKPOINTS]},
+    "judges": {
+        "judges": [LAYOUT.judge_scores(j, m) for j in CONFIG["judges"] for m in [*RUNS, *SETS]]
+    },
     "diversity": {"diversity": [LAYOUT.diversity] if CONFIG["score"]["diversity"] else []},
     "samples": {
         "prompts": [LAYOUT.development] if SWEPT else [],
@@ -50,8 +54,9 @@ def table_settings(wildcards):
     values = {
         **CONFIG["statistics"],
         "published": CONFIG["published"],
-        "models": MODELS,
+        "models": ROWS,
         "train_seeds": TRAIN_SEEDS,
+        **({"sets": [*SETS]} if SETS else {}),
     }
     uncounted = [name for name, arm in ARMS.items() if not arm.one_a_round]
     if uncounted and "refined" in table_says(wildcards.table, "NEEDS", ()):

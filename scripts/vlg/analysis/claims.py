@@ -73,7 +73,7 @@ def _steps(study: Study) -> dict[str, list[int]]:
     """Rising step counts of each variant."""
     result: dict[str, list[int]] = {}
     for model, _, _ in study.models:
-        if model != "base":
+        if trained(model):
             name = parse_model(model)
             result.setdefault(name.variant, []).append(name.step)
     return {variant: sorted(steps) for variant, steps in result.items()}

@@ -31,7 +31,7 @@ import numpy as np
 
 from vlg.analysis import statistics
 from vlg.analysis.scores import CONTROL, Key
-from vlg.analysis.study import BASE, MEASURES, Study, trained
+from vlg.analysis.study import MEASURES, Study, trained
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,7 +76,8 @@ def estimates(
 
     names = list(quantities)
     rows = quantities[names[0]].shape[3]
-    known = [name for name in names if np.isfinite(quantities[name]).all()]
+    known = [name for name in names if quantities[name].size]
+    known = [name for name in known if np.isfinite(quantities[name]).all()]
     ends = [*ENDS, *(f"_share_{source}" for source in SOURCES)]
     result = {f"{name}{end}": np.full(rows, np.nan) for name in names for end in ends}
     draws = {f"{name}_p": np.zeros((study.settings.draws, rows)) for name in names}
@@ -110,7 +111,7 @@ def largest(shares: np.ndarray) -> np.ndarray:
 def compare(
     study: Study,
     keys: Sequence[Key],
-    reference: Key = BASE,
+    reference: Key | None = None,
     where: str = "study",
     ids: Sequence[str] | None = None,
     columns: Mapping[str, str] | None = None,
@@ -118,15 +119,65 @@ def compare(
 ) -> Rows:
     """One row per key with the columns every table of scores has, but published.
 
-    where: the pictures that count, as in `Study.where`. ids: some of their prompts; all by default.
+    reference: the study's by default. where: the pictures that count, as in `Study.where`. ids:
+    some of their prompts; all by default. A set of pictures is compared on the prompts that both
+    sides have; where there are none, its row is empty.
     columns: {measure: the column of scores to take for it}, where that is another than its name.
     tested: the measure whose difference p and mde are about. The reference row's difference is 0
     and has no p value; corrections are left for the whole table (`corrected`).
     """
-    pairs = [({key: 1.0}, {reference: 1.0}) for key in keys]
-    rows = contrasts(study, pairs, where, ids, columns, tested)
+    reference = study.reference if reference is None else reference
+    parts = alike(study, [(key, reference) for key in keys], where, ids)
+    found = []
+    for part in parts:
+        pairs = [({keys[place]: 1.0}, {reference: 1.0}) for place in part.places]
+        found.append(contrasts(study, pairs, where, part.ids, columns, tested, part.paired))
+    rows = arranged(found, [place for part in parts for place in part.places])
     rows.frame.insert(0, "model", [key[0] for key in keys])
     return rows
+
+
+@dataclass(frozen=True)
+class Part:
+    """Comparisons that are made of pictures of the same prompts.
+
+    places: which of all comparisons. ids: the prompts; None for all of the study's. paired:
+    whether picture by picture, from the same noise, or prompt by prompt.
+    """
+
+    places: list[int]
+    ids: Sequence[str] | None
+    paired: bool
+
+
+def alike(
+    study: Study,
+    pairs: Sequence[tuple[Key, Key]],
+    where: str = "study",
+    ids: Sequence[str] | None = None,
+) -> list[Part]:
+    """Pairs of rows by how they are compared; ids as in `compare`."""
+    every, seeds = study.where(where)
+    wanted = every if ids is None else ids
+    found: dict[tuple[bytes, bool], Part] = {}
+    for place, pair in enumerate(pairs):
+        paired = study.paired(*pair)
+        both = np.ones(len(wanted), dtype=bool)
+        if not paired:
+            both = study.has(pair[0], wanted) & study.has(pair[1], wanted)
+        own = ids if both.all() else [name for name, there in zip(wanted, both, strict=True) if there]
+        part = found.setdefault((both.tobytes(), paired), Part([], own, paired))
+        part.places.append(place)
+    return list(found.values())
+
+
+def arranged(parts: Sequence[Rows], places: Sequence[int]) -> Rows:
+    """The rows of parts in the order of their places."""
+    if list(places) == list(range(len(places))) and len(parts) == 1:
+        return parts[0]
+    rows, order = together(parts), np.argsort(places)
+    draws = {name: own[:, order] for name, own in rows.draws.items()}
+    return Rows(rows.frame.iloc[order].reset_index(drop=True), draws)
 
 
 def contrasts(
@@ -136,14 +187,15 @@ def contrasts(
     ids: Sequence[str] | None = None,
     columns: Mapping[str, str] | None = None,
     tested: str = "clipscore",
+    paired: bool = True,
 ) -> Rows:
     """One row per pair of (weights of what the row is, weights of its reference): `compare` without
-    the column model, for rows and references that are mixtures."""
+    the column model, for rows and references that are mixtures. paired: as of a `Part`."""
     every, seeds = study.where(where)
     among = None if ids is None else ([every.index(name) for name in ids], len(every))
     ids = every if ids is None else ids
     names = {measure: measure for measure in MEASURES} | dict(columns or {})
-    own, references = sides(study, pairs, ids, seeds, list(names.values()))
+    own, references = sides(study, pairs, ids, seeds, list(names.values()), paired)
     quantities = {}
     for i, measure in enumerate(names):
         quantities[measure] = own[..., i]
@@ -151,7 +203,8 @@ def contrasts(
     itself = np.array([row == reference for row, reference in pairs])
     rows = summary(study, quantities, itself, tested, where, among)
     numbers = [trainings(study, *pair) for pair in pairs]
-    labels = {"prompts": len(ids), "seeds": len(seeds), "trainings": numbers}
+    number = len(seeds) if paired else study.each([next(iter(row)) for row, _ in pairs], ids, seeds)
+    labels = {"prompts": len(ids), "seeds": number, "trainings": numbers}
     labels["about"] = [about(number) for number in numbers]
     for place, (name, value) in enumerate(labels.items()):
         rows.frame.insert(place, name, value)
@@ -164,10 +217,12 @@ def sides(
     ids: Sequence[str],
     seeds: Sequence[int],
     measures: Sequence[str],
+    paired: bool = True,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and references as (trainings, prompts, seeds, rows, measures), picture by picture."""
+    """Rows and references as (trainings, prompts, seeds, rows, measures), picture by picture; the
+    mean picture of each prompt in place of those of its seeds where they are not paired."""
     keys = list(dict.fromkeys(key for pair in pairs for side in pair for key in side))
-    values = study.values(keys, ids, seeds, measures)
+    values = (study.values if paired else study.by_prompt)(keys, ids, seeds, measures)
 
     def weighted(sides: Sequence[Mapping[Key, float]]) -> np.ndarray:
         return np.stack(
@@ -303,7 +358,7 @@ def _seen_by(frame: pd.DataFrame, alpha: float) -> np.ndarray:
 
 def nothing(study: Study, word: str) -> Rows:
     """A table without rows, with the columns it would have; the first is `word`."""
-    empty = compare(study, [BASE])
+    empty = compare(study, [study.reference])
     frame = empty.frame.iloc[:0].copy()
     frame.insert(0, word, "")
     return Rows(frame, {name: draws[:, :0] for name, draws in empty.draws.items()})

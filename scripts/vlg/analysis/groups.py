@@ -58,10 +58,10 @@ def by_group(
         part.frame.insert(0, word, group.label)
         parts.append(part)
     rows = together(parts) if parts else nothing(study, word)
-    frame = corrected(study, rows, f"every model in every {word} against base")
+    frame = corrected(study, rows, f"every model in every {word} against {study.reference[0]}")
     caption = (
         f"{text} {table.sample(study.ids, study.seeds)} "
-        f"{table.explained(study, frame, f'base in the same {word}', measure)}"
+        f"{table.explained(study, frame, f'{study.reference[0]} in the same {word}', measure)}"
     )
     if opposites:
         frame["opposite"], words = _opposites(study, word, frame, rows.draws["p"], delta(measure))

@@ -115,6 +115,7 @@ class Grids:
         self.columns = list(dict.fromkeys([*NUMBERS, *(n for n in numbers if n not in WHOLE)]))
         self.plain = self._plain(scores)
         self.refined = scores[(scores["arm"] != "") & (scores["round"] > 0)]
+        self._by_prompt: dict[str, tuple[pd.Series, pd.DataFrame]] = {}
         self._prompt = {name: i for i, name in enumerate(scores["id"].unique())}
         self._seed = {int(seed): i for i, seed in enumerate(sorted(scores["seed"].unique()))}
         # (prompts, seeds, numbers) for each key; the first number, the score, is NaN where
@@ -174,6 +175,28 @@ class Grids:
         )
         return grid[places]
 
+    def means(self, key: Key, ids: Sequence[str], columns: Sequence[str]) -> np.ndarray:
+        """Means of columns over all plain pictures of each prompt, (prompts, 1, columns); NaN where
+        there is none, and for a number that one of them lacks."""
+        found = self._means(key[0])[1][[*columns]].reindex(list(ids))
+        return found.to_numpy(float)[:, None, :]
+
+    def most(self, key: Key, ids: Sequence[str]) -> int:
+        """How many plain pictures there are of one of the prompts at most."""
+        found = self._means(key[0])[0].reindex(list(ids)).max()
+        return 0 if np.isnan(found) else int(found)
+
+    def _means(self, model: str) -> tuple[pd.Series, pd.DataFrame]:
+        """(number of pictures, means of all columns) by prompt."""
+        if model not in self._by_prompt:
+            self._by_prompt[model] = self._mean(model)
+        return self._by_prompt[model]
+
+    def _mean(self, model: str) -> tuple[pd.Series, pd.DataFrame]:
+        groups = self.plain[self.plain["model"] == model].groupby("id")[self.columns]
+        size = groups.size()
+        return size, groups.mean().where(groups.count().eq(size, axis=0))
+
     def rounds(self, models: Sequence[str]) -> list[Key]:
         """All refined rows: models in the given order, then arms (refinement
         first, its control last), then rounds."""
@@ -216,7 +239,8 @@ def _read_one(path: Path) -> pd.DataFrame:
             table[column] = pd.to_numeric(table[column].replace("", np.nan))
         except ValueError as error:
             raise UserError(f"{path}: column {column}: {error}; delete it and rerun") from None
-    for column in ("clipscore", "guide", *WHOLE):
+    guided = [] if table["guide"].isna().all() else ["guide"]  # pictures may have no guide
+    for column in ("clipscore", *guided, *WHOLE):
         if not np.isfinite(table[column]).all():
             line = int(np.flatnonzero(~np.isfinite(table[column]))[0]) + 2
             raise UserError(f"{path}: line {line} has no {column}; delete the file and rerun")

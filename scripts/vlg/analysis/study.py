@@ -2,6 +2,8 @@
 
 Differences are paired picture by picture and, where variants were trained several times, training
 by training: a training seed means the same order of pictures and the same noise for every variant.
+Sets of pictures that were drawn elsewhere share no noise with others: they pair by prompt, on the
+prompts that both sides have.
 """
 
 from __future__ import annotations
@@ -40,8 +42,12 @@ class Settings(Statistics):
 
     models: list[str] | None = Field(
         None,
-        description="Models in the order of their rows, base first; null: all that have scores.",
+        description=(
+            "Models and sets of pictures in the order of their rows, the one that the others are "
+            "held against first; null: all that have scores, base first."
+        ),
     )
+    sets: list[str] = Field([], description="Those of them that are sets of pictures.")
     train_seeds: list[int] = Field(
         [0], min_length=1, description="Seeds of the trainings, that of the plain names first."
     )
@@ -78,10 +84,11 @@ class Study:
     @cached_property
     def seeds(self) -> list[int]:
         """The seeds with which all study prompts were drawn."""
-        found = self.grids.seeds("base", "study")
+        first = self.reference[0]
+        found = self.grids.seeds(first, "study")
         if not self.ids or not found:
             raise UserError(
-                "scores: no plain pictures of base on study prompts; rerun the score step"
+                f"scores: no plain pictures of {first} on study prompts; rerun the score step"
             )
         return found
 
@@ -91,8 +98,13 @@ class Study:
         return [s for s in self.grids.seeds("base", "hard") if s not in self.seeds]
 
     @property
+    def reference(self) -> Key:
+        """What the others are held against: base, or a set of pictures where there is no base."""
+        return self.models[0]
+
+    @property
     def models(self) -> list[Key]:
-        """The plain pictures of each model, in the order of the config."""
+        """The plain pictures of each model and set, in the order of the config, the reference first."""
         return [(model, "", 0) for model in self._models]
 
     def refined(self) -> list[Key]:
@@ -161,6 +173,61 @@ class Study:
             grids.append(own if len(own) == self.trainings else own * self.trainings)
         return np.stack([np.stack(own) for own in grids], axis=3)
 
+    def by_prompt(
+        self, keys: Sequence[Key], ids: Sequence[str], seeds: Sequence[int], measures: Sequence[str]
+    ) -> np.ndarray:
+        """Scores as `values`, but (trainings, prompts, 1, keys, measures): the mean over a prompt's
+        pictures, on these seeds or, of a set of pictures, on all that it has. NaN where a prompt
+        has none."""
+        grids = []
+        for key in keys:
+            if self.is_set(key) or self.is_set(self.reference):  # whose seeds are nobody else's
+                own = [self.grids.means(key, ids, measures)]
+            else:
+                own = [self.grids.values(run, ids, seeds, measures) for run in self.runs(key)]
+            own = [each.mean(axis=1, keepdims=True) for each in own]
+            grids.append(own if len(own) == self.trainings else own * self.trainings)
+        return np.stack([np.stack(own) for own in grids], axis=3)
+
+    def pictures(self, key: Key, measures: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """(places of their prompts among the study's, (N,); scores (N, measures)) of the pictures of
+        all trainings, of a set of those that it has."""
+        if self.is_set(key):
+            rows = self.grids.plain[self.grids.plain["model"] == key[0]]
+            rows = rows[rows["id"].isin(self.ids)]
+            places = {name: place for place, name in enumerate(self.ids)}
+            return rows["id"].map(places).to_numpy(), rows[[*measures]].to_numpy(float)
+        values = self.values([key], self.ids, self.seeds, measures)[:, :, :, 0]
+        places = np.broadcast_to(np.arange(values.shape[1])[None, :, None], values.shape[:3])
+        return places.ravel(), values.reshape(-1, len(measures))
+
+    @property
+    def is_guided(self) -> bool:
+        """Whether a guide says something of the pictures."""
+        return bool(self.scores["guide"].notna().any())
+
+    def is_set(self, key: Key) -> bool:
+        """Whether a row is a set of pictures that were drawn elsewhere."""
+        return key[0] in self.settings.sets
+
+    def paired(self, *keys: Key) -> bool:
+        """Whether rows pair picture by picture: all drawn from the same noise."""
+        return not any(map(self.is_set, keys))
+
+    def has(self, key: Key, ids: Sequence[str]) -> np.ndarray:
+        """Of which prompts a row has pictures, (prompts,) bool: a set may lack some."""
+        if not self.is_set(key):
+            return np.ones(len(ids), dtype=bool)
+        return np.isfinite(self.grids.means(key, ids, MEASURES[:1])[:, 0, 0])
+
+    def each(
+        self, keys: Sequence[Key], ids: Sequence[str], seeds: Sequence[int]
+    ) -> list[int]:
+        """How many pictures of a prompt each row has at most."""
+        return [
+            self.grids.most(key, ids) if self.is_set(key) else len(seeds) for key in keys
+        ]
+
     def contrast(
         self, weights: Mapping[Key, float], where: str = "study", measure: str = "clipscore"
     ) -> np.ndarray:
@@ -202,6 +269,10 @@ class Study:
     def blank(self, key: Key) -> int:
         """How many pictures of the study set, of all trainings, have one colour throughout."""
         runs = self.runs(key)
+        if self.is_set(key):
+            rows = self.grids.plain
+            own = (rows["model"] == key[0]) & rows["id"].isin(self.ids)
+            return int(rows.loc[own, "blank"].sum())
         parts = [self.grids.values(run, self.ids, self.seeds, ["blank"]) for run in runs]
         return int(sum(part.sum() for part in parts))
 

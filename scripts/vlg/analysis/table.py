@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # Scores of plain pictures, of refined ones and of references, the hard prompts, summaries of
-# training, scores by further judges, distances between pictures, scores of development pictures.
+# training, scores by further judges, distances between pictures, scores of development pictures;
+# and, as a condition only, whether there are a base and sets of pictures.
 NEEDED = ("scores", "refined", "references", "hard", "training", "judges", "diversity", "samples")
+NEEDED += ("base", "pictures")
 FORMS = {"csv": "CSV", "md": "Markdown", "tex": "LaTeX"}
 
 
@@ -150,6 +152,14 @@ def method(study: Study) -> str:
     return "Holm" if study.settings.correction == "holm" else "step-down max-T"
 
 
+def by_prompt(names: Sequence[str]) -> str:
+    """What a caption says of sets of pictures."""
+    return (
+        f"Pictures of {', '.join(names)} share no noise with those of other rows: they are compared "
+        "prompt by prompt, not picture by picture, on the prompts that both sides have."
+    )
+
+
 def retrained(study: Study) -> str:
     """What a caption says of how many trainings stand behind its rows."""
     number = study.trainings
@@ -179,12 +189,17 @@ def families(frame: pd.DataFrame) -> str:
 def explained(study: Study, frame: pd.DataFrame, reference: str, measure: str = "clipscore") -> str:
     """How the figures of a table were computed, in the words of its caption."""
     what, scale = ("fidelity", 100) if measure == "fidelity" else ("ClipScore", 1)
+    guided = (
+        ", guide the same by the CLIP that guided; gap is what the guide sees of a gain and the "
+        "judge does not"
+    )
     words = [
-        "ClipScore is 100·cos by the judge, guide the same by the CLIP that guided; gap is what "
-        "the guide sees of a gain and the judge does not.",
+        f"ClipScore is 100·cos by the judge{guided if frame['guide'].notna().any() else ''}.",
         f"In brackets: {percent(study)} intervals (paired two-level bootstrap over prompts and "
         f"seeds, {study.settings.draws:,} draws). Δ: paired difference to {reference}.",
     ]
+    if apart := [name for name in study.settings.sets if name in set(frame["model"])]:
+        words.append(by_prompt(apart))
     if (frame["trainings"] > 0).any():
         words.append(retrained(study))
     if measure == "fidelity":

@@ -20,7 +20,7 @@ from pydantic_core import PydanticCustomError
 from vlg import plugins
 from vlg.config import guides, plan, variants
 from vlg.config.read import Key, dotted, fail, nearest, shown
-from vlg.data import hub, pixels, prompts
+from vlg.data import hub, pixels, prompts, sets
 from vlg.errors import UserError
 from vlg.models import stated
 from vlg.models.families import class_of, name_of
@@ -45,13 +45,16 @@ def check(config: dict[str, Any], root: Path) -> None:
     config: whole, with every default filled in. root: the folder that relative paths start from.
     """
     _check_names(config)
+    _check_rows(config)
     _check_variants(config, root)
     _check_refine(config)
     _check_models(config, root)
     _check_guides(config, root)
     _check_judges(config, root)
-    _check_dataset(config, root)
+    if plan.has_base(config):
+        _check_dataset(config, root)
     _check_prompts(config, root)
+    _check_pictures(config, root)
 
 
 def _check_names(config: dict[str, Any]) -> None:
@@ -70,6 +73,29 @@ def _check_names(config: dict[str, Any]) -> None:
                 f"unknown value, as the name of an entry, got {shown(name)}",
                 f"choose one of {', '.join(known)}",
             )
+
+
+def _check_rows(config: dict[str, Any]) -> None:
+    """There is something to compare, under names that differ."""
+    given, chosen = config["pictures"], config["reference"]
+    if plan.has_base(config):
+        if not config["finetune"]["variants"] and not given:
+            fail(("finetune", "variants"), "must not be empty", "name at least one")
+        if config["models"]["guide"] is None:
+            fail(("models", "guide"), "is null, and there is a base", "the default is shapes")
+        if chosen is not None:
+            fail(("reference",), "there is a base, which the others are held against", "remove it")
+    elif not given:
+        remedy = "name a base, or sets of pictures in `pictures`"
+        fail(("models", "base"), "is null, and there is nothing to compare", remedy)
+    elif chosen is not None and chosen not in given:
+        fail(("reference",), f"no such entry of pictures: {shown(chosen)}", nearest(chosen, [*given]))
+    if config["score"]["diversity"] and not plan.has_base(config):
+        fail(("score", "diversity"), "is measured against a base, and there is none", "leave it out")
+    taken = {*GIVEN, *plugins.names(plugins.REFERENCES)}
+    for name in given:
+        if name in taken:
+            fail(("pictures", name), "is the name of something else", "choose another")
 
 
 def rules() -> list[str]:
@@ -149,13 +175,14 @@ def _check_refine(config: dict[str, Any]) -> None:
 
 def _check_models(config: dict[str, Any], root: Path) -> None:
     _check_differ(config, root)
-    names = config["models"]
+    names = {part: name for part, name in config["models"].items() if name is not None}
     folders = {
         part: root / names[part]
         for part, known in plan.EMBEDDED.items()
-        if names[part] not in known and not _is_hub(names[part], ("models", part))
+        if part in names and names[part] not in known
+        if not _is_hub(names[part], ("models", part))
     }
-    if names["guide"] in guides.entries(config):
+    if names.get("guide") in guides.entries(config):
         folders.pop("guide", None)
     base = folders.get("base")
     if base and (base.suffix == ".safetensors" or _is_pickled(base)):
@@ -291,7 +318,7 @@ def _check_differ(config: dict[str, Any], root: Path) -> None:
     """No guide is a judge: neither the same source nor the same weights under another name."""
     known = guides.entries(config)
     chosen = {f"guides.{name}": each.source for name, each in known.items() if each.source}
-    if config["models"]["guide"] not in known:
+    if plan.has_base(config) and config["models"]["guide"] not in known:
         chosen["models.guide"] = config["models"]["guide"]
     judges = {("judges", name, "source"): each.source for name, each in plan.judges(config).items()}
     judges[("models", "judge")] = config["models"]["judge"]
@@ -355,3 +382,14 @@ def _check_prompts(config: dict[str, Any], root: Path) -> None:
         rows = prompts.read(root / wanted["source"])
         chosen = ("study", "pool", "category", "challenge", "order")
         prompts.select(rows, **{name: wanted[name] for name in chosen})
+
+
+def _check_pictures(config: dict[str, Any], root: Path) -> None:
+    """The folders of sets of pictures are there, and their patterns say what they must."""
+    for name, own in config["pictures"].items():
+        key = ("pictures", name)
+        if not os.path.isdir(root / own["source"]):
+            fail((*key, "source"), f"no folder {shown(own['source'])}", "check the path")
+        if own["pattern"] is not None:
+            with _under((*key, "pattern")):
+                sets.expression(own["pattern"])

@@ -1,7 +1,7 @@
 """Every name and path of a study, made and parsed here and nowhere else.
 
-`<model>` is `base` or `<variant>-<step>`; a further training of a variant, by another seed than the
-first of `seeds.train`, ends in `-s<seed>`. Functions take wildcards (`"{model}"`) as well as
+`<model>` is `base`, `<variant>-<step>` or the name of a set of pictures; a further training of a
+variant, by another seed than the first of `seeds.train`, ends in `-s<seed>`. Functions take wildcards (`"{model}"`) as well as
 values, so rules and scripts share them. Nothing heavy is imported.
 """
 
@@ -19,7 +19,7 @@ METADATA = "metadata.jsonl"
 
 # Of Snakemake's wildcards.
 WILDCARDS = {
-    "model": rf"{BASE}|{NAME}-[0-9]+(-s[0-9]+)?",
+    "model": rf"{NAME}(-[0-9]+(-s[0-9]+)?)?",
     "variant": NAME,
     "step": r"[0-9]+",
     "run": r"(-s[0-9]+)?",
@@ -38,7 +38,8 @@ WILDCARDS = {
 
 
 class Model(NamedTuple):
-    """What a model's name says. seed: of a further training; None for base and the first one."""
+    """What a model's name says. step: 0 for what is not trained here. seed: of a further training;
+    None for the first one."""
 
     variant: str
     step: int = 0
@@ -59,13 +60,11 @@ def parse_model(name: str) -> Model:
     >>> parse_model("embed-500-s1")
     Model(variant='embed', step=500, seed=1)
     """
-    found = re.fullmatch(rf"(?P<base>{BASE})|(?P<variant>{NAME})-(\d+)(?:-s(\d+))?", name)
+    found = re.fullmatch(rf"({NAME})(?:-(\d+)(?:-s(\d+))?)?", name)
     if not found:
-        raise ValueError(f"{name!r} is not {BASE} or <variant>-<step>[-s<seed>]")
-    if found["base"]:
-        return Model(BASE)
-    step, seed = found[3], found[4]
-    return Model(found["variant"], int(step), None if seed is None else int(seed))
+        raise ValueError(f"{name!r} is not a name or <variant>-<step>[-s<seed>]")
+    variant, step, seed = found.groups()
+    return Model(variant, int(step or 0), None if seed is None else int(seed))
 
 
 def shards(number: int, size: int) -> range:

@@ -39,6 +39,8 @@ def load(config: Mapping[str, Any], root: Path | str) -> dict[str, Any]:
         from vlg.config.reference import paths  # of all keys: seldom wanted
 
         raise error.among(paths()) from None
+    if not plan.has_base(result):
+        _without_base(result)
     _expand(result)
     check(result, Path(root))
     return result
@@ -83,6 +85,13 @@ def _read_entries(config: dict[str, Any]) -> None:
     }
 
 
+def _without_base(config: dict[str, Any]) -> None:
+    """Leave out all that needs a base."""
+    config["finetune"] |= {"variants": {}, "sweeps": {}}
+    config["refine"] |= {"models": [], "arms": {}}
+    config["models"]["guide"], config["guides"] = None, {}
+
+
 def _plain(values: Any) -> Any:
     """Values as a config file has them: lists, no tuples."""
     if isinstance(values, Mapping):
@@ -94,8 +103,8 @@ def _expand(config: dict[str, Any]) -> None:
     """Replace `~` in what are paths."""
     places = [(config["models"], part) for part in ("base", "guide", "judge")]
     places += [(config[section], "source") for section in ("prompts", "dataset")]
-    further = [*config["judges"].values(), *config["guides"].values()]
-    places += [(each, "source") for each in further]
+    further = [config[part].values() for part in ("judges", "guides", "pictures")]
+    places += [(each, "source") for entries in further for each in entries]
     tuning = config["finetune"]
     for name, variant in variants.entries(config).items():
         own = tuning["variants"].get(name, {})

@@ -107,10 +107,27 @@ def judges(config: Config) -> dict[str, sections.JudgeKeys]:
 # --- models and pictures ------------------------------------------------------------------------
 
 
-def models(config: Config) -> list[str]:
-    """Names of all models that draw pictures: `base`, then `<variant>-<step>` in config order."""
+def has_base(config: Config) -> bool:
+    """Whether there is a base, which alone is trained, drawn and guided."""
+    return config["models"]["base"] is not None
+
+
+def tuned(config: Config) -> list[str]:
+    """Names of the fine-tuned models, `<variant>-<step>` in config order."""
     tuning = config["finetune"]
-    return [BASE, *(Model(name, s).name for name in tuning["variants"] for s in tuning["steps"])]
+    return [Model(name, step).name for name in tuning["variants"] for step in tuning["steps"]]
+
+
+def models(config: Config) -> list[str]:
+    """Names of all models that draw pictures: `base`, then the fine-tuned ones."""
+    return [BASE, *tuned(config)] if has_base(config) else []
+
+
+def rows(config: Config) -> list[str]:
+    """Names of all that has plain pictures: what the others are held against comes first, then the
+    models, then the sets of pictures."""
+    sets = sorted(config["pictures"], key=lambda name: name != config["reference"])
+    return [*models(config), *sets]
 
 
 def swept(config: Config) -> list[str]:
@@ -180,15 +197,17 @@ def references(config: Config) -> list[str]:
     """Names of the references that the study has: ceilings before floors, and each before what is
     made from it.
 
-    Those that need the shapes world are there with its prompts alone, and those of other prompts'
-    pictures where there are two.
+    Those that need the shapes world are there with its prompts alone, those of other prompts'
+    pictures where there are two, and those of the base's where there is a base.
     """
     several = config["prompts"]["study"] > 1
+    lacking = set() if has_base(config) else {BASE, "pictures"}
     order = {}
     for name in plugins.names(plugins.REFERENCES):
         said = (plugins.constant(plugins.REFERENCES, name, w) for w in ("BOUND", "NEEDS", "TRUTH"))
         bound, needs, truth = said
-        if (has_truth(config) or not truth) and (several or "pictures" not in needs):
+        known = (has_truth(config) or not truth) and not lacking & {*needs}
+        if known and (several or "pictures" not in needs):
             order[name] = (bound, len(needs))
     return sorted(order, key=lambda name: order[name])
 

@@ -30,6 +30,7 @@ from vlg.files import (
     sha256,
 )
 
+NO_GUIDE = "none"  # the weights of a guide where there is none
 # Written while a step runs, or for looking at; nothing is computed from them.
 UNCHECKED = ("logs", "tensorboard")
 RESUME = ".resume-"  # the states of a fine-tuning that is not finished (vlg.train.loop)
@@ -165,6 +166,9 @@ def _check_manifest(report: Report, path: Path) -> None:
     outer = [p / MANIFEST for p in path.parents if report.study in p.parents]
     mark = [place for place in outer if place.is_file()][-1]
     mark = mark.with_name(OUTPUTS.get(mark.parent.name, MANIFEST))
+    listed = [file for file, _ in files]
+    if mark.parent.name == "sheets" and listed and mark not in listed:  # there is no base
+        mark = listed[0]
     if not files:
         report.add(path, "differs from its own checksum", mark)
         report.listed.update(path.parent.rglob("*"))  # nothing can be said about them
@@ -269,7 +273,7 @@ def _stale(path: Path, study: Path) -> Iterator[tuple[int, str]]:
         if picture is not None and picture.get("sha256") != row["sha256"]:
             yield line, f"scores another {row['picture']} than is there"
         for column, model in models.items():
-            if weights(model) not in (None, row[column]):
+            if weights(model) not in (None, row[column]) and row[column] != NO_GUIDE:
                 yield line, f"is of other weights than models/{model} ({column})"
 
 

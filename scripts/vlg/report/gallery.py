@@ -49,14 +49,17 @@ class Settings(sections.Gallery):
     """What the gallery depends on beside its inputs."""
 
     study: str = Field("shapes", description="`study`, the title.")
-    models: list[str] = Field([BASE], description="Models in the order of columns, base first.")
+    models: list[str] = Field(
+        [BASE],
+        description="Models and sets of pictures in the order of columns, the reference first.",
+    )
 
 
 def write(
     root: Path,
     scores: pd.DataFrame,
     prompts: pd.DataFrame,
-    hard: pd.DataFrame,
+    hard: pd.DataFrame | None,
     settings: Settings,
     out: Path,
     judges: Mapping[str, Path] | None = None,
@@ -64,7 +67,8 @@ def write(
     """Write the gallery into the folder `out` and return the number of prompts shown.
 
     root: what the scores' picture paths are relative to (results/<study>). scores: as
-    `vlg.analysis.scores.read` returns them. judges: the folder of each further judge's CSVs.
+    `vlg.analysis.scores.read` returns them. hard: None where there is no base. judges: the folder
+    of each further judge's CSVs.
     UserError when a picture is missing or is not the one that was scored.
     """
     grids = Grids(scores)
@@ -85,7 +89,7 @@ def write(
             "study": settings.study,
             "columns": [{k: v for k, v in c.items() if k != "key"} for c in columns],
             "prompts": [_prompt(key, row, cells.get(key, {})) for key, row in shown.iterrows()],
-            "seeds": _seeds(grids),
+            "seeds": _seeds(grids, settings.models),
             "facts": list(FACTS),
             "judges": [name.replace("_", " ") for name in judges or {}],
             "truth": bool(scores["fidelity"].notna().any()),
@@ -152,13 +156,13 @@ def _uri(path: Path) -> str:
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def choose(prompts: pd.DataFrame, hard: pd.DataFrame, limit: int) -> pd.DataFrame:
+def choose(prompts: pd.DataFrame, hard: pd.DataFrame | None, limit: int) -> pd.DataFrame:
     """The prompts to show, by id, `rank` among the hard ones added (0: not hard).
 
     Hard prompts come first, lowest score first; they may take half of the places, and more when
     there are not enough study prompts for the rest.
     """
-    rank = {key: i + 1 for i, key in enumerate(hard["id"])}
+    rank = {key: i + 1 for i, key in enumerate([] if hard is None else hard["id"])}
     study = [key for key in prompts["id"][prompts["set"] == "study"] if key not in rank]
     places = max(limit // 2, limit - len(study))
     ids = [*list(rank)[:places]]
@@ -223,7 +227,8 @@ def _judged(folder: Path) -> dict[tuple[str, str], float]:
 def _cell(row: Mapping[str, Any], picture: str, further: Sequence[Mapping]) -> list:
     """[picture, clipscore, guide, fidelity, strict, fact, fact, ..., further judge, ...]; None
     where empty."""
-    scores = [round(row["clipscore"], 2), round(row["guide"], 2)]
+    guide = None if math.isnan(row["guide"]) else round(row["guide"], 2)
+    scores = [round(row["clipscore"], 2), guide]
     values = [row["fidelity"], row["strict"], *(row[fact] for fact in FACTS)]
     values += [judged.get((row["id"], row["sha256"]), math.nan) for judged in further]
     return [picture, *scores, *(None if math.isnan(v) else round(v, 3) for v in values)]
@@ -268,10 +273,12 @@ def _samples(root: Path, models: Sequence[str], pictures: _Pictures) -> dict[str
     return {"columns": columns, "rows": lines}
 
 
-def _seeds(grids: Grids) -> list[dict[str, Any]]:
-    """All seeds of plain pictures; those only of hard prompts are fresh."""
-    selection = grids.seeds("base", "study")
-    fresh = [seed for seed in grids.seeds("base", "hard") if seed not in selection]
+def _seeds(grids: Grids, models: Sequence[str]) -> list[dict[str, Any]]:
+    """All seeds of plain pictures, those first that the reference has; those only of hard prompts
+    are fresh."""
+    found = [seed for model in models for seed in grids.seeds(model, "study")]
+    selection = list(dict.fromkeys(found))
+    fresh = [seed for seed in grids.seeds(models[0], "hard") if seed not in selection]
     return [
         {"seed": str(seed), "fresh": seed in fresh} for seed in dict.fromkeys([*selection, *fresh])
     ]

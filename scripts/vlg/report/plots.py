@@ -62,6 +62,11 @@ ABREAST = 3  # forests in a line
 Measure: TypeAlias = tuple[str, str, str, float]
 
 
+def reference(table: pd.DataFrame) -> str:
+    """The model that the others of a table are held against: its first row; base of an empty one."""
+    return table["model"].iloc[0] if len(table) else "base"
+
+
 def panels(
     columns: int,
     height: float,
@@ -165,7 +170,8 @@ def forests(
 ) -> FigureBase:
     """A forest of models for each (which rows, column of the difference), in a new figure or in a
     part of one."""
-    models = [model for model in dict.fromkeys(table["model"]) if model != "base"]
+    against = reference(table)
+    models = [model for model in dict.fromkeys(table["model"]) if model != against]
     wide = min(ABREAST, len(shown))
     lines = -(-len(shown) // wide)
     height = forests_height(table, len(shown))
@@ -182,12 +188,12 @@ def forests(
         axis.set_title(title)
     for axis in axes[len(shown) :]:
         axis.set_visible(False)
-    return noted(figure, settings, table)
+    return noted(figure, settings, table, against)
 
 
 def forests_height(table: pd.DataFrame, number: int) -> float:
     """Inches that so many forests of a table's models take."""
-    models = table["model"].nunique() - 1  # all but base
+    models = table["model"].nunique() - 1  # all but the reference
     return -(-number // ABREAST) * (1.0 + 0.24 * models)
 
 

@@ -38,19 +38,21 @@ class Settings(Keys):
     sheets: dict[str, tuple[str, str, int]] = Field(
         {"base": (BASE, "", 0)}, description="{file stem: [model, arm, round]}."
     )
+    sets: list[str] = Field([], description="Models that are sets of pictures, which may lack some.")
 
 
 def write(
     root: Path,
     scores: pd.DataFrame,
     prompts: pd.DataFrame,
-    sheets: Mapping[str, tuple[str, str, int]],
+    settings: Settings,
     out: Path,
 ) -> list[Path]:
-    """Write a JPEG for each of `sheets` into `out` and return the files.
+    """Write a JPEG for each sheet into `out` and return the files.
 
-    root: what the scores' picture paths are relative to. sheets: {file stem: [model, arm, round]};
-    arm "" and round 0 are plain pictures. UserError when there are no pictures for a sheet.
+    root: what the scores' picture paths are relative to. Arm "" and round 0 are plain pictures; of
+    a set the first picture of each prompt is shown. UserError when there are no pictures for a
+    sheet.
     """
     grids = Grids(scores)
     ids = list(prompts["id"][prompts["set"] == "study"])
@@ -58,30 +60,33 @@ def write(
     # Spread over all, so that no kind of prompt that stands first rules the sheet.
     shown = [ids[i * len(ids) // number] for i in range(number)]
     texts = prompts.set_index("id")["Prompt"]
-    seed = grids.seeds("base", "study")[0]
+    first = next(iter(settings.sheets.values()))[0]
+    seed = grids.seeds(first, "study")[0]
     written = []
-    for stem, (model, arm, count) in sheets.items():
+    for stem, (model, arm, count) in settings.sheets.items():
         key: Key = (model, arm, count)
         rows = scores[
-            (scores["model"] == model)
-            & (scores["arm"] == arm)
-            & (scores["round"] == count)
-            & (scores["seed"] == seed)
-        ].drop_duplicates("id")
-        rows = rows.set_index("id").reindex(shown)
-        if rows["picture"].isna().any():
+            (scores["model"] == model) & (scores["arm"] == arm) & (scores["round"] == count)
+        ]
+        given = model in settings.sets
+        rows = rows.sort_values("seed") if given else rows[rows["seed"] == seed]
+        rows = rows.drop_duplicates("id").set_index("id").reindex(shown)
+        if rows["picture"].isna().any() and not given:
             raise UserError(
                 f"scores: no picture of {name(key)} for each prompt; rerun its score step"
             )
-        sheet = draw(root, name(key), [(texts[key], row) for key, row in rows.iterrows()], seed)
+        cells = [(texts[key], row) for key, row in rows.iterrows()]
+        sheet = draw(root, name(key), cells, None if given else seed)
         written.append(out / f"{stem}.jpg")
         with files.atomic(written[-1]) as temporary:
             sheet.save(temporary, "JPEG", quality=90, subsampling=0)
     return written
 
 
-def draw(root: Path, title: str, cells: list[tuple[str, pd.Series]], seed: int) -> Image.Image:
-    """One sheet of (prompt, score row) in rows of COLUMNS."""
+def draw(
+    root: Path, title: str, cells: list[tuple[str, pd.Series]], seed: int | None
+) -> Image.Image:
+    """One sheet of (prompt, score row) in rows of COLUMNS; a row without a picture is empty."""
     from PIL import Image, ImageDraw
 
     width, lines = PICTURE + GAP, math.ceil(len(cells) / COLUMNS)
@@ -89,20 +94,23 @@ def draw(root: Path, title: str, cells: list[tuple[str, pd.Series]], seed: int) 
     pen = ImageDraw.Draw(sheet)
     bold, plain = _font("DejaVuSans-Bold.ttf", LARGE), _font("DejaVuSans.ttf", SMALL)
     pen.text((GAP, GAP), title, INK, bold)
-    facts = [row["strict"] for _, row in cells]
-    note = f"seed {seed}; ClipScore below each picture"
+    facts = [row["strict"] for _, row in cells if isinstance(row["picture"], str)]
+    note = "ClipScore below each picture"
+    note = note if seed is None else f"seed {seed}; {note}"
     if not any(math.isnan(fact) for fact in facts):
         note += f"; green: shows all that the prompt says ({int(sum(facts))} of {len(facts)})"
     pen.text((GAP + pen.textlength(f"{title}   ", bold), GAP + LARGE - SMALL), note, SOFT, plain)
     for i, (text, row) in enumerate(cells):
         x, y = GAP + i % COLUMNS * width, HEAD + i // COLUMNS * HEIGHT
-        right = row["strict"] == 1
-        picture = _picture(root / row["picture"])
-        sheet.paste(picture, (x + (PICTURE - picture.width) // 2, y))
+        right, there = row["strict"] == 1, isinstance(row["picture"], str)
+        if there:
+            picture = _picture(root / row["picture"])
+            sheet.paste(picture, (x + (PICTURE - picture.width) // 2, y))
         if right:
             pen.rectangle((x - 3, y - 3, x + PICTURE + 2, y + PICTURE + 2), outline=RIGHT, width=3)
         y += PICTURE + 5
-        pen.text((x, y), f"{row['clipscore']:.1f}", RIGHT if right else INK, plain)
+        score = f"{row['clipscore']:.1f}" if there else "no picture"
+        pen.text((x, y), score, RIGHT if right else INK, plain)
         words = textwrap.wrap(text, PICTURE // 7, max_lines=WORDS, placeholder=" …")
         pen.text((x, y + LINE), "\n".join(words), SOFT, plain, spacing=LINE - SMALL - 1)
     return sheet

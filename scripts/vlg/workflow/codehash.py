@@ -9,6 +9,7 @@ that it imports, directly or not, as syntax trees without what cannot change a r
   exceptions, and a UserError's arguments altogether where they only read values;
 - statements that log (`log.info(...)`) where their arguments only read values, and an `if` that
   does nothing else;
+- what a package offers to others when they ask for it: `__getattr__` of a module;
 - help texts: `description=` of a settings key's Field, `help=` of an option, `desc=` of a bar.
 
 A changed expression anywhere else changes the hash. Imports are read from the source, wherever in
@@ -121,6 +122,11 @@ def _ignored(name: str) -> bool:
 
 class _Counting(ast.NodeTransformer):
     """A tree without what cannot change a result."""
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST | None:
+        if node.name == "__getattr__" and len(node.args.args) == 1:  # a class's has self, too
+            return None
+        return self.generic_visit(node)
 
     def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt] | None:
         if _name(node.test) == "TYPE_CHECKING":

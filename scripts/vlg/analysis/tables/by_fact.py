@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from vlg.analysis.groups import Group, by_group
-from vlg.analysis.study import BASE, Study
+from vlg.analysis.study import Study
 from vlg.analysis.table import Table
 from vlg.judge.columns import FACTS
 
@@ -17,8 +17,8 @@ ORDER = 9
 
 
 def build(study: Study) -> Table:
-    stated = np.isfinite(study.values([BASE], study.ids, study.seeds, FACTS)[0, :, :, 0])
-    stated = stated.all(axis=1)  # (prompts, facts)
+    means = study.by_prompt([study.reference], study.ids, study.seeds, FACTS)
+    stated = np.isfinite(means[0, :, 0, 0])  # (prompts, facts)
     groups = [
         Group(fact, np.flatnonzero(stated[:, i]), fact)
         for i, fact in enumerate(FACTS)

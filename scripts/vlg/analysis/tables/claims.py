@@ -22,6 +22,7 @@ from vlg.analysis.study import Study
 
 NEEDS = ("scores", "refined", "hard", "training")
 ORDER = 10
+WHEN = "base"
 BESIDE = {"guide": 1.0, "fidelity": 100.0}  # further measures of an effect and their scale
 UNITS = {"clipscore": "ClipScore", "fidelity": "fidelity, %"}
 NUMBERS = ("effect", "effect_low", "effect_high", "smallest", "probability", "p", "mde")

@@ -28,18 +28,19 @@ WHEN = "diversity"
 def build(study: Study) -> table.Table:
     import pandas as pd
 
-    pairs = [({key: 1.0}, {BASE: 1.0}) for key in study.models]
+    keys = [key for key in study.models if study.paired(key)]
+    pairs = [({key: 1.0}, {BASE: 1.0}) for key in keys]
     own, references = sides(study, pairs, study.ids, study.seeds, list(DISTANCES))
     quantities = {"spread": own[..., 0], "delta": (own - references)[..., 0], "drift": own[..., 1]}
     rows = estimates(study, quantities)
-    frame = pd.DataFrame({"model": [key[0] for key in study.models]})
+    frame = pd.DataFrame({"model": [key[0] for key in keys]})
     frame["prompts"], frame["seeds"] = len(study.ids), len(study.seeds)
     frame["trainings"] = [trainings(study, *pair) for pair in pairs]
     frame["about"] = [about(number) for number in frame["trainings"]]
     for name in quantities:
         for end in ("", "_low", "_high"):
             frame[f"{name}{end}"] = rows.frame[f"{name}{end}"]
-    itself = np.array([key == BASE for key in study.models])
+    itself = np.array([key == BASE for key in keys])
     certain(frame, itself, "delta")
     frame.insert(frame.columns.get_loc("delta_high") + 1, "p", rows.frame["delta_p"].mask(itself))
     frame = corrected(study, Rows(frame, {"p": rows.draws["delta_p"]}), AGAINST_BASE)

@@ -18,6 +18,7 @@ from vlg.config.layout import parse_model
 
 NEEDS = ("scores", "refined", "training")
 ORDER = 3
+WHEN = "base"
 FAMILIES = ("every arm against the best of N", "any method against the plain one")
 
 
@@ -62,8 +63,10 @@ def build(study: Study) -> table.Table:
 def _training(study: Study) -> list[Row]:
     """Each variant against `normal`, or the first there is, at equal steps and equal FLOPs."""
     steps: dict[str, list[int]] = {}
-    for model, *_ in study.models[1:]:
+    for model, *_ in study.models:
         name = parse_model(model)
+        if not name.step:
+            continue
         steps.setdefault(name.variant, []).append(name.step)
     if not steps:
         return []

@@ -9,6 +9,7 @@ from vlg.config.layout import parse_model
 
 NEEDS = ("scores", "references", "training")
 ORDER = 1
+WHEN = "base"
 
 
 def build(study: Study) -> table.Table:

@@ -23,6 +23,7 @@ from vlg.analysis.study import BASE, MEASURES, Study
 
 NEEDS = ("scores", "hard")
 ORDER = 4
+WHEN = "hard"
 CHOSEN = "same_seeds"
 FAMILIES = {
     CHOSEN: "none: these seeds chose the prompts",

@@ -10,6 +10,8 @@ base of single pictures, and spearman_JUDGE the same with another judge.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +20,8 @@ from vlg.analysis import judging, markup, table
 from vlg.analysis.comparison import (
     Rows,
     about,
+    alike,
+    arranged,
     certain,
     corrected,
     estimates,
@@ -26,7 +30,7 @@ from vlg.analysis.comparison import (
     trainings,
 )
 from vlg.analysis.scores import ALL, GUIDE, OWN
-from vlg.analysis.study import BASE, Study
+from vlg.analysis.study import Study
 from vlg.judge.columns import FACTS
 
 if TYPE_CHECKING:
@@ -35,35 +39,26 @@ if TYPE_CHECKING:
 NEEDS = ("scores", "judges")
 ORDER = 11
 ENDS = ("", "_low", "_high")
-JUDGED = "every model against base by every judge"
-GUIDED = "every model against base by the guide"
 
 
 def build(study: Study) -> table.Table:
-    pairs = [({key: 1.0}, {BASE: 1.0}) for key in study.models]
     judges = {OWN: study.judges[OWN], GUIDE: GUIDE, **study.judges}
-    truth = ("strict", "fidelity", *FACTS)
-    # (trainings, prompts, seeds, models, judges and what is true)
-    every, references = sides(study, pairs, study.ids, study.seeds, [*judges.values(), *truth])
-    scores, true = np.split(every, [len(judges)], axis=-1)
-    changes = scores - references[..., : len(judges)]
-    # All models by all judges share their draws.
-    quantities = {}
-    for place, judge in enumerate(judges):
-        quantities[f"{judge} score"] = scores[..., place]
-        quantities[f"{judge} delta"] = changes[..., place]
-    found = estimates(study, quantities)
-    agree = _agreement(study, list(judges), scores.mean(axis=(0, 1, 2)), changes)
+    if not study.is_guided:
+        del judges[GUIDE]
+    seen = _seen(study, judges)
+    agree = _agreement(list(judges), seen)
     parts = []
-    for place, judge in enumerate(judges):
-        own = _rows(study, judge, found, scores[..., place], true)
+    for judge in judges:
+        own = _rows(study, judge, seen)
         for name, numbers in agree.items():
-            own.frame[name] = numbers[place]
+            own.frame[name] = numbers[list(judges).index(judge)]
         parts.append(own)
     rows = together(parts)
     # What the guide says of what it guided is looked at apart.
-    family = [GUIDED if judge == GUIDE else JUDGED for judge in rows.frame["judge"]]
-    frame = corrected(study, rows, family)
+    against = study.reference[0]
+    words = {GUIDE: f"every model against {against} by the guide"}
+    usual = f"every model against {against} by every judge"
+    frame = corrected(study, rows, [words.get(judge, usual) for judge in rows.frame["judge"]])
     others = {_correlation(judge): judge.replace("_", " ") for judge in judges}
     columns = [
         markup.Column("Judge", "judge", words=True),
@@ -81,26 +76,69 @@ def build(study: Study) -> table.Table:
         markup.Column("τ", "kendall"),
         *(markup.Column(f"ρ {others[name]}", name) for name in agree if name in others),
     ]
-    return table.of(study, frame, _caption(study, frame), columns)
+    return table.of(study, frame, _caption(study, frame, GUIDE in judges), columns)
 
 
-def _rows(study: Study, judge: str, found: Rows, scores: np.ndarray, true: np.ndarray) -> Rows:
-    """What one judge says: of all models together, then of each.
+@dataclass(frozen=True)
+class Seen:
+    """What all judges say of all models, each model compared with the reference.
 
-    scores: (trainings, prompts, seeds, models). true: the same with strict, fidelity and FACTS.
+    found: estimates of `<judge> score` and `<judge> delta`, a row a model. scores: {judge: of each
+    model the scores of N pictures}. true: of each model strict, fidelity and FACTS, (N, facts).
+    prompts: of each model the N pictures' prompts, whole numbers. changes: (judges, M), differences
+    to the reference of single pictures, or of prompts where pictures do not pair.
     """
+
+    found: Rows
+    scores: Mapping[str, Sequence[np.ndarray]]
+    true: Sequence[np.ndarray]
+    prompts: Sequence[np.ndarray]
+    changes: np.ndarray
+
+
+def _seen(study: Study, judges: Mapping[str, str]) -> Seen:
+    measures, facts = list(judges.values()), ("strict", "fidelity", *FACTS)
+    keys, reference = study.models, study.reference
+    parts = alike(study, [(key, reference) for key in keys])
+    found, changes = [], []
+    pictures: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    for part in parts:
+        own = [keys[place] for place in part.places]
+        pairs = [({key: 1.0}, {reference: 1.0}) for key in own]
+        ids = study.ids if part.ids is None else part.ids
+        # (trainings, prompts, seeds, models, judges); all models by all judges share their draws
+        ours, theirs = sides(study, pairs, ids, study.seeds, measures, part.paired)
+        quantities = {}
+        for place, judge in enumerate(judges):
+            quantities[f"{judge} score"] = ours[..., place]
+            quantities[f"{judge} delta"] = (ours - theirs)[..., place]
+        among = None if part.ids is None else ([study.ids.index(i) for i in ids], len(study.ids))
+        found.append(estimates(study, quantities, among=among))
+        tuned = [place for place, key in enumerate(own) if key != reference]
+        changes.append((ours - theirs)[..., tuned, :].reshape(-1, len(judges)).T)
+        for place, key in zip(part.places, own, strict=True):
+            pictures[place] = study.pictures(key, [*measures, *facts])
+    both = [pictures[place] for place in range(len(keys))]
+    return Seen(
+        arranged(found, [place for part in parts for place in part.places]),
+        {judge: [values[:, i] for _, values in both] for i, judge in enumerate(judges)},
+        [values[:, len(judges) :] for _, values in both],
+        [prompts for prompts, _ in both],
+        np.concatenate(changes, axis=1),
+    )
+
+
+def _rows(study: Study, judge: str, seen: Seen) -> Rows:
+    """What one judge says: of all models together, then of each."""
     import pandas as pd
 
+    found = seen.found.frame
     frame = pd.DataFrame(
-        {
-            f"{name}{end}": found.frame[f"{judge} {name}{end}"]
-            for name in ("score", "delta")
-            for end in ENDS
-        }
+        {f"{name}{end}": found[f"{judge} {name}{end}"] for name in ("score", "delta") for end in ENDS}
     )
-    itself = np.array([key == BASE for key in study.models])
+    itself = np.array([key == study.reference for key in study.models])
     certain(frame, itself, "delta")
-    frame["p"] = found.frame[f"{judge} delta_p"].mask(itself)
+    frame["p"] = found[f"{judge} delta_p"].mask(itself)
     frame["rank"] = frame["score"].rank(ascending=False, method="min")
     empty = pd.DataFrame(np.nan, index=[0], columns=frame.columns)
     frame = pd.concat([empty, frame], ignore_index=True)
@@ -111,21 +149,24 @@ def _rows(study: Study, judge: str, found: Rows, scores: np.ndarray, true: np.nd
     labels["about"] = [about(number) for number in labels["trainings"]]
     for column, (name, value) in enumerate(labels.items()):
         frame.insert(column, name, value)
-    of = [slice(None), *(slice(place, place + 1) for place in range(len(numbers)))]
-    told = [_believed(study, scores[..., own], true[..., own, :], own == of[0]) for own in of]
-    draws = found.draws[f"{judge} delta_p"]
+    parts = list(zip(seen.prompts, seen.scores[judge], seen.true, strict=True))
+    whole = [np.concatenate(each) for each in zip(*parts, strict=True)]
+    told = [_believed(study, *whole, facts=True)]
+    told += [_believed(study, *part, facts=False) for part in parts]
+    draws = seen.found.draws[f"{judge} delta_p"]
     draws = np.concatenate([np.zeros((len(draws), 1)), draws], axis=1)
     return Rows(pd.concat([frame, pd.DataFrame(told)], axis=1), {"p": draws})
 
 
-def _believed(study: Study, scores: np.ndarray, true: np.ndarray, facts: bool) -> dict[str, float]:
-    """How scores follow truth; shapes as in `_rows`. facts: also by kind of fact."""
-    prompts = np.broadcast_to(np.arange(scores.shape[1])[None, :, None, None], scores.shape)
-    pictures = judging.Pictures(prompts.ravel(), **study.options())
-    numbers, (strict, fidelity, *shown) = scores.ravel(), true.reshape(-1, true.shape[-1]).T
-    found = {"auc": pictures.auc(numbers, strict)}
-    found["truth_spearman"] = pictures.spearman(numbers, fidelity)
-    by_fact = pictures.accuracy(numbers, np.stack(shown, axis=1)) if facts else []
+def _believed(
+    study: Study, prompts: np.ndarray, scores: np.ndarray, true: np.ndarray, facts: bool
+) -> dict[str, float]:
+    """How scores follow truth; shapes as in `Seen`. facts: also by kind of fact."""
+    pictures = judging.Pictures(prompts, **study.options())
+    strict, fidelity, *shown = true.T
+    found = {"auc": pictures.auc(scores, strict)}
+    found["truth_spearman"] = pictures.spearman(scores, fidelity)
+    by_fact = pictures.accuracy(scores, np.stack(shown, axis=1)) if facts else []
     found |= {f"accuracy_{fact}": told for fact, told in zip(FACTS, by_fact, strict=False)}
     result = {}
     for name, told in found.items():
@@ -134,27 +175,22 @@ def _believed(study: Study, scores: np.ndarray, true: np.ndarray, facts: bool) -
     return result
 
 
-def _agreement(
-    study: Study, judges: list[str], means: np.ndarray, changes: np.ndarray
-) -> dict[str, list[float]]:
-    """Rank correlations of judges by column, each with a number for every judge.
-
-    means: (models, judges). changes: differences to base, (..., models, judges).
-    """
+def _agreement(judges: list[str], seen: Seen) -> dict[str, list[float]]:
+    """Rank correlations of judges by column, each with a number for every judge."""
     from scipy.stats import kendalltau, spearmanr
-
-    tuned = [place for place, key in enumerate(study.models) if key != BASE]
-    singles = changes[..., tuned, :].reshape(-1, len(judges)).T
 
     def alike(one: np.ndarray, other: np.ndarray) -> float:
         constant = any(np.ptp(each) == 0 if len(each) else True for each in (one, other))
         return np.nan if constant else float(spearmanr(one, other).statistic)
 
-    first = means[:, 0]
-    found = {"kendall": [kendalltau(first, own).statistic if tuned else np.nan for own in means.T]}
+    several = seen.changes.shape[1] > 0
+    means = [seen.found.frame[f"{judge} score"].to_numpy() for judge in judges]
+    own = [kendalltau(means[0], each).statistic if several else np.nan for each in means]
+    found = {"kendall": own}
     # Of two judges each says the same of the other.
-    for name, other in zip(judges if len(judges) > 2 else judges[:1], singles, strict=False):
-        found[_correlation(name)] = [alike(own, other) for own in singles]
+    named = judges if len(judges) > 2 else judges[:1]
+    for name, other in zip(named, seen.changes, strict=False):
+        found[_correlation(name)] = [alike(each, other) for each in seen.changes]
     return found
 
 
@@ -163,13 +199,16 @@ def _correlation(judge: str) -> str:
     return "spearman" if judge == OWN else f"spearman_{judge}"
 
 
-def _caption(study: Study, frame: pd.DataFrame) -> str:
+def _caption(study: Study, frame: pd.DataFrame, guided: bool) -> str:
+    own = f"{OWN} is the study's" + (f", {GUIDE} the CLIP that guided" if guided else "")
+    families = "all judges are a family" + (", and the guide is one" if guided else "")
+    apart = study.settings.sets
     words = [
-        f"Judges. {table.sample(study.ids, study.seeds)} {OWN} is the study's, {GUIDE} the CLIP "
-        "that guided. Δ: paired difference to base by the same judge, in brackets "
+        f"Judges. {table.sample(study.ids, study.seeds)} {own}. Δ: paired difference to "
+        f"{study.reference[0]} by the same judge, in brackets "
         f"{table.percent(study)} intervals (paired two-level bootstrap, {study.settings.draws:,} "
-        f"draws). †: not 0 after correction ({table.method(study)}; all judges are a family, and "
-        "the guide is one)."
+        f"draws). †: not 0 after correction ({table.method(study)}; {families}).",
+        *([table.by_prompt(apart)] if apart else []),
     ]
     if frame["auc"].notna().any():
         draws = min(study.settings.draws, judging.DRAWS)

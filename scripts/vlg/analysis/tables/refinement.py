@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 NEEDS = ("scores", "refined", "references")
 ORDER = 2
+WHEN = "base"
 
 COSTS = ("unet_calls", "seconds", "flops")  # of a picture, cumulative over the rounds
 

@@ -25,6 +25,7 @@ from vlg.config.sections.data import (
 )
 from vlg.config.sections.judge import JudgeKeys, Score
 from vlg.config.sections.models import Gpu, GuideKeys, Models
+from vlg.config.sections.pictures import PictureSet
 from vlg.config.sections.report import Gallery
 from vlg.config.sections.sample import (
     ArmKeys,
@@ -59,6 +60,7 @@ __all__ = [
     "Models",
     "OneRound",
     "Pairs",
+    "PictureSet",
     "Precision",
     "Pretrain",
     "Prompts",
@@ -114,6 +116,20 @@ class Config(Keys):
             "Further guides, by name, for `models.guide` and for `guide` of an arm: of another "
             "strength or kind, seen in several views, or several together. None may be a judge. "
             "`null` removes one in an overlay."
+        ),
+    )
+    pictures: dict[Name, PictureSet] = Field(
+        {},
+        description=(
+            "Sets of pictures that were drawn elsewhere, by name: each becomes a row of the "
+            "tables, compared by prompt on the prompts that both sides have."
+        ),
+    )
+    reference: Name | None = Field(
+        None,
+        description=(
+            "Without `models.base`: which entry of `pictures` the others are held against; null "
+            "takes the first."
         ),
     )
     statistics: Statistics = Field(default_factory=Statistics)

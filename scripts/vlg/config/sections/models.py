@@ -92,14 +92,16 @@ class GuideKeys(Keys):
 class Models(Keys):
     """The models the study starts from. Guide and judge must differ."""
 
-    base: str = Field(
+    base: str | None = Field(
         "shapes",
         min_length=1,
         description=(
             "The text-to-image model: `shapes` (shipped), `shapes-early` (a weaker checkpoint "
             "of the same training), a Hub repository (`hub:owner/name` or "
             "`hub:owner/name@revision`), a diffusers folder of a Stable Diffusion pipeline, "
-            "or a Stable Diffusion 1.x checkpoint in one `.safetensors` file."
+            "or a Stable Diffusion 1.x checkpoint in one `.safetensors` file. null: there is none; "
+            "nothing is trained, drawn or guided, and the entries of `pictures` are compared with "
+            "each other."
         ),
     )
     family: str = Field(
@@ -111,13 +113,13 @@ class Models(Keys):
             "family is refused."
         ),
     )
-    guide: str = Field(
+    guide: str | None = Field(
         "shapes",
         min_length=1,
         description=(
             "The CLIP that embed fine-tuning and refinement follow: `shapes` (shipped), a Hub "
             "repository (`hub:owner/name`) or a folder, of open_clip (`open_clip_config.json` "
-            "and weights), or the name of an entry of `guides`."
+            "and weights), or the name of an entry of `guides`. Without a base there is none."
         ),
     )
     judge: str = Field(

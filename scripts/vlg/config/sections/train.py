@@ -314,13 +314,12 @@ class Finetune(Shared):
     )
     variants: dict[Name, dict[str, Any]] = Field(
         {"normal": {}, "embed": {}},
-        min_length=1,
         description=(
             "One fine-tuned model per name and step count. Each may name its `method` and set keys "
             "of its own, and takes the others from here. Without `method` it is the one that its "
             "name says, and otherwise `embed` where `guide_scale` is above 0 and `normal` where it "
             "is not; a `guide_scale` of 0 is always `normal`. `null` removes a variant in an "
-            "overlay."
+            "overlay; where there is something else to compare, there may be none."
         ),
     )
     sweeps: dict[Name, dict[str, Any]] = Field(

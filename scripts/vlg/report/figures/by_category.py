@@ -1,4 +1,4 @@
-"""Forest plot of differences to base by category."""
+"""Forest plot of differences to the reference by category."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ NEEDS = ("by_category",)
 
 
 def draw(settings: Mapping[str, Any], by_category: pd.DataFrame) -> Figure:
-    tuned = by_category[by_category["model"] != "base"]
+    reference = plots.reference(by_category)
+    tuned = by_category[by_category["model"] != reference]
     panels = [panel for panel in plots.measures(by_category) if not tuned.empty]
     models = list(dict.fromkeys(tuned["model"]))
     groups = list(dict.fromkeys(tuned["category"]))
@@ -38,4 +39,4 @@ def draw(settings: Mapping[str, Any], by_category: pd.DataFrame) -> Figure:
             axis.axhline(edge - 0.5, color="#d0d0d0", linewidth=0.6)
         axis.set_title(f"Δ {title.replace('%', 'points')}")
     plots.model_legend(figure, models, variants)
-    return plots.noted(figure, settings)
+    return plots.noted(figure, settings, reference=reference)

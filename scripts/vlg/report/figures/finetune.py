@@ -1,4 +1,5 @@
-"""ClipScore and fidelity by training steps, base as a line, ceilings and floors in words."""
+"""ClipScore and fidelity by training steps, base and what else is not trained as lines, ceilings and
+floors in words."""
 
 from __future__ import annotations
 
@@ -26,17 +27,21 @@ def draw(settings: Mapping[str, Any], finetune: pd.DataFrame) -> Figure:
 
 
 def ladder(axis: Axes, table: pd.DataFrame, panel: plots.Measure) -> None:
-    """One measure of each variant by training steps; base as a line."""
+    """One measure of each variant by training steps; base and others as lines."""
     title, mean, delta, scale = panel
     plots.bounds(axis, table, mean, scale)
     table = compared(table)
     base = table[table["variant"] == "base"].iloc[0]
-    tuned = table[table["variant"] != "base"]
-    variants = list(dict.fromkeys(tuned["variant"]))
+    tuned = table[table["step"] > 0]
+    others = table[(table["step"] == 0) & (table["variant"] != "base")]
+    variants = list(dict.fromkeys([*tuned["variant"], *others["variant"]]))
     span = float(tuned["step"].max()) if len(tuned) else 1.0
     line = {"color": plots.BLACK, "linestyle": "--", "linewidth": 1}
     axis.axhline(scale * base[mean], **line, label="base")
-    for i, variant in enumerate(variants):
+    for _, row in others.iterrows():
+        colour = plots.series(row["variant"], variants)["color"]
+        axis.axhline(scale * row[mean], linewidth=1, color=colour, label=plots.words(row["model"]))
+    for i, variant in enumerate(dict.fromkeys(tuned["variant"])):
         rows = tuned[tuned["variant"] == variant].sort_values("step")
         # Moved aside a little, so that bars at the same step do not hide each other.
         x = rows["step"] + span * 0.012 * (i - (len(variants) - 1) / 2)

@@ -140,7 +140,8 @@ function figure(prompt, chosen, column, previous) {
   const button = element("button", {type: "button", tabIndex: -1, title: `enlarge ${info.name}`}, image);
   button.dataset.prompt = prompt.id;
   button.dataset.column = column;
-  caption.append(element("span", {className: "score"}, `ClipScore ${number(picture[CLIP])}`), element("br"), `guide ${number(picture[GUIDE])}`);
+  caption.append(element("span", {className: "score"}, `ClipScore ${number(picture[CLIP])}`));
+  if (picture[GUIDE] !== null) caption.append(element("br"), `guide ${number(picture[GUIDE])}`);
   const mark = truth(picture);
   if (mark) caption.append(element("br"), mark);
   if (previous && previous[FILE] === picture[FILE]) {
@@ -263,7 +264,8 @@ function enlarge(promptId, column) {
   image.alt = `${data.columns[column].name}: ${prompt.text}`;
   document.getElementById("zoom-title").textContent = data.columns[column].name;
   document.getElementById("zoom-prompt").textContent = prompt.text;
-  const lines = [["ClipScore", number(picture[CLIP])], ["guide", number(picture[GUIDE])], ["seed", chosen.seed]];
+  const lines = [["ClipScore", number(picture[CLIP])], ["seed", chosen.seed]];
+  if (picture[GUIDE] !== null) lines.splice(1, 0, ["guide", number(picture[GUIDE])]);
   if (picture[FIDELITY] !== null) lines.push(["fidelity", number(100 * picture[FIDELITY], 0) + " %"]);
   data.facts.forEach((fact, i) => {
     const value = picture[FACT + i];
