@@ -3,7 +3,8 @@
 # Variables: CORES  how many cores Snakemake may use (all)
 #            CONFIG an overlay of config.yaml, for example config/sd15.yaml
 #            STUDY  the config's `study`, whose tables are printed (the overlay's name, or shapes)
-#            REPORT the file that `make report` writes, .zip or .html (report.zip)
+#            REPORT the file that `make report` writes, .zip or .html (report.zip); given to
+#                   `make evaluate`, that writes it, too
 #            MODELS 1 puts the weights into the archive that `make archive` writes
 #            VERBOSE 1 prints all that Snakemake and the jobs say
 #            ARGS   further arguments of snakemake or pytest
@@ -32,7 +33,7 @@ endif
 endif
 OVERLAY = $(if $(CONFIG),--configfile "$(CONFIG)")
 
-.PHONY: judges-selftest help study full full-size files tables figures gallery report verify archive pretrain test test-slow test-slurm lint
+.PHONY: judges-selftest help study evaluate full full-size files tables figures gallery report verify archive pretrain test test-slow test-slurm lint
 .PHONY: lock clean
 
 help: ## list these targets
@@ -44,6 +45,14 @@ study: $(INSTALLED) ## set up .venv, run the whole study, print its tables
 	    printf '\n%s\n\n' "$$table"; cat "results/$(STUDY)/tables/$$table.md" || exit; \
 	done
 	@printf '\nPictures: open results/%s/gallery/index.html in a browser.\n' "$(STUDY)"
+
+evaluate: $(INSTALLED) ## compare finished models and pictures that CONFIG names; nothing is trained
+	@$(RUN) snakemake evaluate $(SCREEN) --cores $(CORES) $(ARGS) \
+	    --configfile config/evaluate.yaml $(if $(CONFIG),"$(CONFIG)")
+	@printf '\n%s\n\n' compare; cat "results/$(STUDY)/tables/compare.md"
+	@printf '\nPictures: open results/%s/gallery/index.html in a browser.\n' "$(STUDY)"
+	@$(if $(filter command,$(firstword $(origin REPORT))),$(RUN) snakemake --report "$(REPORT)" $(ARGS) \
+	    --configfile config/evaluate.yaml $(if $(CONFIG),"$(CONFIG)"))
 
 # Both run without CONFIG: each overlay is laid over config.yaml.
 full: $(INSTALLED) ## the whole evaluation in the shapes world: five trainings, all arms, two bases
@@ -69,7 +78,7 @@ report: $(INSTALLED) ## the whole study as one file, report.zip (or REPORT=repor
 	@$(RUN) snakemake --report "$(REPORT)" $(OVERLAY) $(ARGS)
 
 # Snakemake keeps copies of rules in the user's cache folder, and would end in a traceback without one.
-study full files tables figures gallery report pretrain judges-selftest: | home
+study evaluate full files tables figures gallery report pretrain judges-selftest: | home
 .PHONY: home
 CACHE = import os, platformdirs as p; os.makedirs(p.user_cache_dir("snakemake", "snakemake"), exist_ok=True)
 home: $(INSTALLED)

@@ -48,6 +48,7 @@ MODELS = plan.models(CONFIG)
 TUNED = plan.tuned(CONFIG)  # those of them that are trained here
 RUNS = plan.runs(CONFIG)  # MODELS and the further trainings of TUNED
 CHECKPOINTS = plan.runs(CONFIG, TUNED)
+COMPARED = plan.compared(CONFIG)  # those that are finished, and stand beside the base
 SETS = CONFIG["pictures"]  # of pictures that were drawn elsewhere
 ROWS = plan.rows(CONFIG)  # MODELS and SETS, in the order of tables
 TRAIN_SEEDS = plan.training_seeds(CONFIG)
@@ -65,7 +66,7 @@ GPUS = plan.gpus(CONFIG)  # of each process that computes with a model
 PROCESSES, NODES = CONFIG["finetune"]["processes"], CONFIG["finetune"]["nodes"]
 
 # Rules whose jobs compute with a model; all others are light.
-COMPUTING = set("encode encode_guide finetune generate refine score judge pairs diversity".split())
+COMPUTING = set("compared encode encode_guide finetune generate refine score judge pairs diversity".split())
 COMPUTING |= set("score_pictures reference judges_selftest pretrain_part pretrain_base pretrain".split())
 
 
@@ -117,6 +118,12 @@ def code(name, *chosen):
     chosen: (room, name) of what the script finds by name, for example (plugins.METHODS, "embed").
     """
     return code_hash(SCRIPTS / f"{name}.py", *(plugins.file(*each) for each in chosen))
+
+
+def family_of(model):
+    """The family of a model, for the hash of a step's code."""
+    own = COMPARED[model].family if model in COMPARED else None
+    return (plugins.FAMILIES, own) if own else FAMILY
 
 
 def guide_code(name=None):

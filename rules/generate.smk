@@ -34,7 +34,7 @@ rule generate:
         batch=CONFIG["generate"]["batch_size"],
     params:
         settings=generate_settings,
-        code=code("generate", FAMILY),
+        code=lambda wildcards: code("generate", family_of(wildcards.model)),
         model=subpath(input.model, parent=True),
         hard=lambda wildcards, input: ["--hard", input.hard] if input.hard else [],
         out=subpath(output[0], parent=True),

@@ -63,3 +63,39 @@ rule guide:
     shell:
         python("guide") + " --settings {params.settings:q} --source {params.source:q}"
         " {params.shipped} --out {params.out:q} --log {log:q}"
+
+
+rule compared:
+    """Put a finished model beside the base, with LoRAs merged into it."""
+    input:
+        source=compared_source,
+        lora=lambda wildcards: [*map(given, COMPARED[wildcards.model].loras)],
+        base=LAYOUT.model("base"),
+        bundles=compared_bundles,
+    output:
+        LAYOUT.model("{model}"),
+        rest(LAYOUT.log("compared", "{model}"), LAYOUT.model("{model}")),
+    log:
+        LAYOUT.log("compared", "{model}"),
+    wildcard_constraints:
+        model=one_of(COMPARED),
+    conda:
+        "../envs/models.yaml"
+    threads: threads_of("compared")
+    resources:
+        **needs("compared"),
+    params:
+        settings=compared_settings,
+        code=lambda wildcards: code("compared", family_of(wildcards.model)),
+        source=lambda wildcards, input: (
+            input.source
+            if input.source.endswith(".safetensors")
+            else os.path.dirname(input.source)
+        ),
+        shipped=lambda wildcards: ["--shipped"] if is_shipped_compared(wildcards) else [],
+        lora=lambda wildcards, input: ["--lora", *input.lora] if input.lora else [],
+        base=subpath(input.base, parent=True),
+        out=subpath(output[0], parent=True),
+    shell:
+        python("compared") + " --settings {params.settings:q} --source {params.source:q}"
+        " {params.shipped} {params.lora:q} --base {params.base:q} --out {params.out:q} --log {log:q}"

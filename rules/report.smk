@@ -90,6 +90,7 @@ rule gallery:
                 "study": CONFIG["study"],
                 "prompts": CONFIG["gallery"]["prompts"],
                 "models": ROWS,
+                **({"sets": [*SETS]} if SETS else {}),
             }
         ),
         code=code("gallery"),
@@ -249,3 +250,9 @@ rule card:
             python("card") + " --settings {params.settings:q} --table {input.table:q}"
             " --training {input.training:q} --out {output:q} --log {log:q}"
         )
+
+
+rule evaluate:
+    """Compare what is finished; a config that would train something is refused."""
+    input:
+        lambda wildcards: evaluated(),

@@ -38,6 +38,7 @@ rule table:
         training=table_input("training"),
         judges=table_input("judges"),
         diversity=table_input("diversity"),
+        models=table_input("models"),
         templates=templates("table.html", "table.js"),
     output:
         [LAYOUT.table("{table}", form) for form in ("csv", "md", "tex")],

@@ -49,3 +49,44 @@ def guide_bundles(wildcards):
 def is_shipped_guide(wildcards):
     """Whether the model of a guide comes with the pipeline."""
     return GUIDES[wildcards.guide].source == plan.SHAPES and not CONFIG["models"]["rebuild"]
+
+
+def compared_model(name):
+    """What an entry of models.compare is, or changes: a source; none for the study's own base."""
+    return COMPARED[name].source or COMPARED[name].base
+
+
+def compared_source(wildcards):
+    """The file by which Snakemake knows that model."""
+    source = compared_model(wildcards.model)
+    if source is None:
+        return LAYOUT.model("base")
+    if hub.parse(source):
+        return LAYOUT.download(f"compare_{wildcards.model}")
+    if source.endswith(".safetensors"):
+        return given(source)
+    if source in plan.EMBEDDED["base"]:
+        return shapes_source("base", source)
+    return given(f"{source}/{MARK['base']}")
+
+
+def compared_bundles(wildcards):
+    """What of that another job of the study made, where it comes as bundles."""
+    files = [LAYOUT.model("base"), compared_source(wildcards)]
+    return bundles(*dict.fromkeys(file for file in files if file.startswith(f"{OUT}/")))
+
+
+def is_shipped_compared(wildcards):
+    """Whether that model comes with the pipeline."""
+    known = compared_model(wildcards.model) in plan.EMBEDDED["base"]
+    return known and not CONFIG["models"]["rebuild"]
+
+
+def compared_settings(wildcards):
+    """Which model, and by which its LoRAs count."""
+    own, source = COMPARED[wildcards.model], compared_model(wildcards.model)
+    if source in plan.EMBEDDED["base"]:
+        source = f"base{source.removeprefix(plan.SHAPES)}"
+    values = {"name": wildcards.model, "source": source or "base", "scales": own.scales}
+    family = own.family or CONFIG["models"]["family"]
+    return settings({**values, "family": family})

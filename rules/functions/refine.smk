@@ -85,7 +85,7 @@ def refine_code(wildcards):
     """The code of the kind of arm, of the family and of what looks; no other kind's."""
     arm = ARMS[wildcards.arm]
     looks = guide_code(arm.settings.guide) if "guide" in arm.needs else []
-    return code("refine", (plugins.ARMS, arm.kind), FAMILY, *looks)
+    return code("refine", (plugins.ARMS, arm.kind), family_of(wildcards.model), *looks)
 
 
 def rounds(arm):

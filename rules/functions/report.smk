@@ -78,6 +78,7 @@ def records():
     ]
     said += [("score", "images", f"{model}-{stage}") for model in RUNS for stage in stages(model)]
     said += [("score", "refined", f"{model}-{arm}") for model, arm in REFINED]
+    said += [("compared", name) for name in COMPARED]
     said += [(step, name) for name in SETS for step in ("pictures", "score_pictures")]
     said += [("reference", name) for name in REFERENCES]
     said += [("score", "references")] if REFERENCES else []
@@ -88,6 +89,16 @@ def records():
 def given_models():
     """The models that the study starts from."""
     return ["base", "guide", "judge"] if HAS_BASE else ["judge"]
+
+
+def evaluated():
+    """The files of a study in which nothing is trained."""
+    if VARIANTS:
+        sys.exit(
+            "error: finetune.variants: evaluate trains nothing, and there is "
+            f"{next(iter(VARIANTS))}; remove it (null), or run the study"
+        )
+    return everything()
 
 
 def everything():

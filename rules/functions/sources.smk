@@ -12,6 +12,7 @@ def hub_sources():
     sources |= {what: CONFIG[what]["source"] for what in ("dataset", "prompts")}
     sources |= {f"guide_{name}": own["source"] for name, own in CONFIG["guides"].items()}
     sources |= {f"judge_{name}": judge["source"] for name, judge in CONFIG["judges"].items()}
+    sources |= {f"compare_{name}": own.source or own.base for name, own in COMPARED.items()}
     return {what: source for what, source in sources.items() if source and hub.parse(source)}
 
 
@@ -65,6 +66,9 @@ def fetch_settings(wildcards):
     values = {"what": what, "source": hub_sources()[what]}
     if what == "base":
         values |= plan.family(CONFIG)
+    if what.startswith("compare_"):  # is fetched as a base is
+        own = COMPARED[what.removeprefix("compare_")].family or CONFIG["models"]["family"]
+        values |= {"what": "base", "family": own}
     if what == "dataset":
         values |= plan.dataset(CONFIG)
         del values["background"]  # which changes nothing of the download

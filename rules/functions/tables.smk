@@ -6,7 +6,11 @@
 TABLE_INPUTS = {
     "base": {"models": [LAYOUT.model("base")] if HAS_BASE else []},
     "pictures": {"pictures": [file for name in SETS for file in images(name, "final")]},
-    "scores": {"prompts": [LAYOUT.prompts], "scores": plain_score_files()},
+    "scores": {
+        "prompts": [LAYOUT.prompts],
+        "scores": plain_score_files(),
+        "models": [LAYOUT.model(name) for name in COMPARED],
+    },
     "refined": {"scores": [LAYOUT.refined_scores(*each) for each in REFINED]},
     "references": {"scores": reference_score_files()},
     "hard": {"hard": [LAYOUT.hard_prompts] if HAS_BASE else []},
@@ -66,7 +70,7 @@ def table_settings(wildcards):
 
 def table_options(wildcards, input):
     """The files that not every table needs, as words of a command line."""
-    names = ("hard", "training", "judges", "diversity")
+    names = ("hard", "training", "judges", "diversity", "models")
     return [word for name in names if input.get(name) for word in (f"--{name}", *input.get(name))]
 
 

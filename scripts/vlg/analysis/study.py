@@ -62,7 +62,8 @@ class Study:
     """What tables are made of; what a table does not ask for (its NEEDS) is empty.
 
     prompts, hard, scores: as `analysis.scores` reads them. training: the summaries of fine-tuned
-    models, by model. judges: {name: measure} of all judges, the study's own first.
+    models, by model. judges: {name: measure} of all judges, the study's own first. strangers: models whose
+    latents have another shape than the base's, so that they draw from other noise.
     """
 
     prompts: pd.DataFrame
@@ -70,6 +71,7 @@ class Study:
     hard: pd.DataFrame | None = None
     training: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     judges: Mapping[str, str] = dataclasses.field(default_factory=lambda: {OWN: MEASURES[0]})
+    strangers: frozenset[str] = frozenset()
     settings: Settings = Settings()
 
     @cached_property
@@ -206,13 +208,19 @@ class Study:
         """Whether a guide says something of the pictures."""
         return bool(self.scores["guide"].notna().any())
 
+    @property
+    def apart(self) -> list[str]:
+        """Rows of plain pictures that share no noise with others."""
+        return [m for m, *_ in self.models if m in self.strangers or m in self.settings.sets]
+
     def is_set(self, key: Key) -> bool:
         """Whether a row is a set of pictures that were drawn elsewhere."""
         return key[0] in self.settings.sets
 
     def paired(self, *keys: Key) -> bool:
         """Whether rows pair picture by picture: all drawn from the same noise."""
-        return not any(map(self.is_set, keys))
+        strange = {key[0] for key in keys} & self.strangers
+        return not any(map(self.is_set, keys)) and (not strange or len({*keys}) == 1)
 
     def has(self, key: Key, ids: Sequence[str]) -> np.ndarray:
         """Of which prompts a row has pictures, (prompts,) bool: a set may lack some."""
@@ -333,12 +341,13 @@ def read(
     training: Sequence[Path] = (),
     judges: Sequence[Path] = (),
     diversity: Path | None = None,
+    models: Sequence[Path] = (),
 ) -> Study:
     """A study from the files of results/<study>.
 
     prompts: prompts.tsv and, with scores of development pictures, development.tsv. scores: score
     files, in any order. hard: hard_prompts.tsv. training: summary.json files. judges: files
-    judges/<judge>/<model>.csv. UserError for what is missing, damaged or of other pictures.
+    judges/<judge>/<model>.csv. models: manifest.json of each model of models.compare. UserError for what is missing, damaged or of other pictures.
     """
     import pandas as pd
 
@@ -350,5 +359,10 @@ def read(
         hard=None if hard is None else read_prompts(hard),
         training={path.parent.name: files.read_json(path) for path in training},
         judges=measures,
+        strangers=frozenset(path.parent.name for path in models if _strange(files.read_json(path))),
         settings=settings,
     )
+
+
+def _strange(manifest: Mapping[str, Any]) -> bool:
+    return manifest["latent_shape"] != manifest["base_latent_shape"]

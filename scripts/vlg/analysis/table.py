@@ -198,7 +198,7 @@ def explained(study: Study, frame: pd.DataFrame, reference: str, measure: str = 
         f"In brackets: {percent(study)} intervals (paired two-level bootstrap over prompts and "
         f"seeds, {study.settings.draws:,} draws). Δ: paired difference to {reference}.",
     ]
-    if apart := [name for name in study.settings.sets if name in set(frame["model"])]:
+    if apart := [name for name in study.apart if name in set(frame["model"])]:
         words.append(by_prompt(apart))
     if (frame["trainings"] > 0).any():
         words.append(retrained(study))

@@ -22,9 +22,9 @@ from vlg.config import guides, plan, variants
 from vlg.config.read import Key, dotted, fail, nearest, shown
 from vlg.data import hub, pixels, prompts, sets
 from vlg.errors import UserError
-from vlg.models import stated
+from vlg.models import lora, stated
 from vlg.models.families import class_of, name_of
-from vlg.models.folders import MARK, check_whole, listed
+from vlg.models.folders import MARK, check_family, check_whole, listed
 
 RULES = Path(__file__).parents[3] / "rules"
 SHIPPED = RULES.parent / "resources" / "shapes"
@@ -49,6 +49,7 @@ def check(config: dict[str, Any], root: Path) -> None:
     _check_variants(config, root)
     _check_refine(config)
     _check_models(config, root)
+    _check_compared(config, root)
     _check_guides(config, root)
     _check_judges(config, root)
     if plan.has_base(config):
@@ -78,13 +79,17 @@ def _check_names(config: dict[str, Any]) -> None:
 def _check_rows(config: dict[str, Any]) -> None:
     """There is something to compare, under names that differ."""
     given, chosen = config["pictures"], config["reference"]
+    compared, variants = config["models"]["compare"], config["finetune"]["variants"]
     if plan.has_base(config):
-        if not config["finetune"]["variants"] and not given:
+        if not variants and not given and not compared:
             fail(("finetune", "variants"), "must not be empty", "name at least one")
         if config["models"]["guide"] is None:
             fail(("models", "guide"), "is null, and there is a base", "the default is shapes")
         if chosen is not None:
             fail(("reference",), "there is a base, which the others are held against", "remove it")
+    elif compared:
+        remedy = "name one of them as the base"
+        fail(("models", "compare"), "stands beside a base, and there is none", remedy)
     elif not given:
         remedy = "name a base, or sets of pictures in `pictures`"
         fail(("models", "base"), "is null, and there is nothing to compare", remedy)
@@ -92,10 +97,12 @@ def _check_rows(config: dict[str, Any]) -> None:
         fail(("reference",), f"no such entry of pictures: {shown(chosen)}", nearest(chosen, [*given]))
     if config["score"]["diversity"] and not plan.has_base(config):
         fail(("score", "diversity"), "is measured against a base, and there is none", "leave it out")
-    taken = {*GIVEN, *plugins.names(plugins.REFERENCES)}
-    for name in given:
-        if name in taken:
-            fail(("pictures", name), "is the name of something else", "choose another")
+    taken = {*GIVEN, *plugins.names(plugins.REFERENCES), *variants, "all"}
+    for key, names in ((("models", "compare"), compared), (("pictures",), given)):
+        for name in names:
+            if name in taken:
+                fail((*key, name), "is the name of something else", "choose another")
+        taken |= {*names}
 
 
 def rules() -> list[str]:
@@ -209,6 +216,42 @@ def _check_models(config: dict[str, Any], root: Path) -> None:
                 with _under(("models", part)):
                     stated.check_safetensors(folder / name)
         stated.check(part, folder, begin, names["family"])
+
+
+def _check_compared(config: dict[str, Any], root: Path) -> None:
+    """What is compared with the base can be drawn, as far as it is here."""
+    known, usual = plan.EMBEDDED["base"], config["models"]["family"]
+    for name, own in plan.compared(config).items():
+        key = ("models", "compare", name)
+        family = own.family or usual
+        if family not in plugins.names(plugins.FAMILIES):
+            families = plugins.names(plugins.FAMILIES)
+            fail((*key, "family"), f"unknown value, got {shown(family)}", nearest(family, families))
+        source = own.source or own.base or config["models"]["base"]
+        part = "source" if own.source else "base"
+        here = source not in known and not _is_hub(source, (*key, part))
+        folder = root / source if here else SHIPPED / "base" if source in known else None
+        if here and (own.source or own.base):
+            with _under((*key, part)):
+                _check_compared_model(root / source, source, family)
+        for file in own.loras:
+            if _is_hub(file, (*key, "lora")):
+                fail((*key, "lora"), "a LoRA of the Hub is not fetched here", "give its file")
+            with _under((*key, "lora")):
+                lora.check(root / file, folder)
+
+
+def _check_compared_model(path: Path, name: str, family: str) -> None:
+    if os.path.isfile(path):
+        if _is_pickled(path):
+            raise UserError(stated.pickled(path))
+        stated.check_base_file(path)
+        return
+    if not os.path.isdir(path):
+        raise UserError(f"no folder {shown(name)}; give {MODEL_KIND['base']} or a file")
+    check_whole("base", listed(path), name, family, path)
+    check_family(path, family, name)
+    stated.check("base", path, name, family)
 
 
 def _is_pickled(path: Path) -> bool:

@@ -1,6 +1,6 @@
 """Every name and path of a study, made and parsed here and nowhere else.
 
-`<model>` is `base`, `<variant>-<step>` or the name of a set of pictures; a further training of a
+`<model>` is `base`, `<variant>-<step>` or the name of a finished model or set of pictures; a further training of a
 variant, by another seed than the first of `seeds.train`, ends in `-s<seed>`. Functions take wildcards (`"{model}"`) as well as
 values, so rules and scripts share them. Nothing heavy is imported.
 """
@@ -33,7 +33,7 @@ WILDCARDS = {
     "guide": rf"guide(_{NAME})?",
     "part": NAME,
     "pairs": r"[0-9a-f]{12}",
-    "what": rf"base|guide|judge|dataset|prompts|judge_{NAME}|guide_{NAME}",
+    "what": rf"base|guide|judge|dataset|prompts|(judge|guide|compare)_{NAME}",
 }
 
 

@@ -73,6 +73,9 @@ def _read_entries(config: dict[str, Any]) -> None:
     tuning, read_as = config["finetune"], variants.entries(config)
     tuning["variants"] = {name: _plain(read_as[name].own) for name in tuning["variants"]}
     tuning["sweeps"] = {name: _plain(variants.grid(config, name)) for name in tuning["sweeps"]}
+    config["models"]["compare"] = {
+        name: settings.model_dump(mode="json") for name, settings in plan.compared(config).items()
+    }
     config["refine"]["arms"] = {
         name: {"kind": arm.kind, **arm.settings.model_dump(mode="json")}
         for name, arm in plan.all_arms(config).items()
@@ -101,7 +104,12 @@ def _plain(values: Any) -> Any:
 
 def _expand(config: dict[str, Any]) -> None:
     """Replace `~` in what are paths."""
-    places = [(config["models"], part) for part in ("base", "guide", "judge")]
+    for own in config["models"]["compare"].values():
+        files = own["lora"]
+        own["lora"] = [*map(os.path.expanduser, files)] if isinstance(files, list) else files
+    compared = config["models"]["compare"].values()
+    places = [(own, part) for own in compared for part in ("source", "base", "lora")]
+    places += [(config["models"], part) for part in ("base", "guide", "judge")]
     places += [(config[section], "source") for section in ("prompts", "dataset")]
     further = [config[part].values() for part in ("judges", "guides", "pictures")]
     places += [(each, "source") for entries in further for each in entries]

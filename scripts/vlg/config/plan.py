@@ -118,9 +118,19 @@ def tuned(config: Config) -> list[str]:
     return [Model(name, step).name for name in tuning["variants"] for step in tuning["steps"]]
 
 
+def compared(config: Config) -> dict[str, sections.Compared]:
+    """The settings of the finished models beside the base by name. UserError names a wrong key."""
+    result = {}
+    for name, own in config["models"]["compare"].items():
+        key, values = ("models", "compare", name), {"source": own} if isinstance(own, str) else own
+        result[name] = read(sections.Compared, values, key)
+    return result
+
+
 def models(config: Config) -> list[str]:
-    """Names of all models that draw pictures: `base`, then the fine-tuned ones."""
-    return [BASE, *tuned(config)] if has_base(config) else []
+    """Names of all models that draw pictures: `base`, the fine-tuned ones, those compared with it."""
+    further = config["models"]["compare"]
+    return [BASE, *tuned(config), *further] if has_base(config) else []
 
 
 def rows(config: Config) -> list[str]:

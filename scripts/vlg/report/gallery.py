@@ -53,6 +53,7 @@ class Settings(sections.Gallery):
         [BASE],
         description="Models and sets of pictures in the order of columns, the reference first.",
     )
+    sets: list[str] = Field([], description="Those of them that are sets of pictures.")
 
 
 def write(
@@ -93,6 +94,9 @@ def write(
             "facts": list(FACTS),
             "judges": [name.replace("_", " ") for name in judges or {}],
             "truth": bool(scores["fidelity"].notna().any()),
+            "guided": bool(scores["guide"].notna().any()),
+            "noise": _noise(settings),
+            "reference": settings.models[0],
             "samples": _samples(root, settings.models, pictures),
             "small": pictures.largest <= SMALL,
         }
@@ -176,10 +180,21 @@ def page(data: Mapping[str, Any]) -> str:
     return pages.render(
         "gallery.html",
         title=data["study"],
+        noise=data["noise"],
+        reference=data["reference"],
         style=pages.source("gallery.css"),
         program=pages.source("gallery.js"),
         data=pages.embedded(data),
     )
+
+
+def _noise(settings: Settings) -> str:
+    """What rows have in common, in words."""
+    apart = ", ".join(name.replace("_", " ") for name in settings.sets)
+    if not apart:
+        return "drawn with the same noise by every model"
+    drawn = "drawn with the same noise by every model; " if BASE in settings.models else ""
+    return f"{drawn}pictures of {apart} are from elsewhere, and share a number of their seed alone"
 
 
 def _columns(grids: Grids, settings: Settings) -> list[dict[str, Any]]:

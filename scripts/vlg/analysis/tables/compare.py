@@ -57,6 +57,7 @@ def build(study: Study) -> table.Table:
     columns = [
         markup.Column("Rank", "ranks"),
         markup.Column("Row", "model", words=True),
+        markup.Column("In words", "words", wrap=0.2),
         markup.Column("Against", "against", words=True),
         markup.Column("ClipScore", "clipscore", interval=True),
         markup.Column("Δ ClipScore", "delta", interval=True, signed=True),
@@ -66,7 +67,6 @@ def build(study: Study) -> table.Table:
         markup.Column("p", "fidelity_delta_p_corrected", chance=True),
         markup.Column("Prompts", "prompts", digits=0),
         markup.Column("Noise", "paired"),
-        markup.Column("In words", "words", wrap=0.25),
     ]
     return table.of(study, frame, _caption(study, frame, len(keys)), columns, "kind", measure="")
 
@@ -178,7 +178,7 @@ def _caption(study: Study, frame: pd.DataFrame, number: int) -> str:
         f"{table.method(study)} over all pairs, ClipScore and fidelity together "
         f"({table.families(frame[frame['kind'] == 'pair'])})."
     ]
-    if study.settings.sets:
+    if study.apart:
         words.append(
             "Noise: whether both rows were drawn from the same noise; where it is not shared, seeds "
             "say nothing and only prompts pair."

@@ -202,7 +202,7 @@ def _correlation(judge: str) -> str:
 def _caption(study: Study, frame: pd.DataFrame, guided: bool) -> str:
     own = f"{OWN} is the study's" + (f", {GUIDE} the CLIP that guided" if guided else "")
     families = "all judges are a family" + (", and the guide is one" if guided else "")
-    apart = study.settings.sets
+    apart = study.apart
     words = [
         f"Judges. {table.sample(study.ids, study.seeds)} {own}. Δ: paired difference to "
         f"{study.reference[0]} by the same judge, in brackets "
@@ -221,8 +221,9 @@ def _caption(study: Study, frame: pd.DataFrame, guided: bool) -> str:
         )
     words.append(
         "Agreement: Kendall's τ over the models' means with the study's own judge; Spearman's ρ "
-        "over the differences to base of single pictures with the judge it names. Judges have "
-        "scales of their own; those that are no cosine are not ClipScores. "
-        f"{table.retrained(study)}"
+        f"over the differences to {study.reference[0]} of single pictures with the judge it names. "
+        "Judges have scales of their own; those that are no cosine are not ClipScores."
     )
+    if (frame["trainings"] > 0).any():
+        words.append(table.retrained(study))
     return " ".join(words)

@@ -24,7 +24,7 @@ from vlg.config.sections.data import (
     Seeds,
 )
 from vlg.config.sections.judge import JudgeKeys, Score
-from vlg.config.sections.models import Gpu, GuideKeys, Models
+from vlg.config.sections.models import Compared, Gpu, GuideKeys, Models
 from vlg.config.sections.pictures import PictureSet
 from vlg.config.sections.report import Gallery
 from vlg.config.sections.sample import (
@@ -46,6 +46,7 @@ __all__ = [
     "REWARD",
     "REWARDS",
     "ArmKeys",
+    "Compared",
     "Dataset",
     "Denoising",
     "DevelopmentStep",

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from vlg.config.keys import NEUTRAL, Keys, disagree
-from vlg.config.sections.types import Name
+from vlg.config.sections.types import Name, Once
 
 
 class Gpu(Keys):
@@ -89,6 +89,66 @@ class GuideKeys(Keys):
         return self.model_dump(include={"kind", "views", "crop", "noise"})
 
 
+class Compared(Keys):
+    """A finished model beside the base, an entry of `models.compare`; written as text it is its
+    `source`.
+    """
+
+    source: str | None = Field(
+        None,
+        min_length=1,
+        description=(
+            "The model: a diffusers folder, `hub:owner/name[@revision]`, a Stable Diffusion 1.x "
+            "checkpoint in one `.safetensors` file, `shapes` or `shapes-early`."
+        ),
+    )
+    base: str | None = Field(
+        None,
+        min_length=1,
+        description="Of a LoRA: the model that it changes, like `source`; null: `models.base`.",
+    )
+    lora: Annotated[list[str], Once] | str | None = Field(
+        None,
+        description=(
+            "In place of `source`: the `.safetensors` file of a LoRA in diffusers' or kohya's "
+            "layout, or a list of several."
+        ),
+    )
+    scale: list[float] | float = Field(
+        1.0, description="By which the LoRA counts; with several one for all, or a list."
+    )
+    family: str | None = Field(
+        None,
+        min_length=1,
+        description=(
+            "Its family, where it is not `models.family`. A model whose latents have another shape "
+            "than the base's draws from other noise, and is compared by prompt."
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _one_model(self) -> Self:
+        if (self.source is None) == (not self.lora):
+            raise disagree("source", "stands beside lora, or neither does", "give one of them")
+        if self.base is not None and not self.lora:
+            raise disagree("base", "is of a LoRA, and there is none", "remove it, or give lora")
+        if isinstance(self.scale, list) and len(self.scale) != len(self.loras):
+            what = f"has {len(self.scale)} numbers for {len(self.loras)} LoRAs"
+            raise disagree("scale", what, "give one for each")
+        return self
+
+    @property
+    def loras(self) -> list[str]:
+        """The files of its LoRAs."""
+        return [self.lora] if isinstance(self.lora, str) else self.lora or []
+
+    @property
+    def scales(self) -> list[float]:
+        """By which each of them counts."""
+        several = isinstance(self.scale, list)
+        return self.scale if several else [self.scale] * len(self.loras)
+
+
 class Models(Keys):
     """The models the study starts from. Guide and judge must differ."""
 
@@ -129,6 +189,15 @@ class Models(Keys):
             "The CLIP that only measures ClipScore: `shapes` (shipped), a Hub repository "
             "(`hub:owner/name`) or a folder, of a Hugging Face CLIP (`config.json` and "
             "weights)."
+        ),
+    )
+    compare: dict[Name, str | dict[str, Any]] = Field(
+        {},
+        description=(
+            "Finished models beside the base, by name: each draws what the base draws, from the "
+            "same noise, and becomes a row of the tables. A value is the model's `source`, or "
+            "keys: `{base: ..., lora: file.safetensors, scale: 0.8}`. `null` removes one in an "
+            "overlay."
         ),
     )
     rebuild: bool = Field(

@@ -22,7 +22,7 @@ def draw(settings: Mapping[str, Any], compare: pd.DataFrame) -> Figure:
     figure, axes = plots.panels(max(1, len(panels)), height=height, sharey=True)
     if not panels:
         return plots.empty(figure, axes, "one row only")
-    labels = [f"{row.ranks}   {plots.words(row.model)}" for row in rows.itertuples()]
+    labels = [f"{_ranks(row)}   {plots.words(row.model)}" for row in rows.itertuples()]
     for axis, (title, _, delta, scale) in zip(axes, panels, strict=True):
         for y, name in enumerate(names):
             style = plots.series(name, names) | {"linestyle": ""}
@@ -40,3 +40,8 @@ def draw(settings: Mapping[str, Any], compare: pd.DataFrame) -> Figure:
         plots.forest(axis, labels)
         axis.set_title(f"Δ {title.replace('%', 'points')}")
     return plots.noted(figure, settings, reference=plots.words(names[0]))
+
+
+def _ranks(row: Any) -> str:
+    first, last = f"{row.rank:.0f}", f"{row.rank_last:.0f}"
+    return first if first == last else f"{first}–{last}"

@@ -46,6 +46,8 @@ function fillBar() {
     options(bar[key], values, "all");
     bar[key].parentElement.hidden = values.length === 0;
   }
+  bar.hard.parentElement.hidden = !data.prompts.some((prompt) => prompt.hard);
+  document.getElementById("guided").hidden = !data.guided;
   options(bar.seed, data.seeds.map((s) => [s.seed, s.fresh ? `${s.seed} (fresh)` : s.seed]));
   const models = data.columns.map((column, i) => [String(i), column.name]);
   options(bar.a, models);

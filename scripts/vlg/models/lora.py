@@ -1,0 +1,115 @@
+"""LoRAs, which hold changes to a base: what their files say, and how they become part of a model.
+
+Both layouts are read by diffusers' own loaders: its own (`unet.….lora_A.weight`) and kohya's
+(`lora_unet_….lora_down.weight`, with `.alpha`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vlg.errors import UserError
+from vlg.models import stated
+
+# The first of the two matrices of a layer; its second dimension is the layer's width.
+DOWN = re.compile(r"\.lora_A\.|[._]lora_down\.|[._]lora[._]down\.|\.down\.weight$")
+OF_TEXT = re.compile(r"\.attentions?[._].*attn2.*to_[kv]|_attn2_to_[kv]\.")
+# How names begin in LoRAs of other families than one UNet with one text encoder.
+OTHERS = ("lora_te1_", "lora_te2_", "lora_te3_", "text_encoder_2.", "text_encoder_3.")
+OTHERS += ("lora_transformer_", "transformer.", "diffusion_model.", "lora_prior_")
+
+
+def check(file: Path, base: Path | None = None) -> None:
+    """UserError when a file is no whole safetensors file, no LoRA, or one of another base, as far as
+    names and shapes tell.
+
+    base: the folder of the model that it shall change, if it is here already.
+    """
+    if not file.is_file():
+        raise UserError(f"{file}: no such file; check the path")
+    if file.suffix != ".safetensors":
+        if file.suffix in stated.PICKLES:
+            raise UserError(stated.pickled(file))
+        raise UserError(f"{file}: not a .safetensors file; give a LoRA in that format")
+    tensors = stated.check_safetensors(file)
+    if not any(DOWN.search(name) for name in tensors):
+        what = stated.part(tensors)[0] if not any(map(stated.LORA.search, tensors)) else ""
+        kind = f"this is {what or 'a whole model'}" if not what.startswith("a LoRA") else ""
+        if any(re.search(r"\.hada_w|\.lokr_", name) for name in tensors):
+            kind = "a LyCORIS of another kind than LoRA, which diffusers does not read"
+        raise UserError(f"{file}: {kind or 'has no layers of a LoRA'}; give a LoRA")
+    if base is None or not (base / "unet/config.json").is_file():
+        return
+    strange = next((name for name in tensors if name.startswith(OTHERS)), None)
+    if strange:
+        raise UserError(
+            f"{file}: a LoRA of another family ({strange}); give one that was made for {base}"
+        )
+    wanted = stated.told(base, "unet/config.json").get("cross_attention_dim", 1280)
+    for name, tensor in tensors.items():
+        if DOWN.search(name) and OF_TEXT.search(name) and isinstance(wanted, int):
+            if tensor["shape"][1] != wanted:
+                raise UserError(
+                    f"{file}: a LoRA of another family: {name} takes texts of width "
+                    f"{tensor['shape'][1]}, and those of {base} have {wanted}; give one for it"
+                )
+
+
+def merge(base: Path, loras: Sequence[Path], scales: Sequence[float], out: Path) -> None:
+    """Write the diffusers folder `out`: `base` with LoRAs, each times its scale, in its weights.
+
+    UserError when a LoRA is of another model, or diffusers cannot read all of its layers.
+    """
+    import torch
+    from diffusers import DiffusionPipeline
+
+    pipeline: Any = DiffusionPipeline.from_pretrained(
+        base, local_files_only=True, torch_dtype=torch.float32
+    )
+    names = []
+    for place, file in enumerate(loras):
+        check(file, base)
+        names.append(f"lora{place}")
+        try:
+            pipeline.load_lora_weights(
+                str(file.parent), weight_name=file.name, adapter_name=names[-1],
+                local_files_only=True,
+            )  # fmt: skip
+        except Exception as error:
+            why = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"{file}: does not fit {base} ({why}); give a LoRA that was made for this base"
+            ) from error
+        there = sum(bool(DOWN.search(name)) for name in stated.check_safetensors(file))
+        loaded = _layers(pipeline, names[-1])
+        if loaded != there:
+            raise UserError(
+                f"{file}: {loaded} of its {there} layers fit {base}; give a LoRA that was made for "
+                "this base"
+            )
+    pipeline.set_adapters(names, adapter_weights=list(scales))
+    parts = [name for name in ("unet", "transformer", "text_encoder") if _has(pipeline, name)]
+    pipeline.fuse_lora(components=parts, adapter_names=names)
+    pipeline.unload_lora_weights()
+    pipeline.save_pretrained(out)
+
+
+def _modules(pipeline: Any) -> list[Any]:
+    import torch
+
+    parts = [each for each in pipeline.components.values() if isinstance(each, torch.nn.Module)]
+    return [module for part in parts for module in part.modules()]
+
+
+def _layers(pipeline: Any, adapter: str) -> int:
+    """How many layers an adapter changes."""
+    return sum(adapter in getattr(module, "lora_A", {}) for module in _modules(pipeline))
+
+
+def _has(pipeline: Any, name: str) -> bool:
+    """Whether some adapter changes a component."""
+    part = getattr(pipeline, name, None)
+    return part is not None and any(hasattr(module, "lora_A") for module in part.modules())
