@@ -23,7 +23,8 @@ from vlg.shapes import captions
 from vlg.shapes.example import example
 from vlg.shapes.world import render
 
-TEXTS = [row["Prompt"] for row in captions.prompts(20, 0)]
+PROMPTS = 30
+TEXTS = [row["Prompt"] for row in captions.prompts(PROMPTS, 0)]
 
 
 def light(images, prompts):
@@ -31,12 +32,13 @@ def light(images, prompts):
     return [float(image.mean()) for image in images]
 
 
-def drawn(folder, level, prompts=20, seeds=2, size=(8, 8)):
+def drawn(folder, level, prompts=PROMPTS, seeds=2, size=(8, 8)):
     """Grey pictures, lighter by the prompt and by `level`, named by prompt and seed."""
     folder.mkdir(parents=True)
+    noise = np.random.default_rng([level, *folder.name.encode()])
     for place in range(prompts):
         for seed in range(seeds):
-            shade = 50 + place * 3 + (place * 7 + seed * 5) % 4 + level
+            shade = 50 + place * 3 + int(noise.integers(20)) + level
             name = f"{place}_{1000 + 3 * seed}.png"
             Image.new("L", size, shade).save(folder / name)
     return {"source": folder, "pattern": "{id}_{seed}.png"}
@@ -47,18 +49,19 @@ def results(tmp_path_factory):
     root = tmp_path_factory.mktemp("sets")
     given = {
         "dark": drawn(root / "dark", 0, size=(8, 12)),
-        "light": drawn(root / "light", 40, prompts=17, seeds=3),
+        "light": drawn(root / "light", 40, prompts=27, seeds=3),
         "alike": drawn(root / "alike", 0),
     }
     return vlg.evaluate(pictures=given, judges=[light], prompts=TEXTS)
 
 
 def test_a_frame_has_a_row_for_each_picture(results):
-    assert len(results) == 40 + 51 + 40
+    assert len(results) == 60 + 81 + 60
     assert list(results.columns[:3]) == ["model", "id", "prompt"] and "light" in results
     one = results[(results["model"] == "light") & (results["id"] == "p0003")]
     assert list(one["seed"]) == [1000, 1003, 1006]
-    assert list(one["light"]) == [50 + 9 + (21 + s * 5) % 4 + 40 for s in range(3)]
+    for _, row in one.iterrows():
+        assert row["light"] == np.asarray(Image.open(row["picture"])).mean()
     assert set(one["prompt"]) == {TEXTS[3]}
 
 
@@ -70,17 +73,17 @@ def test_sets_are_compared_on_the_prompts_that_both_have(results):
     assert rows.loc["dark", "rank"] == rows.loc["alike", "rank"] == 2  # they cannot be told apart
     assert rows.loc["dark", "rank_last"] == 3
     assert rows.loc["light", "words"] == "above all others"
-    assert rows.loc["light", "prompts"] == 17 and rows.loc["dark", "prompts"] == 20
+    assert rows.loc["light", "prompts"] == 27 and rows.loc["dark", "prompts"] == 30
     pairs = board[board["kind"] == "pair"].set_index(["model", "against"])
     means = results.groupby(["model", "id"])["light"].mean()
     expected = (means["light"] - means["dark"]).dropna()
-    assert len(expected) == 17
+    assert len(expected) == 27
     assert pairs.loc[("light", "dark"), "delta"] == pytest.approx(expected.mean())
-    assert pairs.loc[("light", "dark"), "prompts"] == 17
+    assert pairs.loc[("light", "dark"), "prompts"] == 27
     judged = found["judges"].set_index("model")
     assert judged.loc["light", "delta"] == pytest.approx(expected.mean())
     lacking = found["coverage"]
-    assert list(lacking.loc[lacking["model"] == "light", "id"]) == ["all", "p0017", "p0018", "p0019"]
+    assert list(lacking.loc[lacking["model"] == "light", "id"]) == ["all", "p0027", "p0028", "p0029"]
 
 
 def test_another_set_can_be_the_reference(results):

@@ -52,6 +52,13 @@ def table_input(name):
     return files
 
 
+def page_parts(wildcards):
+    """What the page of a table is made from; the program of a chart has the table's name."""
+    chart = f"{wildcards.table}.js"
+    own = [chart] if (SCRIPTS / "vlg/report/templates" / chart).exists() else []
+    return templates("table.html", "table.js", *own)
+
+
 def table_settings(wildcards):
     """What a table depends on beside its inputs. Of arms it is told those whose samples the number
     of their rounds does not tell, if there are some and it is about arms."""

@@ -12,7 +12,7 @@ and `vlg.analysis.statistics`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,6 +50,8 @@ class Table:
     group: str = ""  # column whose values share a reference row; "" if the whole table does
     measure: str = "clipscore"  # what p_corrected is about and the best row is best in
     alpha: float = 0.05
+    # Data for the chart of the table's page, which report/templates/<table>.js draws.
+    chart: Mapping[str, object] | None = None
 
     @property
     def shown(self) -> list[markup.Column]:
