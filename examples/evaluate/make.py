@@ -1,10 +1,12 @@
-"""Make what the example evaluates: two sets of pictures, as two programs might have left them.
+"""Make what the examples evaluate: two sets of pictures, as two programs might have left them, and a
+LoRA.
 
     python examples/evaluate/make.py FOLDER
 
-Both draw the first prompts of the shapes world, and each gets some of them wrong: `plain` three
-pictures in ten, and lists its pictures in metadata.jsonl; `careful` one in ten, names them by prompt
-and seed, draws larger, and has left out two prompts.
+Both sets are of the first prompts of the shapes world, and each gets some of them wrong: `plain`
+three pictures in ten, and lists its pictures in metadata.jsonl; `careful` one in ten, names them by
+prompt and seed, draws larger, and has left out two prompts. The LoRA holds what the attention of the
+shipped base has learned after `shapes-early`, as far as matrices of a low rank can.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ import random
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "scripts"))
 
 from PIL import Image
 
@@ -24,6 +27,8 @@ from vlg.shapes.world import render
 
 PROMPTS, SEEDS = 40, 2
 WRONG = {"plain": 0.3, "careful": 0.1}
+RANK = 16
+LAYERS = ("to_q", "to_k", "to_v", "to_out.0")
 
 
 def picture(name: str, prompt: str, seed: int) -> Image.Image:
@@ -35,7 +40,8 @@ def picture(name: str, prompt: str, seed: int) -> Image.Image:
     return Image.fromarray(render(example(said, rng)))
 
 
-def main(folder: Path) -> None:
+def sets(folder: Path) -> None:
+    """Write both sets of pictures."""
     prompts = [row["Prompt"] for row in captions.prompts(PROMPTS, 0)]
     for name in WRONG:
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -51,5 +57,26 @@ def main(folder: Path) -> None:
     (folder / "plain/metadata.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
 
 
+def lora(file: Path) -> None:
+    """Write the LoRA: the largest singular values of each layer's change."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    early, late = (
+        load_file(ROOT / f"resources/shapes/{part}/unet/diffusion_pytorch_model.safetensors")
+        for part in ("base-early", "base")
+    )
+    tensors = {}
+    for name in early:
+        layer = name.removesuffix(".weight")
+        if layer.endswith(LAYERS) and name.endswith(".weight"):
+            left, values, right = torch.linalg.svd(late[name].float() - early[name].float())
+            up, down = left[:, :RANK] * values[:RANK], right[:RANK]
+            tensors[f"unet.{layer}.lora_A.weight"] = down.contiguous()
+            tensors[f"unet.{layer}.lora_B.weight"] = up.contiguous()
+    save_file(tensors, file)
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    sets(Path(sys.argv[1]))
+    lora(Path(sys.argv[1]) / "lora.safetensors")

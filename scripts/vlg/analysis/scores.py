@@ -78,14 +78,14 @@ def read(paths: Iterable[Path], table: pd.DataFrame) -> pd.DataFrame:
 
 
 def with_further(
-    scores: pd.DataFrame, paths: Iterable[Path], columns: Mapping[str, str]
+    scores: pd.DataFrame, paths: Iterable[Path], columns: Mapping[str, str], some: bool = False
 ) -> pd.DataFrame:
     """`scores` with further measures of study pictures, from files of their own.
 
     columns: {name of a measure: column of the files}. Plain pictures must be there, and those of
     a round of an arm all or none. A measure may be empty throughout, where nothing can be
     measured. UserError for a number of another picture than was scored, and when some pictures
-    have none.
+    have none. some: models may be left out, too.
     """
     import pandas as pd
 
@@ -93,7 +93,8 @@ def with_further(
     seen = pd.Series(study["sha256"].to_numpy(), pd.MultiIndex.from_frame(study[SEEN]))
     rows = pd.concat([_read_further(path, seen) for path in paths]).set_index(SEEN)
     rounds = {key for key, _ in rows.groupby(SEEN[:3])}
-    asked = [arm == "" or (m, arm, n) in rounds for m, arm, n in study[SEEN[:3]].to_numpy()]
+    keys = study[SEEN[:3]].to_numpy()
+    asked = [(arm == "" and not some) or (m, arm, n) in rounds for m, arm, n in keys]
     study = study[np.array(asked, dtype=bool)]
     places = pd.MultiIndex.from_frame(study[SEEN])
     result = scores.copy()

@@ -329,7 +329,8 @@ def further(
         own = [path for path in judges if path.parent.name == name]
         scores = with_further(scores, own, {measures[name]: "score"})
     if diversity:
-        scores = with_further(scores, [diversity], {name: name for name in DISTANCES})
+        distances = {name: name for name in DISTANCES}
+        scores = with_further(scores, [diversity], distances, some=True)  # of what draws alone
     return scores, measures
 
 

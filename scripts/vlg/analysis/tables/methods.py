@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 NEEDS = ("scores", "refined", "training", "diversity")
 ORDER = 3
+WHEN = "base"
 TERA = 1e12
 PICTURES = (100, 10_000, 1_000_000)
 SHOWN = 10_000  # pictures, in the table to read and to paste
@@ -82,7 +83,7 @@ def ways(study: Study) -> list[Key]:
     """Base's plain pictures, then of base and of each variant's last checkpoint the plain ones and
     the last round of each arm."""
     last: dict[str, str] = {}
-    for model, *_ in study.models:
+    for model, *_ in filter(study.paired, study.models):
         variant = parse_model(model).variant if trained(model) else model
         if variant not in last or parse_model(model).step > parse_model(last[variant]).step:
             last[variant] = model
