@@ -2,7 +2,7 @@
 
 Reads a diffusers folder, a Stable Diffusion 1.x checkpoint in one safetensors file or a part of the
 shipped shapes models and, of a LoRA, its files, which are merged into that model. The manifest says
-the shape of its latents and that of the base's: where they are equal, both draw from the same noise.
+the shape of its latents and of the base's: where they are equal, both draw from the same noise.
 """
 
 import tempfile

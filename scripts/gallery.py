@@ -1,7 +1,8 @@
 """Make the gallery of a study: the same prompts across models and rounds, with their scores.
 
 Writes --out/index.html and --out/pictures/; the page opens from disk, without server or network.
-Settings: study (title), prompts (at most so many, hard ones first), models (in order, the reference first).
+Settings: study (title), prompts (at most so many, hard ones first), models (in order, the reference
+first), sets (those of them that are sets of pictures).
 """
 
 from argparse import Namespace

@@ -83,7 +83,12 @@ def test_sets_are_compared_on_the_prompts_that_both_have(results):
     judged = found["judges"].set_index("model")
     assert judged.loc["light", "delta"] == pytest.approx(expected.mean())
     lacking = found["coverage"]
-    assert list(lacking.loc[lacking["model"] == "light", "id"]) == ["all", "p0027", "p0028", "p0029"]
+    assert list(lacking.loc[lacking["model"] == "light", "id"]) == [
+        "all",
+        "p0027",
+        "p0028",
+        "p0029",
+    ]
 
 
 def test_another_set_can_be_the_reference(results):
@@ -188,9 +193,9 @@ def test_rows_without_a_difference_seldom_get_a_second_rank():
     rng = np.random.default_rng(1)
     for _ in range(40):
         rows = [
-            {"model": m, "arm": "", "set": "study", "id": f"p{n}", "seed": s, "sha256": f"{m}{n}{s}",
-             "clipscore": rng.normal(50, 5)}
-            for m in models for n in range(30) for s in (0, 1)
+            {"model": model, "arm": "", "set": "study", "id": f"p{n}", "seed": seed,
+             "sha256": f"{model}{n}{seed}", "clipscore": rng.normal(50, 5)}
+            for model in models for n in range(30) for seed in (0, 1)
         ]  # fmt: skip
         frame = board(pd.DataFrame(rows), models)
         told += frame["rank"].max() > 1

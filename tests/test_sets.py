@@ -1,4 +1,4 @@
-"""Sets of pictures that were drawn elsewhere: which prompt each is of, and how they enter a study."""
+"""Sets of pictures from elsewhere: which prompt each is of, and how they enter a study."""
 
 import json
 
@@ -71,7 +71,8 @@ def test_lists_say_prompt_and_seed(tmp_path):
     csv = tmp_path / "csv"
     listed(csv, *rows, name="other.jsonl")
     (csv / "metadata.csv").write_text(
-        'file_name,seed,prompt,id\na.png,3,a red circle,\nb.png,4,"caf\u00e9, at night",\nc/d.png,5,,1\n',
+        "file_name,seed,prompt,id\na.png,3,a red circle,\n"
+        'b.png,4,"caf\u00e9, at night",\nc/d.png,5,,1\n',
         "utf-8",
     )
     assert known(sets.entries(csv)) == there
@@ -84,7 +85,11 @@ def test_lists_say_prompt_and_seed(tmp_path):
 def test_without_seeds_pictures_of_a_prompt_are_counted(tmp_path):
     names = [("a.png", 0), ("b.png", 1), ("c.png", 0)]
     rows = [{"file_name": name, "prompt": TEXTS[place]} for name, place in names]
-    assert known(sets.entries(listed(tmp_path, *rows))) == [("p0000", 0), ("p0001", 0), ("p0000", 1)]
+    assert known(sets.entries(listed(tmp_path, *rows))) == [
+        ("p0000", 0),
+        ("p0001", 0),
+        ("p0000", 1),
+    ]
 
 
 def test_ids_may_be_of_another_column(tmp_path):
@@ -100,7 +105,11 @@ ROW = {"file_name": "a.png", "prompt": TEXTS[0], "seed": 0}
     [
         ([ROW, {**ROW, "file_name": "b.png"}], {}, "row 2: a second picture of p0000 with seed 0"),
         ([{**ROW, "prompt": "a cat"}], {}, "row 1: prompt 'a cat' is none of the study's 3"),
-        ([{"file_name": "a.png", "id": "p0009", "seed": 0}], {}, "id 'p0009' is none of the study's"),
+        (
+            [{"file_name": "a.png", "id": "p0009", "seed": 0}],
+            {},
+            "id 'p0009' is none of the study's",
+        ),
         ([{**ROW, "id": "p0001"}], {}, "row 1: id p0001 is 'a blue square', and it says"),
         ([{"file_name": "a.png", "seed": 0}], {}, "row 1 has neither prompt nor id"),
         ([{**ROW, "seed": -1}], {}, "the seed must be a whole number"),

@@ -1,29 +1,28 @@
-"""Make what the examples evaluate: two sets of pictures, as two programs might have left them, and a
-LoRA.
+"""Make what the examples evaluate: two sets of pictures, as of two programs, and a LoRA.
 
     python examples/evaluate/make.py FOLDER
 
 Both sets are of the first prompts of the shapes world, and each gets some of them wrong: `plain`
 three pictures in ten, and lists its pictures in metadata.jsonl; `careful` one in ten, names them by
-prompt and seed, draws larger, and has left out two prompts. The LoRA holds what the attention of the
-shipped base has learned after `shapes-early`, as far as matrices of a low rank can.
+prompt and seed, draws larger, and has left out two prompts. The LoRA holds what the attention of
+the shipped base has learned after `shapes-early`, as far as matrices of a low rank can.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import random
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))
-
 from PIL import Image
 
-from vlg.shapes import captions
-from vlg.shapes.example import example
-from vlg.shapes.world import render
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "scripts"))
+captions, example, world = (
+    importlib.import_module(f"vlg.shapes.{name}") for name in ("captions", "example", "world")
+)
 
 PROMPTS, SEEDS = 40, 2
 WRONG = {"plain": 0.3, "careful": 0.1}
@@ -37,7 +36,7 @@ def picture(name: str, prompt: str, seed: int) -> Image.Image:
     said = captions.parse(prompt)
     if rng.random() < WRONG[name]:
         said = captions.wrong(said, rng)
-    return Image.fromarray(render(example(said, rng)))
+    return Image.fromarray(world.render(example.example(said, rng)))
 
 
 def sets(folder: Path) -> None:

@@ -69,7 +69,9 @@ def evaluate(
     from vlg.judge.given import scored
     from vlg.models.device import set_up
 
-    found = {name: sets.entries(Path(own.source), own.pattern) for name, own in _sets(pictures).items()}
+    found = {
+        name: sets.entries(Path(own.source), own.pattern) for name, own in _sets(pictures).items()
+    }
     rows = _prompts(prompts, [each for entries in found.values() for each in entries])
     ready = _judges(judges, set_up(device, threads))
     lines = []
@@ -122,7 +124,9 @@ def _sets(pictures: Pictures) -> dict[str, sections.PictureSet]:
     result = {}
     for name, own in pictures.items():
         keys = own if isinstance(own, Mapping) else {"source": own}
-        keys = {key: str(value) if isinstance(value, Path) else value for key, value in keys.items()}
+        keys = {
+            key: str(value) if isinstance(value, Path) else value for key, value in keys.items()
+        }
         result[name] = sections.PictureSet.parse(keys, f"pictures.{name}")
     return result
 
@@ -267,7 +271,9 @@ def _is_made(study: Any, table: str) -> bool:
     """Whether a table is about pictures alone."""
     needs = {*plugins.constant(plugins.TABLES, table, "NEEDS", ())}
     when = plugins.constant(plugins.TABLES, table, "WHEN")
-    column = {"by_category": "Category", "by_challenge": "Challenge", "by_split": "split"}.get(table)
+    column = {"by_category": "Category", "by_challenge": "Challenge", "by_split": "split"}.get(
+        table
+    )
     said = column is None or (column in study.prompts and study.prompts[column].any())
     return needs <= {"scores", "refined", "judges"} and when in (None, "pictures") and said
 

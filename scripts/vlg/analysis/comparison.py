@@ -134,6 +134,7 @@ def compare(
         found.append(contrasts(study, pairs, where, part.ids, columns, tested, part.paired))
     rows = arranged(found, [place for part in parts for place in part.places])
     rows.frame.insert(0, "model", [key[0] for key in keys])
+    rows.frame.loc[[study.is_set(key) for key in keys], "about"] = "these pictures"
     return rows
 
 
@@ -165,7 +166,9 @@ def alike(
         both = np.ones(len(wanted), dtype=bool)
         if not paired:
             both = study.has(pair[0], wanted) & study.has(pair[1], wanted)
-        own = ids if both.all() else [name for name, there in zip(wanted, both, strict=True) if there]
+        own = (
+            ids if both.all() else [name for name, there in zip(wanted, both, strict=True) if there]
+        )
         part = found.setdefault((both.tobytes(), paired), Part([], own, paired))
         part.places.append(place)
     return list(found.values())

@@ -62,8 +62,8 @@ class Study:
     """What tables are made of; what a table does not ask for (its NEEDS) is empty.
 
     prompts, hard, scores: as `analysis.scores` reads them. training: the summaries of fine-tuned
-    models, by model. judges: {name: measure} of all judges, the study's own first. strangers: models whose
-    latents have another shape than the base's, so that they draw from other noise.
+    models, by model. judges: {name: measure} of all judges, the study's own first. strangers:
+    models whose latents have another shape than the base's, so that they draw from other noise.
     """
 
     prompts: pd.DataFrame
@@ -106,7 +106,7 @@ class Study:
 
     @property
     def models(self) -> list[Key]:
-        """The plain pictures of each model and set, in the order of the config, the reference first."""
+        """The plain pictures of each model and set, in the order of rows, the reference first."""
         return [(model, "", 0) for model in self._models]
 
     def refined(self) -> list[Key]:
@@ -192,8 +192,8 @@ class Study:
         return np.stack([np.stack(own) for own in grids], axis=3)
 
     def pictures(self, key: Key, measures: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """(places of their prompts among the study's, (N,); scores (N, measures)) of the pictures of
-        all trainings, of a set of those that it has."""
+        """(places of their prompts among the study's, (N,); scores (N, measures)) of a row's
+        pictures: those of all trainings, or those that a set has."""
         if self.is_set(key):
             rows = self.grids.plain[self.grids.plain["model"] == key[0]]
             rows = rows[rows["id"].isin(self.ids)]
@@ -228,13 +228,9 @@ class Study:
             return np.ones(len(ids), dtype=bool)
         return np.isfinite(self.grids.means(key, ids, MEASURES[:1])[:, 0, 0])
 
-    def each(
-        self, keys: Sequence[Key], ids: Sequence[str], seeds: Sequence[int]
-    ) -> list[int]:
+    def each(self, keys: Sequence[Key], ids: Sequence[str], seeds: Sequence[int]) -> list[int]:
         """How many pictures of a prompt each row has at most."""
-        return [
-            self.grids.most(key, ids) if self.is_set(key) else len(seeds) for key in keys
-        ]
+        return [self.grids.most(key, ids) if self.is_set(key) else len(seeds) for key in keys]
 
     def contrast(
         self, weights: Mapping[Key, float], where: str = "study", measure: str = "clipscore"
@@ -348,7 +344,8 @@ def read(
 
     prompts: prompts.tsv and, with scores of development pictures, development.tsv. scores: score
     files, in any order. hard: hard_prompts.tsv. training: summary.json files. judges: files
-    judges/<judge>/<model>.csv. models: manifest.json of each model of models.compare. UserError for what is missing, damaged or of other pictures.
+    judges/<judge>/<model>.csv. models: manifest.json of each model of models.compare. UserError for
+    what is missing, damaged or of other pictures.
     """
     import pandas as pd
 

@@ -157,8 +157,8 @@ def method(study: Study) -> str:
 def by_prompt(names: Sequence[str]) -> str:
     """What a caption says of sets of pictures."""
     return (
-        f"Pictures of {', '.join(names)} share no noise with those of other rows: they are compared "
-        "prompt by prompt, not picture by picture, on the prompts that both sides have."
+        f"Pictures of {', '.join(names)} share no noise with those of other rows: they are "
+        "compared prompt by prompt, not picture by picture, on the prompts that both sides have."
     )
 
 

@@ -94,9 +94,13 @@ def _check_rows(config: dict[str, Any]) -> None:
         remedy = "name a base, or sets of pictures in `pictures`"
         fail(("models", "base"), "is null, and there is nothing to compare", remedy)
     elif chosen is not None and chosen not in given:
-        fail(("reference",), f"no such entry of pictures: {shown(chosen)}", nearest(chosen, [*given]))
+        fail(
+            ("reference",), f"no such entry of pictures: {shown(chosen)}", nearest(chosen, [*given])
+        )
     if config["score"]["diversity"] and not plan.has_base(config):
-        fail(("score", "diversity"), "is measured against a base, and there is none", "leave it out")
+        fail(
+            ("score", "diversity"), "is measured against a base, and there is none", "leave it out"
+        )
     taken = {*GIVEN, *plugins.names(plugins.REFERENCES), *variants, "all"}
     for key, names in ((("models", "compare"), compared), (("pictures",), given)):
         for name in names:

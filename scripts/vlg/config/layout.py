@@ -1,8 +1,9 @@
 """Every name and path of a study, made and parsed here and nowhere else.
 
-`<model>` is `base`, `<variant>-<step>` or the name of a finished model or set of pictures; a further training of a
-variant, by another seed than the first of `seeds.train`, ends in `-s<seed>`. Functions take wildcards (`"{model}"`) as well as
-values, so rules and scripts share them. Nothing heavy is imported.
+`<model>` is `base`, `<variant>-<step>` or the name of a finished model or set of pictures; a
+further training of a variant, by another seed than the first of `seeds.train`, ends in `-s<seed>`.
+Functions take wildcards (`"{model}"`) as well as values, so rules and scripts share them. Nothing
+heavy is imported.
 """
 
 from __future__ import annotations

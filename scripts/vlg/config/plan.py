@@ -128,7 +128,7 @@ def compared(config: Config) -> dict[str, sections.Compared]:
 
 
 def models(config: Config) -> list[str]:
-    """Names of all models that draw pictures: `base`, the fine-tuned ones, those compared with it."""
+    """Names of all models that draw: `base`, the fine-tuned ones, those compared with it."""
     further = config["models"]["compare"]
     return [BASE, *tuned(config), *further] if has_base(config) else []
 

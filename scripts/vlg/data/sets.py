@@ -97,10 +97,12 @@ def entries(source: Path, pattern: str | None = None) -> list[Entry]:
     if not source.is_dir():
         raise UserError(f"{source}: no such folder; check the path")
     found = _by_name(source, pattern) if pattern else _listed(source)
-    if any(each.seed is None for each in found):
-        if said := next((each for each in found if each.seed is not None), None):
-            bare = next(each for each in found if each.seed is None)
-            raise UserError(f"{bare.where} has no seed and {said.where} has; give all one or none")
+    bare, said = (
+        next((each for each in found if (each.seed is None) == lacks), None)
+        for lacks in (True, False)
+    )
+    if bare and said:
+        raise UserError(f"{bare.where} has no seed and {said.where} has; give all one or none")
     return found
 
 
@@ -117,7 +119,9 @@ def _by_name(source: Path, pattern: str) -> list[Entry]:
             found.append(Entry(source / name, str(source / name), seed=seed, **said))
     if not found:
         there = f"of its {len(names)} pictures the first is {names[0]}" if names else "it has none"
-        raise UserError(f"{source}: no picture is named like {pattern!r}, {there}; mend the pattern")
+        raise UserError(
+            f"{source}: no picture is named like {pattern!r}, {there}; mend the pattern"
+        )
     if others := len(names) - len(found):
         first = next(name for name in names if not wanted.fullmatch(name))
         log.warning("%s: %d pictures are not named like %r, the first is %s; left out",
@@ -133,8 +137,8 @@ def _listed(source: Path) -> list[Entry]:
         lists = lists or [path for path in files if path.name == name]
     if not lists:
         raise UserError(
-            f"{source}: has no metadata.jsonl or metadata.csv; write one (file_name, prompt, seed), "
-            "or say by `pattern` how its files are named"
+            f"{source}: has no metadata.jsonl or metadata.csv; write one (file_name, prompt, "
+            "seed), or say by `pattern` how its files are named"
         )
     found = [each for path in lists for each in _entries(path)]
     if not found:
@@ -147,7 +151,9 @@ def _entries(table: Path) -> Iterator[Entry]:
         where = f"{table}: row {number}"
         name = row.get("file_name")
         if not isinstance(name, str) or not name:
-            raise UserError(f"{where} has no file_name; give the picture's path from {table.parent}")
+            raise UserError(
+                f"{where} has no file_name; give the picture's path from {table.parent}"
+            )
         path = table.parent / name
         if Path(name).is_absolute() or ".." in Path(name).parts or not path.is_file():
             raise UserError(f"{where}: {name!r} is no file below {table.parent}; mend it")
@@ -188,7 +194,9 @@ def _seed(value: Any, where: str) -> int | None:
         return None
     text = str(value)
     if isinstance(value, bool) or not re.fullmatch(r"[0-9]{1,19}", text) or int(text) >= SEEDS:
-        raise UserError(f"{where}: the seed must be a whole number of 0 or more, got {text!r}; mend it")
+        raise UserError(
+            f"{where}: the seed must be a whole number of 0 or more, got {text!r}; mend it"
+        )
     return int(text)
 
 
@@ -294,8 +302,8 @@ def numbered(
 
 
 def take(given: Sequence[Given], settings: Settings, out: Path, threads: int) -> None:
-    """Fill the picture folder `out` with a set: files as they are where every program shows the same
-    of them, and otherwise 8-bit PNG, upright. UserError for one that cannot be read."""
+    """Fill the picture folder `out` with a set: files as they are where every program shows the
+    same of them, and otherwise 8-bit PNG, upright. UserError for one that cannot be read."""
     from vlg.data import pictures
 
     seeds = numbered(given, settings.selection, settings.fresh)
@@ -345,7 +353,9 @@ def read(path: Path) -> np.ndarray:
     except FileNotFoundError:
         raise UserError(f"{path}: missing; check the path") from None
     except pixels.Unreadable as error:
-        raise UserError(f"{path}: a picture that is {error.kind} ({error}); remove or mend it") from None
+        raise UserError(
+            f"{path}: a picture that is {error.kind} ({error}); remove or mend it"
+        ) from None
 
 
 def _plainly(path: Path) -> bool:

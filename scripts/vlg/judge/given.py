@@ -75,8 +75,8 @@ def study(
     batch_size: int,
     threads: int,
 ) -> Iterator[Row]:
-    """A row of `COLUMNS` for each picture, as `scoring.study` has them; `guide` is empty where there
-    is none. Arguments as there."""
+    """A row of `COLUMNS` for each picture, as `scoring.study` has them; `guide` is empty where
+    there is none. Arguments as there."""
     wanted, blank = pictures.listed(folders), 0
     own = {"clipscore": judge}
     for folder, row, said in scored(wanted, own, truth, batch_size, threads, guide=guide):
@@ -105,7 +105,9 @@ def _guided(guide: Guide, images: Sequence[np.ndarray], texts: Sequence[str]) ->
         sizes.setdefault(image.shape, []).append(place)
     result = [0.0] * len(images)
     for places in sizes.values():
-        found = guide_scores(guide, np.stack([images[i] for i in places]), [texts[i] for i in places])
+        found = guide_scores(
+            guide, np.stack([images[i] for i in places]), [texts[i] for i in places]
+        )
         for place, score in zip(places, found, strict=True):
             result[place] = score
     return result

@@ -23,8 +23,8 @@ OTHERS += ("lora_transformer_", "transformer.", "diffusion_model.", "lora_prior_
 
 
 def check(file: Path, base: Path | None = None) -> None:
-    """UserError when a file is no whole safetensors file, no LoRA, or one of another base, as far as
-    names and shapes tell.
+    """UserError when a file is no whole safetensors file, no LoRA, or one of another base, as far
+    as names and shapes tell.
 
     base: the folder of the model that it shall change, if it is here already.
     """
@@ -49,13 +49,13 @@ def check(file: Path, base: Path | None = None) -> None:
             f"{file}: a LoRA of another family ({strange}); give one that was made for {base}"
         )
     wanted = stated.told(base, "unet/config.json").get("cross_attention_dim", 1280)
-    for name, tensor in tensors.items():
-        if DOWN.search(name) and OF_TEXT.search(name) and isinstance(wanted, int):
-            if tensor["shape"][1] != wanted:
-                raise UserError(
-                    f"{file}: a LoRA of another family: {name} takes texts of width "
-                    f"{tensor['shape'][1]}, and those of {base} have {wanted}; give one for it"
-                )
+    looks = [name for name in tensors if DOWN.search(name) and OF_TEXT.search(name)]
+    for name in looks if isinstance(wanted, int) else []:
+        if (width := tensors[name]["shape"][1]) != wanted:
+            raise UserError(
+                f"{file}: a LoRA of another family: {name} takes texts of width {width}, and those "
+                f"of {base} have {wanted}; give one for it"
+            )
 
 
 def merge(base: Path, loras: Sequence[Path], scales: Sequence[float], out: Path) -> None:
@@ -67,7 +67,7 @@ def merge(base: Path, loras: Sequence[Path], scales: Sequence[float], out: Path)
     from diffusers import DiffusionPipeline
 
     pipeline: Any = DiffusionPipeline.from_pretrained(
-        base, local_files_only=True, torch_dtype=torch.float32
+        base, local_files_only=True, dtype=torch.float32
     )
     names = []
     for place, file in enumerate(loras):

@@ -63,7 +63,7 @@ Measure: TypeAlias = tuple[str, str, str, float]
 
 
 def reference(table: pd.DataFrame) -> str:
-    """The model that the others of a table are held against: its first row; base of an empty one."""
+    """The model that others of a table are held against: its first row; base of an empty one."""
     return table["model"].iloc[0] if len(table) else "base"
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +37,9 @@ class Settings(Keys):
     sheets: dict[str, tuple[str, str, int]] = Field(
         {"base": (BASE, "", 0)}, description="{file stem: [model, arm, round]}."
     )
-    sets: list[str] = Field([], description="Models that are sets of pictures, which may lack some.")
+    sets: list[str] = Field(
+        [], description="Models that are sets of pictures, which may lack some."
+    )
 
 
 def write(

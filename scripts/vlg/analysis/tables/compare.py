@@ -104,7 +104,9 @@ def _pairs(study: Study, keys: Sequence[Key]) -> pd.DataFrame:
         found.append(estimates(study, quantities, among=_among(study, part.ids)))
         numbers |= dict.fromkeys(part.places, len(ids))
     if not places:
-        found.append(estimates(study, {n: np.zeros((1, 1, 1, 0)) for n in ("delta", "fidelity_delta")}))
+        found.append(
+            estimates(study, {n: np.zeros((1, 1, 1, 0)) for n in ("delta", "fidelity_delta")})
+        )
     rows = arranged(found, [place for part in parts for place in part.places])
     names = [f"{each}{end}" for each in ("delta", "fidelity_delta") for end in (*ENDS, "_p")]
     frame = rows.frame[names].rename(columns={"delta_p": "p"})
@@ -180,8 +182,8 @@ def _caption(study: Study, frame: pd.DataFrame, number: int) -> str:
     ]
     if study.apart:
         words.append(
-            "Noise: whether both rows were drawn from the same noise; where it is not shared, seeds "
-            "say nothing and only prompts pair."
+            "Noise: whether both rows were drawn from the same noise; where it is not shared, "
+            "seeds say nothing and only prompts pair."
         )
     if (study.trainings > 1) and len(study.models) > 1:
         words.append(table.retrained(study))

@@ -134,7 +134,11 @@ def _rows(study: Study, judge: str, seen: Seen) -> Rows:
 
     found = seen.found.frame
     frame = pd.DataFrame(
-        {f"{name}{end}": found[f"{judge} {name}{end}"] for name in ("score", "delta") for end in ENDS}
+        {
+            f"{name}{end}": found[f"{judge} {name}{end}"]
+            for name in ("score", "delta")
+            for end in ENDS
+        }
     )
     itself = np.array([key == study.reference for key in study.models])
     certain(frame, itself, "delta")
@@ -147,6 +151,9 @@ def _rows(study: Study, judge: str, seen: Seen) -> Rows:
     labels |= {"prompts": len(study.ids), "seeds": len(study.seeds)}
     labels["trainings"] = [max(numbers), *numbers]
     labels["about"] = [about(number) for number in labels["trainings"]]
+    for place, key in enumerate(study.models, start=1):
+        if study.is_set(key):
+            labels["about"][place] = "these pictures"
     for column, (name, value) in enumerate(labels.items()):
         frame.insert(column, name, value)
     parts = list(zip(seen.prompts, seen.scores[judge], seen.true, strict=True))

@@ -32,7 +32,11 @@ def draw(settings: Mapping[str, Any], compare: pd.DataFrame) -> Figure:
                 continue
             own = pairs[(pairs["model"] == names[0]) & (pairs["against"] == name)]
             sign = -1 if len(own) else 1
-            own = own if len(own) else pairs[(pairs["model"] == name) & (pairs["against"] == names[0])]
+            own = (
+                own
+                if len(own)
+                else pairs[(pairs["model"] == name) & (pairs["against"] == names[0])]
+            )
             row = own.iloc[0][ends].astype(float) * sign
             if sign < 0:
                 row[ends[1:]] = row[ends[:0:-1]].to_numpy()

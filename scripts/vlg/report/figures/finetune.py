@@ -1,5 +1,4 @@
-"""ClipScore and fidelity by training steps, base and what else is not trained as lines, ceilings and
-floors in words."""
+"""ClipScore and fidelity by training steps; base and others as lines, bounds in words."""
 
 from __future__ import annotations
 
