@@ -68,6 +68,9 @@ def schema() -> dict[str, Any]:
     properties["refine"]["properties"]["arms"]["additionalProperties"] = _or_null(arms)
     properties["judges"]["additionalProperties"] = _or_null(judges)
     properties["guides"]["additionalProperties"] = _or_null(_of(sections.GuideKeys))
+    properties["pictures"]["additionalProperties"] = _or_null(_of(sections.PictureSet))
+    models = {"anyOf": [{"type": "string", "minLength": 1}, _of(sections.Compared)]}
+    properties["models"]["properties"]["compare"]["additionalProperties"] = _or_null(models)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Configuration",
@@ -171,6 +174,7 @@ more:
 
 # What stands before what there is of each.
 OF_FAMILIES = "`family` is one of these:"
+OF_COMPARED = "An entry of `compare` is the `source` of a model, or has these keys:"
 OF_METHODS = """\
 A variant may set all keys above from `learning_rate` to `evaluate_every`, and the keys of its
 `method`, which is one of these. Keys of a method may stand in `finetune`, too, for all variants
@@ -191,14 +195,15 @@ def page() -> str:
     lines = _table(
         _row(name, node)
         for name, node in nodes.items()
-        if "properties" not in node and name not in ("guides", "judges")
+        if "properties" not in node and name not in ("guides", "judges", "pictures")
     )
     for name, node in nodes.items():
         if "properties" not in node:
             continue
         lines += ["", f"## {name}", "", node["description"], "", *_table(_rows(name, node))]
         if name == "models":
-            lines += ["", OF_FAMILIES, "", *_residents(plugins.FAMILIES)]
+            lines += ["", OF_FAMILIES, "", *_residents(plugins.FAMILIES), "", OF_COMPARED, ""]
+            lines += _table(_rows("models.compare.<name>", _of(sections.Compared)))
         if name == "finetune":
             lines += ["", OF_METHODS, "", *_residents(plugins.METHODS), ""]
             lines += _table(_own_rows(plugins.METHODS, "finetune"))
@@ -208,6 +213,8 @@ def page() -> str:
             lines += _table([*_rows(arm, _of(sections.ArmKeys)), *_own_rows(plugins.ARMS, arm)])
     lines += ["", "## guides", "", nodes["guides"]["description"], ""]
     lines += _table(_rows("guides.<name>", _of(sections.GuideKeys)))
+    lines += ["", "## pictures", "", nodes["pictures"]["description"], ""]
+    lines += _table(_rows("pictures.<name>", _of(sections.PictureSet)))
     judge = "judges.<name>"
     lines += ["", "## judges", "", nodes["judges"]["description"], ""]
     lines += [OF_JUDGES, "", *_residents(plugins.KINDS), ""]

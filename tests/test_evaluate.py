@@ -1,0 +1,88 @@
+"""The examples of docs/evaluate.md, by the workflow: what is finished is compared, nothing trained."""
+
+import shutil
+import sys
+
+import pytest
+
+from tests.reduced import rows
+
+DRAWING = ("finetune", "generate", "refine", "encode", "dataset")
+
+
+@pytest.fixture(scope="module")
+def tree(checkout):
+    """The checkout with what the examples evaluate."""
+    done = checkout.run(sys.executable, "examples/evaluate/make.py", "examples/evaluate/made")
+    assert done.code == 0, done.output
+    return checkout
+
+
+def evaluate(tree, example, *words, **config):
+    """Run it as `make evaluate` does."""
+    changes = [f"{name}={value}" for name, value in config.items()]
+    return tree.run(
+        *(sys.executable, "-m", "snakemake", "evaluate", *words),
+        *(["--config", *changes] if changes else []),
+        *(
+            "--cores",
+            2,
+            "--configfile",
+            "config/evaluate.yaml",
+            f"examples/evaluate/{example}.yaml",
+        ),
+    )
+
+
+def test_two_sets_of_pictures_are_compared_without_a_model(tree):
+    done = evaluate(tree, "pictures", statistics="{draws: 500}")
+    assert done.code == 0, done.output
+    out = tree.root / "results/pictures"
+    board = rows(out / "tables/compare.csv")
+    ranks = {row["model"]: row["ranks"] for row in board if row["kind"] == "row"}
+    assert ranks == {"careful": "1", "plain": "2"}
+    (pair,) = (row for row in board if row["kind"] == "pair")
+    assert (pair["prompts"], pair["paired"]) == ("38", "not shared")
+    lacking = [row["id"] for row in rows(out / "tables/coverage.csv") if row["id"] != "all"]
+    assert lacking == ["p0003", "p0017"]
+    assert not [name for name in ("base", "guide") if (out / "models" / name).exists()]
+    scores = rows(out / "scores/images/careful/final.csv")
+    assert len(scores) == 76 and {row["guide"] for row in scores} == {""}
+    for path in ("gallery/index.html", "report/compare.html", "figures/compare.png"):
+        assert (out / path).is_file()
+    whole = tree.run("python", "scripts/verify.py", "--study", "results/pictures")
+    assert whole.code == 0, whole.output
+    again = evaluate(tree, "pictures", "-n", statistics="{draws: 500}")
+    assert "Nothing to be done" in again.output, again.output
+    # A picture that was exchanged is scored again, and that of the other set is not.
+    made = tree.root / "examples/evaluate/made/careful"
+    shutil.copyfile(made / "0_1000.webp", made / "0_1001.webp")
+    planned = evaluate(tree, "pictures", "-n", statistics="{draws: 500}").output
+    assert "model=careful" in planned and "model=plain" not in planned
+
+
+def test_what_would_train_is_refused(tree):
+    done = evaluate(tree, "models", "-n", finetune="{variants: {mine: {}}}")
+    done.refused("finetune.variants: evaluate trains nothing, and there is mine")
+
+
+@pytest.mark.slow
+def test_a_lora_and_a_set_stand_beside_the_base(tree):
+    done = evaluate(tree, "models", statistics="{draws: 500}")
+    assert done.code == 0, done.output
+    out = tree.root / "results/models"
+    board = rows(out / "tables/compare.csv")
+    paired = {
+        (row["model"], row["against"]): row["paired"] for row in board if row["kind"] == "pair"
+    }
+    assert len(paired) == 6
+    assert all(
+        word == ("not shared" if "careful" in key else "the same") for key, word in paired.items()
+    )
+    hard = rows(out / "tables/hard_prompts.csv")
+    assert {row["model"] for row in hard if row["selection"] == "fresh_seeds"} == {
+        "base", "late", "lora", "careful",
+    }  # fmt: skip
+    assert not (out / "training").exists() and not (out / "dataset").exists()
+    again = evaluate(tree, "models", "-n", statistics="{draws: 500}")
+    assert "Nothing to be done" in again.output, again.output
