@@ -1,5 +1,5 @@
-"""Score a set of finished pictures, one row each: as score.py does what models draw, of any size and
-without a guide where there is none.
+"""Score a set of finished pictures, one row each: as score.py scores what models draw, of any size
+and without a guide where there is none.
 
 Reads picture folders (metadata.jsonl, checksums compared), a Hugging Face CLIP and, if given, a
 guide's folder; writes one CSV.

@@ -1,4 +1,4 @@
-"""The examples of docs/evaluate.md, by the workflow: what is finished is compared, nothing trained."""
+"""The examples of docs/evaluate.md: what is finished is compared, and nothing is trained."""
 
 import shutil
 import sys
