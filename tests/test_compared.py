@@ -99,7 +99,7 @@ def test_several_loras_add_up(tmp_path, base):
     [
         ({"lora_te2_x.lora_down.weight": torch.zeros(2, 4)}, "another family (lora_te2_"),
         ({f"unet.{ATTENTION}.to_k.lora_A.weight": torch.zeros(2, 2048)},
-         "takes texts of width 2048, and those of"),
+         "takes texts of width 2048, and those of this base"),
         ({"unet.conv_in.weight": torch.zeros(2, 4)}, "give a LoRA"),
         ({"lora_unet_x.hada_w1_a": torch.zeros(2, 4)}, "LyCORIS"),
     ],

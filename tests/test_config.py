@@ -58,6 +58,7 @@ def root(tmp_path_factory):
         "pictures/train/0.PNG": "",
         "one.safetensors": tiny.HOLLOW,
         "one.ckpt": "",
+        "wide.safetensors": tiny.file_of("lora_te2_to_q.lora_down.weight"),
         "lora.safetensors": tiny.file_of("lora_unet_to_q.lora_down.weight"),
         "lora/pytorch_lora_weights.safetensors": tiny.HOLLOW,
         **tiny.hollow("inpainting/", unet={"in_channels": 9}),
@@ -341,6 +342,45 @@ INVALID = {
     "finetune: {variants: {normal: null, embed: null}}": (
         "finetune.variants: must not be empty; name at least one"
     ),
+    "models: {base: null}": (
+        "models.base: is null, and there is nothing to compare; name a base, or sets of pictures "
+        "in `pictures`"
+    ),
+    "models: {base: null, compare: {x: shapes}}": (
+        "models.compare: stands beside a base, and there is none; name one of them as the base"
+    ),
+    "models: {guide: null}": "models.guide: is null, and there is a base; the default is …",
+    "models: {compare: {guide: shapes}}": (
+        "models.compare.guide: is the name of something else; choose another"
+    ),
+    "models: {compare: {x: gone}}": (
+        "models.compare.x.source: no folder 'gone'; give a diffusers folder or a file"
+    ),
+    "models: {compare: {x: {lora: gone.safetensors}}}": (
+        "models.compare.x.lora: ROOT/gone.safetensors: no such file; check the path"
+    ),
+    "models: {compare: {x: {lora: wide.safetensors}}}": (
+        "models.compare.x.lora: ROOT/wide.safetensors: a LoRA of another family "
+        "(lora_te2_to_q.lora_down.weight); give one that was made for this base"
+    ),
+    "models: {compare: {x: {source: shapes, lora: lora.safetensors}}}": (
+        "models.compare.x.source: stands beside lora, or neither does; give one of them"
+    ),
+    "models: {compare: {x: {lora: lora.safetensors, scale: [1, 2]}}}": (
+        "models.compare.x.scale: has 2 numbers for 1 LoRAs; give one for each"
+    ),
+    "reference: x": "reference: there is a base, which the others are held against; remove it",
+    "pictures: {x: {}}": "pictures.x.source: missing; give it",
+    "pictures: {x: {source: gone}}": "pictures.x.source: no folder 'gone'; check the path",
+    "pictures: {x: {source: sd, pattern: '{seed}.png'}}": (
+        "pictures.x.pattern: '{seed}.png' says no prompt; write {id} or {prompt} in it"
+    ),
+    "pictures: {render: {source: sd}}": (
+        "pictures.render: is the name of something else; choose another"
+    ),
+    "{models: {base: null}, pictures: {x: {source: sd}}, reference: y}": (
+        "reference: no such entry of pictures: 'y'; there are x"
+    ),
     "refine: {models: [embed-300]}": (
         "refine.models[0]: no such model in this study: 'embed-300'; did you mean embed-500?"
     ),
@@ -528,6 +568,10 @@ def test_a_config_that_is_no_mapping(value):
         "dataset: {source: table.parquet}",
         "prompts: {source: 'hub:a/parti', pool: 1632}",
         "refine: {models: [], rounds: 0}",
+        "models: {compare: {a: sd, b: one.safetensors, c: {lora: lora.safetensors}, d: 'hub:a/b'}}",
+        "{models: {compare: {a: shapes}}, refine: {models: [a]}}",
+        "{models: {base: null}, pictures: {x: {source: sd}, y: {source: sd}}, reference: y}",
+        "{finetune: {variants: {normal: null, embed: null}}, pictures: {x: {source: sd}}}",
         "refine: {models: [base, embed-1000]}",
     ],
 )
@@ -559,6 +603,14 @@ def test_a_loaded_config_loads_as_it_is_and_input_is_kept():
     assert given == before
     assert load(result, ROOT) == result
     assert json.loads(json.dumps(result)) == result, "lists and text keys, as JSON has them"
+
+
+def test_without_a_base_nothing_is_drawn_and_the_config_loads_as_it_is(root):
+    overlay = "{models: {base: null}, pictures: {x: {source: sd}, y: {source: sd}}, reference: y}"
+    result = load(merged(overlay), root)
+    assert load(result, root) == result
+    assert plan.models(result) == [] and plan.refined(result) == []
+    assert plan.rows(result) == ["y", "x"] and plan.references(result) == ["render"]
 
 
 def groups():

@@ -91,7 +91,10 @@ def _read_entries(config: dict[str, Any]) -> None:
 def _without_base(config: dict[str, Any]) -> None:
     """Leave out all that needs a base."""
     config["finetune"] |= {"variants": {}, "sweeps": {}}
-    config["refine"] |= {"models": [], "arms": {}}
+    config["refine"]["models"] = []
+    config["refine"]["arms"] = {
+        name: {**arm, "models": None} for name, arm in config["refine"]["arms"].items()
+    }
     config["models"]["guide"], config["guides"] = None, {}
 
 

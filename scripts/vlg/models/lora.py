@@ -36,17 +36,16 @@ def check(file: Path, base: Path | None = None) -> None:
         raise UserError(f"{file}: not a .safetensors file; give a LoRA in that format")
     tensors = stated.check_safetensors(file)
     if not any(DOWN.search(name) for name in tensors):
-        what = stated.part(tensors)[0] if not any(map(stated.LORA.search, tensors)) else ""
-        kind = f"this is {what or 'a whole model'}" if not what.startswith("a LoRA") else ""
+        what = "has no layers of a LoRA"
         if any(re.search(r"\.hada_w|\.lokr_", name) for name in tensors):
-            kind = "a LyCORIS of another kind than LoRA, which diffusers does not read"
-        raise UserError(f"{file}: {kind or 'has no layers of a LoRA'}; give a LoRA")
+            what = "a LyCORIS of another kind than LoRA, which diffusers does not read"
+        raise UserError(f"{file}: {what}; give a LoRA")
     if base is None or not (base / "unet/config.json").is_file():
         return
     strange = next((name for name in tensors if name.startswith(OTHERS)), None)
     if strange:
         raise UserError(
-            f"{file}: a LoRA of another family ({strange}); give one that was made for {base}"
+            f"{file}: a LoRA of another family ({strange}); give one that was made for this base"
         )
     wanted = stated.told(base, "unet/config.json").get("cross_attention_dim", 1280)
     looks = [name for name in tensors if DOWN.search(name) and OF_TEXT.search(name)]
@@ -54,7 +53,7 @@ def check(file: Path, base: Path | None = None) -> None:
         if (width := tensors[name]["shape"][1]) != wanted:
             raise UserError(
                 f"{file}: a LoRA of another family: {name} takes texts of width {width}, and those "
-                f"of {base} have {wanted}; give one for it"
+                f"of this base have {wanted}; give one that was made for it"
             )
 
 

@@ -194,7 +194,7 @@ def _noise(settings: Settings) -> str:
     if not apart:
         return "drawn with the same noise by every model"
     drawn = "drawn with the same noise by every model; " if BASE in settings.models else ""
-    return f"{drawn}pictures of {apart} are from elsewhere, and share a number of their seed alone"
+    return f"{drawn}pictures of {apart} are from elsewhere, whose seeds are only numbers"
 
 
 def _columns(grids: Grids, settings: Settings) -> list[dict[str, Any]]:

@@ -151,9 +151,9 @@ def _words(names: list[str], place: int, above: np.ndarray, facts: np.ndarray | 
         return told or "told from no other row"
     own = _told(names, place, facts)
     if told == own:
-        return f"{told}, by ClipScore and facts" if told else "told from no other row"
-    by_score = f"{told}, by ClipScore" if told else "not told from others by ClipScore"
-    return f"{by_score}; {f'{own}, by facts' if own else 'not by facts'}"
+        return f"{told} (ClipScore and facts)" if told else "told from no other row"
+    none = "told from no other row"
+    return f"{told or none} (ClipScore); {own or none} (facts)"
 
 
 def _told(names: list[str], place: int, above: np.ndarray) -> str:
@@ -164,7 +164,7 @@ def _told(names: list[str], place: int, above: np.ndarray) -> str:
             every = len(own) == len(names) - 1 > 1
             some = ", ".join(own) if len(own) <= NAMED else f"{len(own)} rows"
             found.append(f"{word} {'all others' if every else some}")
-    return ", ".join(found)
+    return "; ".join(found)
 
 
 def _caption(study: Study, frame: pd.DataFrame, number: int) -> str:

@@ -19,6 +19,8 @@ NEEDS = ("finetune",)
 def draw(settings: Mapping[str, Any], finetune: pd.DataFrame) -> Figure:
     panels = plots.measures(finetune)
     figure, axes = plots.panels(len(panels), height=2.9)
+    if not (finetune["step"] > 0).any() and len(compared(finetune)) > 1:
+        return plots.empty(figure, axes, "nothing was trained in this study")
     for axis, panel in zip(axes, panels, strict=True):
         ladder(axis, finetune, panel)
     plots.legend(figure, axes[0])
