@@ -179,7 +179,9 @@ OF_METHODS = """\
 A variant may set all keys above from `learning_rate` to `evaluate_every`, and the keys of its
 `method`, which is one of these. Keys of a method may stand in `finetune`, too, for all variants
 whose method has them."""
-OF_ARMS = "An arm has `rounds`, `models`, `guide`, `doses` and the keys of its `kind`, which is one of these:"
+OF_ARMS = (
+    "An arm has `rounds`, `models`, `guide`, `doses` and the keys of its `kind`, one of these:"
+)
 OF_JUDGES = "A judge has `source` and the keys of its `kind`, which is one of these:"
 
 COLUMNS = ["key", "default", "values", "meaning"]
