@@ -35,7 +35,11 @@ class RAFT(Rounds):
     settings: Settings
 
     def kept(
-        self, captions: list[int], latents: torch.Tensor, scores: torch.Tensor
+        self,
+        captions: list[int],
+        latents: torch.Tensor,
+        scores: torch.Tensor,
+        *more: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
         import torch
 
