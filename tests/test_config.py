@@ -1008,7 +1008,10 @@ def test_shipped_config_is_short_and_loads():
 def test_shipped_overlays_load(path):
     overlay = path.read_text(encoding="utf-8")
     shipped = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
-    load(merge(shipped, yaml.safe_load(overlay)), ROOT)
+    config = merge(shipped, yaml.safe_load(overlay))
+    if path.name == "evaluate.yaml":  # which says what is left out, and not what is compared
+        config = merge(config, {"models": {"compare": {"early": "shapes-early"}}})
+    load(config, ROOT)
 
 
 @pytest.mark.parametrize("path", config_reference.files(), ids=lambda p: p.name)
