@@ -79,7 +79,7 @@ def test_yes_among_yes_and_no_and_another_template(folder):
 def test_an_answer_without_a_token_of_its_own_is_refused(folder):
     reader = vlm.Reader(folder("idefics3"), "cpu")
     said = {reader.processor.tokenizer.decode([each]) for each in reader.tokens("two")}
-    assert {" two", "2"} <= said <= {"two", " two", "Two", " Two", "2", " 2"}
+    assert "2" in said and said <= {"two", " two", "Two", " Two", "2", " 2"}
     with pytest.raises(UserError, match="no single token for the answer 'traffic light'"):
         reader.tokens("traffic light")
 

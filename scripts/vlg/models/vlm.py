@@ -1,7 +1,8 @@
 """A vision-language model that is asked about pictures: how probable is an answer?
 
 Any folder that transformers loads as image-text-to-text: Qwen2.5-VL and Qwen3-VL, SmolVLM and
-Idefics3, PaliGemma, InternVL, … A question is asked once and one token of the answer is looked at, as VQAScore (arXiv:2404.01291) and Soft-TIFA (arXiv:2512.16853) do; nothing is generated.
+Idefics3, PaliGemma, InternVL, and so on. A question is asked once and one token of the answer is
+looked at, as VQAScore (arXiv:2404.01291) and Soft-TIFA (arXiv:2512.16853) do; nothing is generated.
 """
 
 from __future__ import annotations
@@ -10,14 +11,13 @@ import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from vlg.errors import UserError
 from vlg.files import MANIFEST, check_manifest
 from vlg.models import stated
 from vlg.models.device import Parts, place, set_precision
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 PROCESSORS = ("processor_config.json", "preprocessor_config.json")
@@ -163,6 +163,8 @@ class Reader:
 
     def _check_sees(self) -> None:
         """UserError unless a picture becomes tokens and a question is kept whole."""
+        import numpy as np
+
         config = self.model.config
         token = next(value for name in PLACES if (value := getattr(config, name, None)) is not None)
         grey, words = np.full((64, 64, 3), 128, np.uint8), "word " * 300
