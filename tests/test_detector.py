@@ -130,8 +130,8 @@ def test_a_detector_judges_by_its_own_boxes(root):
     own = judge(root, threshold=0.0)
     (boxes, scores), _ = own._detected(images, ["circle", "square"])
     assert boxes.shape == (16, 4) and (scores > 0).all()
-    colour = own._colours(images[1], own.rules.kept(*own._detected(images[1:], ["square"])[0], "")[:1],
-                          "square")  # fmt: skip
+    found = own.rules.kept(*own._detected(images[1:], ["square"])[0], "")
+    colour = own._colours(images[1], found[:1], "square")
     assert own(images, prompts) == [100.0, 100.0 * (colour == ["blue"])]
     assert judge(root, threshold=float(scores.max()))(images[:1], prompts[:1]) == [0.0]
     with pytest.raises(UserError, match="says nothing of the prompt 'a cat'"):

@@ -1,4 +1,4 @@
-"""GenEval's rules (Ghosh et al., arXiv:2310.11513): from boxes to whether a picture shows its prompt.
+"""GenEval's rules (Ghosh et al., arXiv:2310.11513): from boxes to right or wrong.
 
 As in its code: boxes of a class above a confidence count, at most so many of the most confident,
 with an optional suppression of those that overlap. A class must have at least the wanted number;

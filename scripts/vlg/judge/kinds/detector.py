@@ -8,6 +8,7 @@ are keys, with GenEval's as defaults, and its scores are no GenEval scores.
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,10 +133,10 @@ class Detector(Judge):
 
     @classmethod
     def files(cls, settings: Settings, root: Path = Path()) -> list[Path]:
-        colours = (
-            sorted((root / settings.colours).glob("*.safetensors")) if settings.colours else []
-        )
-        return [*super().files(settings, root), *colours, root / settings.metadata]
+        files = [*super().files(settings, root), root / settings.metadata]
+        if settings.colours:
+            files += sorted((root / settings.colours).glob("*.safetensors"))
+        return files
 
     def __call__(self, images: list[np.ndarray], prompts: list[str]) -> list[float]:
         from vlg.judge import geneval
@@ -153,25 +154,17 @@ class Detector(Judge):
         seen = self._detected([images[i] for i, _ in pairs], [name for _, name in pairs])
         for (i, name), (boxes, scores) in zip(pairs, seen, strict=True):
             found[i][name] = self.rules.kept(boxes, scores, said[i].get("tag", ""))
-        return [
-            100.0
-            * self.rules.shows(
-                own, boxes, lambda each, name, image=image: self._colours(image, each, name)
-            )
-            for image, own, boxes in zip(images, said, found, strict=True)
-        ]
+        result = []
+        for image, own, boxes in zip(images, said, found, strict=True):
+            colours = functools.partial(self._colours, image)
+            result.append(100.0 * self.rules.shows(own, boxes, colours))
+        return result
 
     def _detected(
         self, images: list[np.ndarray], names: list[str]
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """(boxes (n, 4) in pixels, scores (n,)) of one class in each picture."""
-        size = max(self.settings.max_objects, 1)
-        result: list[tuple[np.ndarray, np.ndarray]] = []
-        for start in range(0, len(images), size):
-            some = slice(start, start + size)
-            for part in self._parts(self._boxes, images[some], names[some]):
-                result += part
-        return result
+        return [each for part in self._parts(self._boxes, images, names) for each in part]
 
     def _boxes(
         self, images: list[np.ndarray], names: list[str]
@@ -197,18 +190,18 @@ class Detector(Judge):
 
     def _colours(self, image: np.ndarray, boxes: list[np.ndarray], name: str) -> list[str]:
         """The colour of what is in each box: the nearest of a CLIP's averaged texts."""
+        import numpy as np
         import torch
+        from PIL import Image
 
         from vlg.judge.geneval import COLOURS, TEMPLATES
 
         texts = [each.format(c=colour, t=name) for colour in COLOURS for each in TEMPLATES]
         mean = self.clip.encode_text(texts).unflatten(0, (len(COLOURS), -1)).mean(dim=1)
         classes = torch.nn.functional.normalize(mean, dim=-1)
-        height, width = image.shape[:2]
-        crops = []
+        whole, crops = Image.fromarray(image), []
         for left, top, right, bottom in boxes:
-            x, y = max(int(left), 0), max(int(top), 0)
-            x, y = min(x, width - 1), min(y, height - 1)
-            crops.append(image[y : max(int(bottom), y + 1), x : max(int(right), x + 1)])
+            box = (left, top, max(right, left + 1), max(bottom, top + 1))
+            crops.append(np.asarray(whole.crop(box)))
         best = (self.clip.encode_image(crops) @ classes.T).argmax(dim=1)
         return [COLOURS[i] for i in best.tolist()]
