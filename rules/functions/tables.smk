@@ -18,6 +18,7 @@ TABLE_INPUTS = {
         "scores": [LAYOUT.sample_scores(model) for model in SWEPT],
         "training": [LAYOUT.training(model, "summary.json") for model in SWEPT],
     },
+    "ratings": {"ratings": [given(CONFIG["ratings"])] if CONFIG["ratings"] else []},
     "ladders": {"names": [*LADDERS]},  # no files: scores of their rungs are among the others
 }
 
@@ -73,7 +74,7 @@ def table_settings(wildcards):
 
 def table_options(wildcards, input):
     """The files that not every table needs, as words of a command line."""
-    names = ("hard", "training", "judges", "diversity")
+    names = ("hard", "training", "judges", "diversity", "ratings")
     return [word for name in names if input.get(name) for word in (f"--{name}", *input.get(name))]
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import Field
 
 from vlg import files
-from vlg.analysis import correction, power, statistics
+from vlg.analysis import correction, power, ratings, statistics
 from vlg.analysis.scores import OWN, Grids, Key, read_prompts, with_further
 from vlg.analysis.scores import read as read_scores
 from vlg.config.keys import Keys
@@ -75,7 +75,8 @@ class Study:
     """What tables are made of; what a table does not ask for (its NEEDS) is empty.
 
     prompts, hard, scores: as `analysis.scores` reads them. training: the summaries of fine-tuned
-    models, by model. judges: {name: measure} of all judges, the study's own first.
+    models, by model. judges: {name: measure} of all judges, the study's own first. ratings: the
+    file of what people say.
     """
 
     prompts: pd.DataFrame
@@ -84,6 +85,7 @@ class Study:
     training: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     judges: Mapping[str, str] = dataclasses.field(default_factory=lambda: {OWN: MEASURES[0]})
     settings: Settings = Settings()
+    ratings: Path | None = None
 
     @cached_property
     def grids(self) -> Grids:
@@ -225,6 +227,13 @@ class Study:
         """Mean UNet calls a picture of the study set cost."""
         return float(self.values([key], self.ids, self.seeds, ["unet_calls"]).mean())
 
+    def rated(self) -> ratings.Ratings:
+        """What people say of plain pictures of the study's models."""
+        if self.ratings is None:
+            raise UserError("--ratings: no file of ratings; give one")
+        texts = dict(zip(self.prompts["id"], self.prompts["Prompt"], strict=True))
+        return ratings.read(self.ratings, texts, self._models)
+
     def blank(self, key: Key) -> int:
         """How many pictures of the study set, of all trainings, have one colour throughout."""
         runs = self.runs(key)
@@ -288,12 +297,14 @@ def read(
     training: Sequence[Path] = (),
     judges: Sequence[Path] = (),
     diversity: Path | None = None,
+    ratings: Path | None = None,
 ) -> Study:
     """A study from the files of results/<study>.
 
     prompts: prompts.tsv and, with scores of development pictures, development.tsv. scores: score
     files, in any order. hard: hard_prompts.tsv. training: summary.json files. judges: files
-    judges/<judge>/<model>.csv. UserError for what is missing, damaged or of other pictures.
+    judges/<judge>/<model>.csv. ratings: a file as `vlg.analysis.ratings` reads it. UserError for
+    what is missing, damaged or of other pictures.
     """
     import pandas as pd
 
@@ -306,4 +317,5 @@ def read(
         training={path.parent.name: files.read_json(path) for path in training},
         judges=measures,
         settings=settings,
+        ratings=ratings,
     )

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 # Scores of plain pictures, of refined ones and of references, the hard prompts, summaries of
 # training, scores by further judges, distances between pictures, scores of development pictures;
-# ladders of doses, which the settings name.
+# ladders of doses, which the settings name; what people say.
 NEEDED = ("scores", "refined", "references", "hard", "training", "judges", "diversity", "samples")
-NEEDED += ("ladders",)
+NEEDED += ("ladders", "ratings")
 FORMS = {"csv": "CSV", "md": "Markdown", "tex": "LaTeX"}
 
 
