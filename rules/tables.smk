@@ -39,6 +39,7 @@ rule table:
         judges=table_input("judges"),
         diversity=table_input("diversity"),
         models=table_input("models"),
+        ratings=table_input("ratings"),
         templates=page_parts,
     output:
         [LAYOUT.table("{table}", form) for form in ("csv", "md", "tex")],

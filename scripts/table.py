@@ -23,7 +23,7 @@ def main(args: Namespace) -> None:
     if args.root:
         integrity.check_scores(args.scores, args.root)
     settings = studies.Settings.parse(args.settings, "settings")
-    names = ("prompts", "scores", "hard", "training", "judges", "diversity", "models")
+    names = ("prompts", "scores", "hard", "training", "judges", "diversity", "models", "ratings")
     study = studies.read(settings, **{name: getattr(args, name) for name in names})
     made = build(study)
     texts = made.texts(args.name)
@@ -45,6 +45,7 @@ if __name__ == "__main__":
     add("--judges", **several, help="judges/<judge>/<model>.csv of further judges")
     add("--diversity", type=Path, help="judges/diversity.csv")
     add("--models", **several, help="manifest.json of each model of models.compare")
+    add("--ratings", type=Path, help="a .csv of people's scores or votes")
     add("--root", type=Path, help="results/<study>: refuse scores that are not of its pictures")
     add("--out", type=Path, required=True, help="folder for the table")
     add("--page", type=Path, help="the page to write")

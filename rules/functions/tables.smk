@@ -26,6 +26,7 @@ TABLE_INPUTS = {
         "scores": [LAYOUT.sample_scores(model) for model in SWEPT],
         "training": [LAYOUT.training(model, "summary.json") for model in SWEPT],
     },
+    "ratings": {"ratings": [given(CONFIG["ratings"])] if CONFIG["ratings"] else []},
     "ladders": {"names": [*LADDERS]},  # no files: scores of their rungs are among the others
 }
 
@@ -82,7 +83,7 @@ def table_settings(wildcards):
 
 def table_options(wildcards, input):
     """The files that not every table needs, as words of a command line."""
-    names = ("hard", "training", "judges", "diversity", "models")
+    names = ("hard", "training", "judges", "diversity", "models", "ratings")
     return [word for name in names if input.get(name) for word in (f"--{name}", *input.get(name))]
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import Field
 
 from vlg import files
-from vlg.analysis import correction, power, statistics
+from vlg.analysis import correction, power, ratings, statistics
 from vlg.analysis.scores import OWN, Grids, Key, read_prompts, with_further
 from vlg.analysis.scores import read as read_scores
 from vlg.config.keys import Keys
@@ -83,6 +83,7 @@ class Study:
     prompts, hard, scores: as `analysis.scores` reads them. training: the summaries of fine-tuned
     models, by model. judges: {name: measure} of all judges, the study's own first. strangers:
     models whose latents have another shape than the base's, so that they draw from other noise.
+    ratings: the file of what people say.
     """
 
     prompts: pd.DataFrame
@@ -92,6 +93,7 @@ class Study:
     judges: Mapping[str, str] = dataclasses.field(default_factory=lambda: {OWN: MEASURES[0]})
     strangers: frozenset[str] = frozenset()
     settings: Settings = Settings()
+    ratings: Path | None = None
 
     @cached_property
     def grids(self) -> Grids:
@@ -296,6 +298,13 @@ class Study:
         """Mean UNet calls a picture of the study set cost."""
         return float(self.values([key], self.ids, self.seeds, ["unet_calls"]).mean())
 
+    def rated(self) -> ratings.Ratings:
+        """What people say of plain pictures of the study's models."""
+        if self.ratings is None:
+            raise UserError("--ratings: no file of ratings; give one")
+        texts = dict(zip(self.prompts["id"], self.prompts["Prompt"], strict=True))
+        return ratings.read(self.ratings, texts, self._models)
+
     def blank(self, key: Key) -> int:
         """How many pictures of the study set, of all trainings, have one colour throughout."""
         runs = self.runs(key)
@@ -365,12 +374,14 @@ def read(
     judges: Sequence[Path] = (),
     diversity: Path | None = None,
     models: Sequence[Path] = (),
+    ratings: Path | None = None,
 ) -> Study:
     """A study from the files of results/<study>.
 
     prompts: prompts.tsv and, with scores of development pictures, development.tsv. scores: score
     files, in any order. hard: hard_prompts.tsv. training: summary.json files. judges: files
-    judges/<judge>/<model>.csv. models: manifest.json of each model of models.compare. UserError for
+    judges/<judge>/<model>.csv. models: manifest.json of each model of models.compare. ratings: a
+    file as `vlg.analysis.ratings` reads it. UserError for
     what is missing, damaged or of other pictures.
     """
     import pandas as pd
@@ -385,6 +396,7 @@ def read(
         judges=measures,
         strangers=frozenset(path.parent.name for path in models if _strange(files.read_json(path))),
         settings=settings,
+        ratings=ratings,
     )
 
 

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 # Scores of plain pictures, of refined ones and of references, the hard prompts, summaries of
 # training, scores by further judges, distances between pictures, scores of development pictures;
-# ladders of doses, which the settings name; and, as a condition only, whether there are a base and
-# sets of pictures.
+# ladders of doses, which the settings name; what people say; and, as a condition only, whether
+# there are a base and sets of pictures.
 NEEDED = ("scores", "refined", "references", "hard", "training", "judges", "diversity", "samples")
-NEEDED += ("ladders", "base", "pictures")
+NEEDED += ("ladders", "ratings", "base", "pictures")
 FORMS = {"csv": "CSV", "md": "Markdown", "tex": "LaTeX"}
 
 

@@ -52,6 +52,7 @@ def check(config: dict[str, Any], root: Path) -> None:
     _check_compared(config, root)
     _check_guides(config, root)
     _check_judges(config, root)
+    _check_ratings(config, root)
     if plan.has_base(config):
         _check_dataset(config, root)
     _check_prompts(config, root)
@@ -385,6 +386,12 @@ def _check_judges(config: dict[str, Any], root: Path) -> None:
         if name in GIVEN:
             fail(("judges", name), "is the name of a given model", "choose another")
         _check_source(settings, ("judges", name, "source"), root)
+
+
+def _check_ratings(config: dict[str, Any], root: Path) -> None:
+    source = config["ratings"]
+    if source is not None and not os.path.isfile(root / source):
+        fail(("ratings",), f"no file {shown(source)}", "give a .csv of people's scores or votes")
 
 
 def _check_dataset(config: dict[str, Any], root: Path) -> None:

@@ -19,7 +19,7 @@ from vlg.models import stated
 from vlg.models.families import class_of, name_of
 
 MARK = {"base": "model_index.json", "guide": "open_clip_config.json", "judge": "config.json"}
-TEXTS = {".json", ".txt", ".model"}  # configurations, vocabularies, merges
+TEXTS = {".json", ".txt", ".model", ".jinja"}  # configurations, vocabularies, chat templates
 # name[.variant][-00001-of-00002].safetensors[.index.json]
 WEIGHTS = re.compile(
     r"(?P<name>[^.]+?)(\.(?P<variant>[^.]+?))?(?P<shard>-\d{5}-of-\d{5})?"

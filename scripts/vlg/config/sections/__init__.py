@@ -135,6 +135,15 @@ class Config(Keys):
             "takes the first."
         ),
     )
+    ratings: str | None = Field(
+        None,
+        min_length=1,
+        description=(
+            "A .csv of what people say of the study pictures, for the tables `ratings` and "
+            "`calibration`: rater, model, id or prompt, seed and score; or votes with rater, id or "
+            "prompt, seed, model_a, model_b and winner (`a`, `b`, `tie` or a model)."
+        ),
+    )
     statistics: Statistics = Field(default_factory=Statistics)
     gallery: Gallery = Field(default_factory=Gallery)
     resources: Resources = Field(default_factory=Resources)

@@ -1,0 +1,282 @@
+"""What people say of pictures: ratings read from a file, and the figures of them.
+
+A file of scores has the columns rater, model, id (of the prompt; or prompt, its text), seed (may be
+missing where each model has one picture of a prompt) and score. A file of votes has rater, id or
+prompt, seed, model_a, model_b and winner: `a`, `b`, `tie`, or the name of the model that won.
+Intervals are a bootstrap over raters and over prompts, both at once (the pigeonhole bootstrap
+of Owen, 2007), which is rather too wide than too narrow; with one rater over prompts alone.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vlg.analysis.statistics import FEWEST
+from vlg.data.text import composed
+from vlg.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCORES = ("rater", "model", "score")
+VOTES = ("rater", "model_a", "model_b", "winner")
+TIE = "tie"
+DRAWS = 2000  # at most
+STREAM = 7  # of their random numbers
+
+
+@dataclass(frozen=True)
+class Ratings:
+    """scores: rater, model, id, seed, score, a row a rating; empty for votes. pairs: rater, id,
+    seed, model_a, model_b and won: 1 for a, 0 for b, 0.5 for a tie; of scores, every pair of a
+    rater's pictures with one prompt and seed."""
+
+    scores: pd.DataFrame
+    pairs: pd.DataFrame
+
+
+def read(path: Path, prompts: Mapping[str, str], models: Sequence[str]) -> Ratings:
+    """Ratings of a .csv file. UserError names the line of what is wrong.
+
+    prompts: {id: text} of the study. models: those that may be rated.
+    """
+    import pandas as pd
+
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); give a .csv file in UTF-8") from None
+    lines = csv.DictReader(text.splitlines(True))
+    names = [name.strip() for name in lines.fieldnames or []]
+    lines.fieldnames = names
+    voted = "winner" in names
+    needed = VOTES if voted else SCORES
+    if missing := [name for name in needed if name not in names]:
+        raise UserError(
+            f"{path}: has no column {missing[0]}; scores have {', '.join(SCORES)} and votes "
+            f"{', '.join(VOTES)}, both with id or prompt and seed"
+        )
+    if not {"id", "prompt"} & set(names):
+        raise UserError(f"{path}: has no column id or prompt; say which prompt a picture is of")
+    ids = {composed(text): key for key, text in prompts.items()}
+    rows, seen = [], set()
+    for cells in lines:
+        where = f"{path}: line {lines.line_num}"
+        row = {name: (cells.get(name) or "").strip() for name in names}
+        key = row.get("id") or ids.get(composed(row.get("prompt", "")), "")
+        if key not in prompts:
+            what = row.get("id") or row.get("prompt")
+            raise UserError(f"{where}: {what!r} is no prompt of the study; mend or remove it")
+        made = {"rater": row["rater"], "id": key, "seed": _whole(row.get("seed", ""), where)}
+        for name in ("model_a", "model_b") if voted else ("model",):
+            if row[name] not in models:
+                known = ", ".join(models[:8]) + (", ..." if len(models) > 8 else "")
+                raise UserError(f"{where}: unknown model {row[name]!r}; there are {known}")
+            made[name] = row[name]
+        made |= _vote(row, where) if voted else {"score": _number(row["score"], where)}
+        same = tuple(value for name, value in made.items() if name not in ("score", "won"))
+        if not row["rater"] or same in seen:
+            what = "a second time" if row["rater"] else "by no rater"
+            raise UserError(f"{where}: the same is rated {what}; mend or remove it")
+        seen.add(same)
+        rows.append(made)
+    if not rows:
+        raise UserError(f"{path}: has no ratings; write at least one")
+    if voted:
+        none = pd.DataFrame(columns=["rater", "id", "seed", "model", "score"])
+        return Ratings(none, pd.DataFrame(rows))
+    scores = pd.DataFrame(rows)
+    return Ratings(scores, _compared(scores))
+
+
+def _whole(text: str, where: str) -> int:
+    try:
+        return int(text or 0)
+    except ValueError:
+        raise UserError(f"{where}: seed {text!r} is no whole number; mend it") from None
+
+
+def _number(text: str, where: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise UserError(f"{where}: score {text!r} is no number; mend or remove it")
+    return value
+
+
+def _vote(row: Mapping[str, str], where: str) -> dict[str, float]:
+    a, b, winner = row["model_a"], row["model_b"], row["winner"]
+    said = {"a": 1.0, "b": 0.0, TIE: 0.5} | ({a: 1.0, b: 0.0} if a != b else {})
+    if a == b or winner not in said:
+        what = f"{a!r} against itself" if a == b else f"winner {winner!r}"
+        raise UserError(f"{where}: {what}; winner is a, b, tie or the name of one of two models")
+    return {"won": said[winner]}
+
+
+def _compared(scores: pd.DataFrame) -> pd.DataFrame:
+    """Every pair of a rater's scores of one prompt and seed, as votes."""
+    both = scores.merge(scores, on=["rater", "id", "seed"], suffixes=("_a", "_b"))
+    both = both[both["model_a"] < both["model_b"]].reset_index(drop=True)
+    both["won"] = (1 + np.sign(both["score_a"] - both["score_b"])) / 2
+    return both[["rater", "id", "seed", "model_a", "model_b", "won"]]
+
+
+# --- figures ------------------------------------------------------------------------------------
+
+
+def bradley_terry(wins: np.ndarray, rounds: int = 500) -> np.ndarray:
+    """Log strengths (..., M), their mean 0, of how often each of M beat each other (..., M, M), a
+    tie half a win for both; NaN where some never win, or never lose, against the others.
+
+    Zermelo's and Hunter's iteration (Annals of Statistics 32, 2004).
+    """
+    size = wins.shape[-1]
+    played, won = wins + wins.swapaxes(-1, -2), wins.sum(axis=-1)
+    strength = np.ones(wins.shape[:-1])
+    for _ in range(rounds):
+        pairs = strength[..., :, None] + strength[..., None, :]
+        new = won / np.maximum((played / pairs).sum(axis=-1), 1e-300)
+        new /= np.exp(np.log(np.maximum(new, 1e-300)).mean(axis=-1, keepdims=True))
+        change = np.abs(new - strength).max(initial=0)
+        strength = new
+        if change < 1e-10:
+            break
+    # Each must be reached from each along wins, or its strength is without a bound.
+    reached = (wins > 0) | np.eye(size, dtype=bool)
+    for _ in range(max(1, (size - 1).bit_length())):
+        reached = (reached[..., :, :, None] & reached[..., None, :, :]).any(axis=-2)
+    bounded = reached.all(axis=(-1, -2))[..., None]
+    with np.errstate(divide="ignore"):
+        return np.where(bounded, np.log(np.maximum(strength, 1e-300)), np.nan)
+
+
+def krippendorff(values: np.ndarray, level: str = "interval") -> float:
+    """Krippendorff's alpha of values (raters, units), NaN where one has not rated; level: nominal,
+    ordinal or interval. NaN where nothing can be compared or nothing varies.
+
+    K. Krippendorff, Computing Krippendorff's Alpha-Reliability, 2011.
+    """
+    counted = np.isfinite(values).sum(axis=0) > 1
+    values = values[:, counted]
+    known, places = np.unique(values[np.isfinite(values)], return_inverse=True)
+    if len(known) < 2:
+        return math.nan
+    units = np.broadcast_to(np.arange(values.shape[1]), values.shape)[np.isfinite(values)]
+    table = np.zeros((values.shape[1], len(known)))
+    np.add.at(table, (units, places), 1)
+    number = table.sum(axis=1)
+    met = (table.T / (number - 1)) @ table - np.diag((table.T / (number - 1)).sum(axis=1))
+    totals = met.sum(axis=1)
+    if level == "nominal":
+        apart = 1.0 - np.eye(len(known))
+    elif level == "ordinal":
+        middle = totals.cumsum() - totals / 2
+        apart = (middle[:, None] - middle) ** 2
+    else:
+        apart = (known[:, None] - known) ** 2
+    expected = (np.outer(totals, totals) * apart).sum() / (totals.sum() - 1)
+    return float(1 - (met * apart).sum() / expected)
+
+
+def tied(human: np.ndarray, judge: np.ndarray) -> tuple[float, float]:
+    """(pairwise accuracy with ties, the largest difference of a judge's scores that is called a
+    tie) of P pairs: signs of what people say, and differences of the judge's scores.
+
+    The threshold is that with the highest accuracy on these pairs (Deutsch et al.,
+    arXiv:2305.14324); of several the smallest.
+    """
+    if not len(human):
+        return math.nan, math.nan
+    sizes = np.abs(judge)
+    order = np.argsort(sizes, kind="stable")
+    agree = (np.sign(judge) == human) & (sizes > 0) & (human != 0)
+    ties = human == 0
+    # With the first n pairs by size called ties: their human ties, and what agrees in the others.
+    right = np.concatenate([[0], ties[order].cumsum()]) + agree.sum()
+    right = right - np.concatenate([[0], agree[order].cumsum()])
+    limits = np.concatenate([[0.0], sizes[order]])
+    ends = np.append(limits[1:] != limits[:-1], True)  # pairs of one size are ties together
+    ends[: int((sizes == 0).sum())] = False  # what is equal is a tie at any threshold
+    best = np.flatnonzero(ends)[right[ends].argmax()]
+    return float(right[best] / len(human)), float(limits[best])
+
+
+# --- intervals ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Bootstraps over raters and prompts. raters, prompts: of each rating, (N,) whole numbers."""
+
+    raters: np.ndarray
+    prompts: np.ndarray
+    confidence: float
+    seed: int
+    draws: int
+
+    def told(self, figure: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """(3, K): a figure and the ends of its interval, NaN where fewer than FEWEST prompts are
+        rated. figure: from weights of the ratings, (draws, N), to (draws, K)."""
+        value = figure(np.ones((1, len(self.raters))))[0]
+        sizes = [int(each.max(initial=-1)) + 1 for each in (self.raters, self.prompts)]
+        if sizes[1] < FEWEST:
+            return np.stack([value, np.full_like(value, np.nan), np.full_like(value, np.nan)])
+        rng = np.random.default_rng([self.seed, STREAM])
+        found, left = [], min(self.draws, DRAWS)
+        while left > 0:
+            many = min(left, max(1, 2_000_000 // max(1, len(self.raters))))
+            weights = np.ones((many, len(self.raters)))
+            for places, size in zip((self.raters, self.prompts), sizes, strict=True):
+                if size > 1:
+                    drawn = rng.multinomial(size, np.full(size, 1 / size), size=many)
+                    weights *= drawn[:, places]
+            found.append(figure(weights))
+            left -= many
+        ends = np.array([1 - self.confidence, 1 + self.confidence]) / 2
+        found = np.concatenate(found)
+        known = np.isfinite(found).mean(axis=0) > self.confidence
+        low, high = np.full((2, len(value)), np.nan)
+        if known.any():
+            low[known], high[known] = np.nanquantile(found[:, known], ends, axis=0)
+        return np.stack([value, low, high])
+
+
+def mean_scores(
+    weights: np.ndarray, scores: np.ndarray, places: np.ndarray, size: int
+) -> np.ndarray:
+    """Mean score of each of `size` models, (draws, size); places (N,): whose a score is."""
+    own = np.eye(size)[places]
+    number = weights @ own
+    return divided((weights * scores) @ own, number)
+
+
+def wins(weights: np.ndarray, pairs: np.ndarray, won: np.ndarray, size: int) -> np.ndarray:
+    """How often each of `size` models beat each other, (draws, size, size), a tie half; pairs
+    (N, 2) of places, won (N,) of the first."""
+    result = np.zeros((len(weights), size * size))
+    for order, share in ((pairs, won), (pairs[:, ::-1], 1 - won)):
+        cells = order[:, 0] * size + order[:, 1]
+        for cell in np.unique(cells):
+            own = cells == cell
+            result[:, cell] += weights[:, own] @ share[own]
+    return result.reshape(-1, size, size)
+
+
+def win_rates(won: np.ndarray) -> np.ndarray:
+    """Share of its comparisons that each model won, (draws, M), of `wins`."""
+    played = won.sum(axis=2) + won.sum(axis=1)
+    return divided(won.sum(axis=2), played)
+
+
+def divided(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    """Quotients, NaN where the divisor is not above 0."""
+    return np.divide(above, below, out=np.full(below.shape, np.nan), where=below > 0)

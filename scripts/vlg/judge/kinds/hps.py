@@ -1,0 +1,125 @@
+"""HPSv2 and HPSv2.1: what people prefer, by an open_clip (Wu et al., arXiv:2306.09341)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from vlg.config import sections
+from vlg.errors import UserError
+from vlg.judge.kind import Judge
+from vlg.models import weights
+from vlg.models.device import Parts, place, send, set_precision
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from vlg.models.ledger import Ledger
+
+
+class Settings(sections.JudgeKeys):
+    """Which weights."""
+
+    sha256: str | None = Field(
+        None,
+        pattern="^[0-9a-f]{64}$",
+        description="Checksum of `source`, a file of weights; a pickled one (.pt) needs it.",
+    )
+    architecture: str = Field("ViT-H-14", description="What open_clip calls the model.")
+
+
+class HumanPreferenceScore(Judge):
+    """100 cos by `source`, the file HPS_v2_compressed.pt or HPS_v2.1_compressed.pt of xswu/HPSv2,
+    or the same as safetensors. As there, a picture is not cropped but padded with black.
+
+    The package returns the cosine, its published tables have 100 times that.
+    """
+
+    settings: Settings
+
+    def load(self) -> None:
+        import open_clip
+
+        from vlg.models.guide import quiet
+
+        own, source = self.settings, self.root / self.settings.source
+        tensors = weights.read(source, own.source, own.sha256)
+        try:
+            with quiet():
+                model = open_clip.create_model(own.architecture)
+                self.tokenizer = open_clip.get_tokenizer(own.architecture)
+            model.load_state_dict(tensors)
+        except Exception as error:
+            why = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"{own.source}: not the weights of open_clip's {own.architecture} ({why}); give "
+                "HPSv2's, or another architecture"
+            ) from error
+        set_precision("fp32")
+        self.model: Any = place(model.float().eval().requires_grad_(False), self.device)
+        cfg = self.model.visual.preprocess_cfg
+        self.mean, self.std = cfg["mean"], cfg["std"]
+        size = self.model.visual.image_size
+        self._side = size if isinstance(size, int) else max(size)
+        self._parts = Parts("scoring pictures")
+
+    @property
+    def side(self) -> int:
+        return self._side
+
+    @classmethod
+    def check(cls, settings: Settings, root: Path = Path()) -> None:
+        weights.check(root / settings.source, settings.source, settings.sha256)
+
+    @classmethod
+    def files(cls, settings: Settings, root: Path = Path()) -> list[Path]:
+        return [root / settings.source]
+
+    def watch(self, ledger: Ledger, part: str = "judge") -> None:
+        ledger.watch(part, self.model.visual)
+
+    def prepare(self, images: list[np.ndarray]) -> torch.Tensor:
+        """Pixels (n, 3, side, side): the longer side resized (bicubic, antialiased), the shorter
+        padded on both ends."""
+        import numpy as np
+        import torch
+        from PIL import Image
+
+        pictures = []
+        for image in images:
+            height, width = image.shape[:2]
+            scale = self.side / max(height, width)
+            small = Image.fromarray(image)
+            if scale != 1:
+                size = (round(width * scale), round(height * scale))
+                small = small.resize(size, Image.Resampling.BICUBIC)
+            square = Image.new("RGB", (self.side, self.side))
+            square.paste(small, ((self.side - small.width) // 2, (self.side - small.height) // 2))
+            pictures.append(np.asarray(square))
+        pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
+        mean, std = (torch.tensor(each)[:, None, None] for each in (self.mean, self.std))
+        return (pixels - mean) / std
+
+    def __call__(self, images: Any, prompts: list[str]) -> list[float]:
+        pixels = self.prepare(images) if isinstance(images, list) else images
+        distinct = list(dict.fromkeys(prompts))
+        places = [distinct.index(prompt) for prompt in prompts]
+        texts = self._encode_text(distinct)[places]
+        found = self._parts(self._cosines, pixels, texts)
+        return [100 * cosine for part in found for cosine in part.tolist()]
+
+    def _encode_text(self, texts: list[str]) -> torch.Tensor:
+        import torch
+
+        with torch.no_grad():
+            return self.model.encode_text(self.tokenizer(texts).to(self.device), normalize=True)
+
+    def _cosines(self, pixels: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        with torch.no_grad():
+            seen = self.model.encode_image(send(pixels, self.device), normalize=True)
+        return (seen * texts).sum(dim=1)

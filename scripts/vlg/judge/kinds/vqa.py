@@ -1,0 +1,69 @@
+"""VQAScore: how probable it is, to a vision-language model, that a picture shows its prompt
+(Lin et al., arXiv:2404.01291)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Self
+
+from pydantic import Field, model_validator
+
+from vlg.config import sections
+from vlg.config.keys import disagree
+from vlg.judge.kind import Judge
+from vlg.models import vlm
+
+if TYPE_CHECKING:
+    import numpy as np
+
+PLACE = "{prompt}"
+
+
+class Settings(sections.JudgeKeys):
+    """What is asked, and what of the answer counts."""
+
+    template: str = Field(
+        'Does this figure show "{prompt}"? Please answer yes or no.',
+        description="The question; `{prompt}` stands for the prompt.",
+    )
+    among: Literal["all", "yes_no"] = Field(
+        "all",
+        description=(
+            "Yes among `all` tokens, as in the paper, or among yes and no (`yes_no`), which is 50 "
+            "for a model that knows neither."
+        ),
+    )
+    precision: sections.Precision = Field(
+        "fp32", description="Of the model; `bf16` halves the memory and moves scores a little."
+    )
+
+    @model_validator(mode="after")
+    def _names_the_prompt(self) -> Self:
+        if PLACE not in self.template:
+            raise disagree("template", f"does not name {PLACE}", "put it where the prompt belongs")
+        return self
+
+
+class VQAScore(Judge):
+    """100 times the probability of Yes, in any writing that is one token (`Reader.tokens`)."""
+
+    settings: Settings
+
+    def load(self) -> None:
+        self.reader = vlm.Reader(
+            self.root / self.settings.source, self.device, self.settings.precision
+        )
+        self.yes, self.no = (self.reader.tokens(answer) for answer in ("yes", "no"))
+
+    @classmethod
+    def check(cls, settings: sections.JudgeKeys, root: Path = Path()) -> None:
+        super().check(settings, root)
+        vlm.check(root / settings.source, settings.source)
+
+    def __call__(self, images: list[np.ndarray], prompts: list[str]) -> list[float]:
+        questions = [self.settings.template.replace(PLACE, prompt) for prompt in prompts]
+        logits = self.reader.logits(images, questions)
+        if self.settings.among == "yes_no":
+            logits = logits[:, [*self.yes, *self.no]]
+            return (100 * logits.softmax(dim=1)[:, : len(self.yes)].sum(dim=1)).tolist()
+        return (100 * logits.softmax(dim=1)[:, self.yes].sum(dim=1)).tolist()

@@ -1,0 +1,210 @@
+"""What people say of pictures: files, figures beside published ones, and judges held against it."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.test_judge_tables import MODELS, made, study, written
+from vlg.analysis import ratings
+from vlg.analysis.tables import calibration
+from vlg.analysis.tables import ratings as rated
+from vlg.errors import UserError
+
+PROMPTS = {"p0000": "a cat", "p0001": "a dog"}
+
+
+def read(tmp_path, text, models=("base", "embed-2")):
+    (tmp_path / "r.csv").write_text(text)
+    return ratings.read(tmp_path / "r.csv", PROMPTS, models)
+
+
+def test_scores_and_votes_are_read(tmp_path):
+    found = read(
+        tmp_path,
+        "rater,model,prompt,seed,score\nann,base,a cat,1,3\nann,embed-2,a cat,1,4\n"
+        "bo,base,a dog,1,2\n",
+    )
+    assert found.scores["id"].tolist() == ["p0000", "p0000", "p0001"]
+    assert found.pairs.to_dict("records") == [
+        {
+            "rater": "ann",
+            "id": "p0000",
+            "seed": 1,
+            "model_a": "base",
+            "model_b": "embed-2",
+            "won": 0,
+        }
+    ]
+    votes = read(
+        tmp_path,
+        "rater,id,model_a,model_b,winner\nann,p0000,base,embed-2,tie\n"
+        "bo,p0000,base,embed-2,embed-2\ncy,p0000,embed-2,base,a\n",
+    )
+    assert votes.pairs["won"].tolist() == [0.5, 0, 1] and not len(votes.scores)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("rater,model,id\n", "has no column score"),
+        ("rater,model,score\n", "has no column id or prompt"),
+        ("rater,model,id,score\nann,other,p0000,1\n", "line 2: unknown model 'other'; there are"),
+        ("rater,model,id,score\nann,base,p7,1\n", "line 2: 'p7' is no prompt of the study"),
+        ("rater,model,id,score\nann,base,p0000,x\n", "line 2: score 'x' is no number"),
+        ("rater,model,id,score\nann,base,p0000,1\nann,base,p0000,2\n", "line 3: .* a second time"),
+        ("rater,model,id,score\n,base,p0000,1\n", "line 2: .* by no rater"),
+        ("rater,model,id,score\n", "has no ratings"),
+        ("rater,id,model_a,model_b,winner\nann,p0000,base,embed-2,c\n", "line 2: winner 'c'"),
+        ("rater,id,model_a,model_b,winner\nann,p0000,base,base,a\n", "line 2: 'base' against"),
+    ],
+)
+def test_a_wrong_file_is_told_in_one_line(tmp_path, text, message):
+    with pytest.raises(UserError, match=message):
+        read(tmp_path, text)
+
+
+def test_alpha_is_the_published_one():
+    """Example C of Krippendorff's own text: 4 observers, 12 units, some missing."""
+    x = np.nan
+    data = np.array(
+        [[1, 2, 3, 3, 2, 1, 4, 1, 2, x, x, x], [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, x, 3],
+         [x, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, x], [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, x]]
+    )  # fmt: skip
+    for level, expected in (("nominal", 0.743), ("ordinal", 0.815), ("interval", 0.849)):
+        assert ratings.krippendorff(data, level) == pytest.approx(expected, abs=5e-4)
+    assert math.isnan(ratings.krippendorff(np.ones((2, 3))))
+
+
+BASEBALL = np.array(
+    [[0, 7, 9, 7, 7, 9, 11], [6, 0, 7, 5, 11, 9, 9], [4, 6, 0, 7, 7, 8, 12], [6, 8, 6, 0, 6, 7, 10],
+     [6, 2, 6, 7, 0, 7, 12], [4, 4, 5, 6, 6, 0, 6], [2, 4, 1, 3, 1, 7, 0]], float
+)  # fmt: skip
+
+
+def test_strengths_are_the_published_ones_and_those_of_a_logistic_regression():
+    """The American League of 1987, in Agresti, Categorical Data Analysis."""
+    import statsmodels.api as sm
+
+    found = ratings.bradley_terry(BASEBALL)
+    assert found - found[-1] == pytest.approx([1.58, 1.44, 1.29, 1.25, 1.11, 0.68, 0], abs=6e-3)
+    sides, counts = [], []
+    for a in range(7):
+        for b in range(a + 1, 7):
+            sides.append(np.eye(7)[a] - np.eye(7)[b])
+            counts.append((BASEBALL[a, b], BASEBALL[b, a]))
+    model = sm.GLM(np.array(counts), np.array(sides)[:, :-1], family=sm.families.Binomial())
+    assert (found - found[-1])[:-1] == pytest.approx(model.fit().params, abs=1e-6)
+    both = ratings.bradley_terry(np.stack([BASEBALL, np.triu(BASEBALL)]))
+    assert both[0] == pytest.approx(found) and np.isnan(both[1]).all(), "one that never won"
+
+
+pair = st.tuples(st.integers(-1, 1), st.integers(-4, 4))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(pair, min_size=1, max_size=25))
+def test_tie_calibration_tries_every_threshold(pairs):
+    human, judge = np.array(pairs, float).T
+    limits = sorted({0.0, *np.abs(judge)})
+    right = [np.mean(np.where(np.abs(judge) <= e, 0, np.sign(judge)) == human) for e in limits]
+    best = int(np.argmax(right))
+    assert ratings.tied(human, judge) == pytest.approx((right[best], limits[best]))
+
+
+def people(sharp, prompts=30, raters=4, seed=0):
+    """Ratings from 1 to 5 of raters who see a part of how good the models of `made` are."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for number in range(prompts):
+        for model, gain in zip(MODELS, (0, 1, 2), strict=True):
+            for rater in range(raters):
+                score = np.clip(np.round(2 + sharp * gain + rng.normal(0, 0.7)), 1, 5)
+                rows.append({"rater": f"r{rater}", "model": model, "id": f"p{number:04d}",
+                             "seed": 0, "score": score})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def with_ratings(tmp_path, frame, folders=None):
+    folders = folders or {}
+    scores = made(prompts=30)
+    if folders:
+        folders = [
+            written(scores, tmp_path / "judges" / n, column) for n, column in folders.items()
+        ]
+    own = study(scores, folders)
+    own.prompts["Prompt"] = own.prompts["id"]
+    own.prompts["Category"] = np.where(np.arange(30) < 20, "Single", "Pair")
+    frame.to_csv(tmp_path / "r.csv", index=False)
+    own.ratings = tmp_path / "r.csv"
+    return own
+
+
+def test_the_table_has_scores_win_rates_and_strengths(tmp_path):
+    frame = people(sharp=1)
+    table = rated.build(with_ratings(tmp_path, frame))
+    found = table.frame.set_index("model")
+    assert list(found.index) == MODELS
+    means = frame.groupby("model")["score"].mean()
+    assert found["score"].to_dict() == pytest.approx(means.to_dict())
+    by = frame.pivot(index=["rater", "id"], columns="model", values="score")
+    won = [(np.sign(by["embed-2"] - by[other]) + 1) / 2 for other in ("base", "normal-2")]
+    assert found["win_rate"]["embed-2"] == pytest.approx(np.mean(won))
+    assert (found["score_low"] < found["score"]).all() and (
+        found["score"] < found["score_high"]
+    ).all()
+    assert found["strength"].is_monotonic_increasing and found["strength"].sum() == pytest.approx(0)
+    assert 0 < found["alpha"].iloc[0] < 1 and "4 raters, 30 prompts" in table.caption
+    assert set(table.texts("ratings")) == {"csv", "md", "tex"}
+
+
+def test_votes_have_win_rates_and_no_scores(tmp_path):
+    scores = people(sharp=1).pivot(index=["rater", "id"], columns="model", values="score")
+    rows = [
+        {"rater": rater, "id": key, "model_a": "embed-2", "model_b": "base",
+         "winner": "tie" if row["embed-2"] == row["base"] else
+         "a" if row["embed-2"] > row["base"] else "b"}
+        for (rater, key), row in scores.iterrows()
+    ]  # fmt: skip
+    own = with_ratings(tmp_path, pd.DataFrame(rows))
+    found = rated.build(own).frame.set_index("model")
+    assert found["score"].isna().all() and list(found.index) == ["base", "embed-2"]
+    assert found["win_rate"].sum() == pytest.approx(1) and found["win_rate"]["embed-2"] > 0.8
+    assert -1 < found["alpha"].iloc[0] < 1
+    told = calibration.build(own).frame
+    assert told["spearman"].isna().all() and (told["pairs"] == 30).any()
+
+
+def test_intervals_over_few_raters_are_wider(tmp_path):
+    """Raters who differ in what they call good: twice as many raters, a narrower interval."""
+    widths = []
+    for raters in (4, 32):
+        frame = people(sharp=1, raters=raters)
+        shift = {f"r{i}": x for i, x in enumerate(np.random.default_rng(1).normal(0, 1, raters))}
+        frame["score"] += frame["rater"].map(shift)
+        found = rated.build(with_ratings(tmp_path, frame)).frame
+        widths.append((found["score_high"] - found["score_low"]).mean())
+    assert widths[0] > 1.7 * widths[1]
+
+
+def test_a_judge_is_held_against_people_by_kind_of_prompt(tmp_path):
+    gains = dict(zip(MODELS, (0, 1, 2), strict=True))
+    noise = np.random.default_rng(3)
+    folders = {
+        "same": lambda rows: rows["model"].map(gains) * 10,
+        "against": lambda rows: -rows["model"].map(gains) * 10,
+        "noise": lambda rows: noise.normal(size=len(rows)),
+    }
+    table = calibration.build(with_ratings(tmp_path, people(sharp=1), folders))
+    frame = table.frame[table.frame["prompt_kind"] == "all"].set_index("judge")
+    assert list(frame.index) == ["judge", "guide", "same", "against", "noise"]
+    assert frame["pairs"].tolist() == [90] * 5, "three models, three pairs a prompt"
+    assert frame["accuracy"]["same"] > 0.9 > 0.6 > frame["accuracy"]["noise"]
+    assert frame["accuracy_decided"]["against"] < 0.1 and frame["spearman"]["same"] > 0.8
+    assert frame["accuracy_low"]["same"] <= frame["accuracy"]["same"]
+    kinds = table.frame[table.frame["judge"] == "same"].set_index("prompt_kind")["pairs"]
+    assert kinds.to_dict() == {"all": 90, "Single": 60, "Pair": 30}
+    assert set(table.texts("calibration")) == {"csv", "md", "tex"}
