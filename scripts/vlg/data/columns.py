@@ -6,9 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from vlg.data.pictures import METADATA
-
-LISTS = (METADATA, "metadata.csv")
+LISTS = ("metadata.jsonl", "metadata.csv")
 SPLITS = "(train|training|val|valid|validation|dev|eval|test)"
 CAPTION_COLUMNS = ("text", "caption", "captions")
 
