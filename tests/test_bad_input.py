@@ -168,6 +168,19 @@ CASES = {
             {"0.parquet": tiny.table(image=[b"x"], text=['["a cat", "one"]'])},
             "0.parquet: row 0, column text: a list or an object as text; write a list, or name",
         ),
+        "a key twice": (
+            {
+                "0.png": png(),
+                "metadata.jsonl": '{"file_name": "0.png", "text": "a", "text": "b"}\n',
+            },
+            "metadata.jsonl: line 1 is no JSON (two keys are named text); mend it",
+        ),
+        "a long name": ({"metadata.jsonl": rows({**CAT, "file_name": "a" * 5000})}, "row 1: aaa"),
+        "a name of two lines": ({"a\nb.png": png(), "a\nb.txt": ""}, "a\\nb.txt: has no caption"),
+        "a name of other bytes": (
+            {"\udce9.png": png(), "\udce9.txt": ""},
+            "\\udce9.txt: has no cap",
+        ),
         "captions not fetched": ({"0.png": png(), "0.txt": POINTER}, "0.txt: a pointer of Git LFS"),
         "lists not fetched": (
             {"0.png": png(), "metadata.csv": POINTER},

@@ -268,6 +268,12 @@ def test_a_folder_that_holds_captioned_pictures_twice_is_refused(source, gather)
         path.unlink()
 
 
+def test_endings_in_capitals_are_the_same(source, gather):
+    write(source / "Train-0.PARQUET", {"image": cell(1), "text": "x"})
+    write(source / "Test-0.PARQUET", {"image": cell(2), "text": "y"})
+    assert texts(gather()) == [["x"]]
+
+
 def test_a_split_that_no_file_is_of_is_told(source, gather):
     write(source / "train-0.parquet", {"image": cell(1), "text": "x"})
     with pytest.raises(UserError, match="no parquet file of split test, there are train-0.parquet"):

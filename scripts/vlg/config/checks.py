@@ -195,6 +195,8 @@ def _is_pickled(path: Path) -> bool:
 
 def _check_base_file(file: Path, name: str) -> None:
     """A base in one file must be there and be a whole model, as far as its header tells."""
+    if os.path.isdir(file):
+        fail(("models", "base"), f"{name} is a folder", "rename it: files are called .safetensors")
     if not os.path.isfile(file):
         fail(("models", "base"), f"no file {shown(name)}", "check the path")
     with _under(("models", "base")):

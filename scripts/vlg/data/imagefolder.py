@@ -6,6 +6,7 @@ import csv
 import itertools
 import json
 import logging
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
@@ -84,7 +85,7 @@ def captioned(
             )
         # The name is also the link's below `out`: neither may lead out of its folder.
         path = PurePosixPath(folder, name)
-        known = exists(path.as_posix()) if exists else (source / path).is_file()
+        known = exists(path.as_posix()) if exists else os.path.isfile(source / path)
         if path.is_absolute() or ".." in path.parts or not known:
             raise UserError(f"{where}: {told(name)} is no file below {source / folder}; mend it")
         # Several captions may also stand in rows of their own.
@@ -133,12 +134,23 @@ def _listed(
 def _json_rows(table: Path) -> Iterator[Any]:
     for number, line in enumerate(_lines(table), start=1):
         try:
-            row = json.loads(line) if line.strip() else None
+            row = json.loads(line, object_pairs_hook=_each_once) if line.strip() else None
         except (ValueError, RecursionError) as error:
             why = f"line {number} is no JSON ({getattr(error, 'msg', error)})"
             raise UserError(f"{table}: {why}; mend it") from None
         if line.strip():
             yield row
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> Row:
+    """An object of JSON, of whose equal names readers would take the last."""
+    row = dict(pairs)
+    if len(row) != len(pairs):
+        twice = next(
+            name for name, count in Counter(name for name, _ in pairs).items() if count > 1
+        )
+        raise ValueError(f"two keys are named {told(twice)}")
+    return row
 
 
 def _lines(table: Path, newline: str | None = None) -> Iterator[str]:

@@ -25,7 +25,7 @@ def files_of(source: Path, split: str) -> list[Path]:
     if source.is_file():
         return [source]
     names = [path.relative_to(source).as_posix() for path in below(source)]
-    tables = [name for name in names if name.endswith(".parquet")]
+    tables = [name for name in names if name.lower().endswith(".parquet")]
     if not tables:
         return []
     other = next((name for name in names if name.rpartition("/")[2] in LISTS), None)
@@ -174,7 +174,7 @@ def _bytes(cell: Any, table: Path, label: str, fetch: Callable[[Path], None] | N
         inside = path.is_relative_to(folder)
         if inside and fetch:
             fetch(path)
-        if not inside or not path.is_file():
+        if not inside or not os.path.isfile(path):
             raise UserError(
                 f"{table}: {label}: {told(cell)} is no file beside it; put the pictures there, or "
                 "name the column that holds them in dataset.picture"

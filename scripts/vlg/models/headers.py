@@ -40,8 +40,9 @@ def check_safetensors(path: Path) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
             start = file.read(8)
-            if not start:
-                raise ValueError("empty")
+            if len(start) < 8:
+                _check_beginning(path, start)
+                raise ValueError("shorter than a header" if start else "empty")
             (length,) = struct.unpack("<Q", start)
             if length > min(size, 100_000_000):
                 _check_beginning(path, start)
