@@ -182,6 +182,87 @@ def training(bench: Bench, variant: str, checkpointing: bool, work: dict[str, fl
         bench.found["trained"] = max(best, bench.found.get("trained", 0.0))
 
 
+# Few own samples, as the cost of one does not depend on how many there are.
+FEW = {"round_captions": 2, "round_samples": 2, "round_steps": 1000}
+PAIRS = {"pair_captions": 4, "pair_samples": 2}
+
+
+def way_to_train(bench: Bench, method: str) -> None:
+    """A step of a further method at its defaults, FLOPs by its own ledger; a round of own samples
+    is a row of its own."""
+    from vlg import plugins
+    from vlg.config import sections
+    from vlg.train import loop, pairs
+    from vlg.train.method import settings_of
+    from vlg.train.step import train_step
+
+    size, steps = SCALE[bench.size][2], SCALE[bench.size][1][0]
+    known = plugins.load(plugins.METHODS, method).Settings.model_fields
+    settings = settings_of(method, {
+        **TRAINING, "batch_size": size, "gradient_checkpointing": True,
+        "precision": "bf16" if bench.precision in ("bf16", "fp16") else "fp32",
+        **{name: value for name, value in {**FEW, **PAIRS}.items() if name in known},
+        **({"sampling": {**GUIDED, "steps": steps}} if "sampling" in known else {}),
+    })  # fmt: skip
+    folders = {name: bench.folder / name for name in ("cache", "embeddings", "pairs")}
+    folders |= {"base": bench.base, "guide": bench.guide}
+    if (
+        "pairs" in plugins.constant(plugins.METHODS, method, "NEEDS")
+        and not folders["pairs"].exists()
+    ):
+        own = {name: folders[name] for name in ("base", "cache", "guide", "embeddings")}
+        drawn = sections.Pairs.parse({**PAIRS, **GUIDED, "steps": steps}, "pairs")
+        pairs.draw(own, drawn, folders["pairs"], "", bench.device, 8)
+    run = loop.begin(method, settings, loop.needed(method, settings, folders), bench.device)
+    started = time.monotonic()
+    run.method.before(run.state.net, run.data, 0)
+    seconds, cost = bench.elapsed(started), run.ledger.take()
+    if cost.flops:
+        number = PAIRS["pair_samples"] * FEW["round_captions"]
+        bench.row(f"{method}: {number} own samples", f"{seconds:.3g} s", cost.flops / seconds)
+    train_step(run)
+    run.ledger.take()
+    steps = 0
+
+    def step() -> None:
+        nonlocal steps
+        train_step(run)
+        steps += 1
+
+    seconds = bench.timed(step)
+    # `timed` warms up with a call that its seconds leave out and the ledger has.
+    flops = run.ledger.take().flops / steps
+    bench.row(f"{method} training, checkpointing, batch {size}", f"{1 / seconds:.3g} steps/s",
+              flops / seconds)  # fmt: skip
+
+
+def way_to_draw(bench: Bench, draws: Any, guide: Any, kind: str) -> None:
+    """A round of an arm at its defaults on a few pictures, FLOPs by its own ledger."""
+    from vlg.sample import arm as arms
+    from vlg.sample.drawing import Models
+    from vlg.sample.listing import Picture
+
+    keys = {"iterations": 2} if kind == "noise_opt" else {}
+    arm, models = arms.load(kind, keys), Models(draws, guide)
+    number = max(1, SCALE[bench.size][0][1] // arm.samples)
+    wanted = [Picture(str(i), PROMPT.format(i), i, "study") for i in range(number)]
+    texts, seeds = [each.prompt for each in wanted], [each.seed for each in wanted]
+    images = draws.draw(texts, seeds) if "pictures" in arm.needs else None
+    scores = None if images is None else [0.0] * number
+    models.ledger.take()
+    calls = 0
+
+    def draw() -> None:
+        nonlocal calls
+        arm.draw(draws, guide, arms.Before(1, wanted, images, scores))
+        calls += 1
+
+    seconds = bench.timed(draw)
+    flops = models.ledger.take().flops / calls
+    bench.row(f"arm {kind}, a round of {number}", f"{number / seconds:.3g} pictures/s",
+              flops / seconds)  # fmt: skip
+
+
 def naive_training(bench: Bench) -> None:
     """What diffusers' example does: float32, every picture and caption encoded at every step."""
     import torch
@@ -232,12 +313,12 @@ def naive_training(bench: Bench) -> None:
         bench.found["training against the naive loop"] = bench.found["trained"] * seconds / size
 
 
-def sampler(bench: Bench) -> Any:
+def sampler(bench: Bench, base: Path | None = None) -> Any:
     """The pipeline's sampler; its steps are set before each measurement."""
     from vlg.sample.sampler import Sampler
 
     settings = {**GUIDED, "steps": 1, "precision": bench.precision}
-    return Sampler(bench.base, settings, bench.device)
+    return Sampler(bench.base, settings, bench.device, base)
 
 
 def set_steps(draws: Any, steps: int) -> None:
@@ -340,6 +421,7 @@ def scoring(bench: Bench, work: dict[str, float], threads: int) -> None:
 
 def measure(bench: Bench, threads: int) -> None:
     """Every section in turn, the most important first."""
+    from vlg import plugins
     from vlg.data.embedded import encode_guide
     from vlg.data.encoded import encode
     from vlg.models import device
@@ -353,7 +435,7 @@ def measure(bench: Bench, threads: int) -> None:
     encode(data, bench.base, bench.folder / "cache", {}, bench.device, 4)
     guide = load_guide(bench.guide, bench.device)
     encode_guide(data, guide, bench.folder / "embeddings", bench.device, 8)
-    del guide
+    guide = None
     print(f"Built in {time.monotonic() - started:.0f} s.\n")
     print("| what | rate | TFLOP/s | share of the matmul ceiling |\n|---|---:|---:|---:|")
     work = sd15.flops(bench.size)
@@ -375,6 +457,19 @@ def measure(bench: Bench, threads: int) -> None:
                     draws = draws or sampler(bench)
                     drawing(bench, draws, batch, steps, work)
     draws = None
+    methods = [name for name in plugins.names(plugins.METHODS) if name not in ("normal", "embed")]
+    for method in methods:
+        with bench.section(f"{method} training", 30 * full) as enough:
+            if enough:
+                way_to_train(bench, method)
+    for kind in plugins.names(plugins.ARMS):
+        with bench.section(f"arm {kind}", 20 * full) as enough:
+            if enough:
+                draws = draws or sampler(bench, bench.base)
+                guide = guide or load_guide(bench.guide, bench.device)
+                set_steps(draws, counts[0])
+                way_to_draw(bench, draws, guide, kind)
+    draws = guide = None
     with bench.section("naive drawing", 25 * full) as enough:
         if enough:
             naive_drawing(bench)

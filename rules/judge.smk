@@ -39,9 +39,9 @@ rule judge:
 rule diversity:
     """Measure how pictures of a prompt differ from each other and from base's."""
     input:
-        pictures=[study_images(model) for model in RUNS],
+        pictures=compared_pictures(),
         judge=LAYOUT.model("judge"),
-        bundles=bundles(*sum(map(study_images, RUNS), []), LAYOUT.model("judge")),
+        bundles=bundles(*compared_pictures(), LAYOUT.model("judge")),
     output:
         LAYOUT.diversity,
         rest(LAYOUT.log("diversity"), LAYOUT.diversity),

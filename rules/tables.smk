@@ -38,7 +38,7 @@ rule table:
         training=table_input("training"),
         judges=table_input("judges"),
         diversity=table_input("diversity"),
-        templates=templates("table.html", "table.js"),
+        templates=page_parts,
     output:
         [LAYOUT.table("{table}", form) for form in ("csv", "md", "tex")],
         rest(

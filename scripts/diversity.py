@@ -1,8 +1,9 @@
-"""Measure how a model's pictures of a prompt differ from each other, and from base's.
+"""Measure how a model's or arm's pictures of a prompt differ from each other, and from base's.
 
-Reads the study pictures of all models and the judge, in whose embedding distances (1 - cos) are
-taken; writes one CSV: spread, the mean distance of a picture to those of the same prompt on the
-other seeds (empty with one seed), and drift, its distance to base's of the same prompt and seed.
+Reads the study pictures of all models, those of the arms and the judge, in whose embedding
+distances (1 - cos) are taken; writes one CSV: spread, the mean distance of a picture to those of
+the same prompt on the other seeds (empty with one seed), and drift, its distance to base's plain
+one of the same prompt and seed.
 """
 
 from pathlib import Path

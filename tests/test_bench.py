@@ -19,6 +19,8 @@ import full_size  # noqa: E402
 import gpu  # noqa: E402
 import sd15  # noqa: E402
 
+from vlg import plugins  # noqa: E402
+
 
 def test_the_full_size_is_that_of_the_published_models():
     import torch
@@ -95,7 +97,9 @@ def test_every_section_of_the_gpu_table_is_measured(tmp_path, capsys):
     for row in ("ceiling: bf16", "ceiling: copy", "normal training, batch 4",
                 "embed training, checkpointing, batch 4", "drawing, 3 steps, batch 2",
                 "naive drawing, fp32", "naive training, fp32, batch 4", "scoring from PNG files",
-                "scoring, the judge alone"):  # fmt: skip
+                "scoring, the judge alone",
+                *(f"{name} training" for name in plugins.names(plugins.METHODS)),
+                *(f"arm {name}, a round of" for name in plugins.names(plugins.ARMS))):  # fmt: skip
         assert f"| {row}" in out, row
     assert "not measured" not in out and set(gpu.GOALS) <= measured.found.keys()
     assert all(value > 0 for value in measured.found.values())

@@ -317,9 +317,8 @@ def test_further_judges_and_diversity(study, tmp_path):
     }
     config = {"judges": json.dumps(judges), "score": "{diversity: true}"}
     planned = study.planned(**config)
-    new = {
-        f"{kind} {kind}={name}" for kind in ("table", "figure") for name in ("judges", "diversity")
-    }
+    shown = ("judges", "diversity", "methods")
+    new = {f"{kind} {kind}={name}" for kind in ("table", "figure") for name in shown}
     judged = {f"judge judge={j}, model={m}" for j in judges for m in MODELS}
     assert planned == {*new, *judged, "diversity", "gallery", "provenance"}
     trained = study.planned(**config, seeds="{train: [0, 1]}")

@@ -234,3 +234,49 @@ def test_raft_trains_on_the_best_of_its_samples_as_if_they_were_data():
     batch = theirs.batch
     noisy = theirs.scheduler.add_noise(batch.own[:, 0], batch.noise, batch.timesteps)
     assert theirs.equals(mse_loss(theirs.predict(noisy, batch.timesteps), batch.noise))
+
+
+@pytest.mark.parametrize("clip", [0.0001, 10.0])
+def test_ddpo(clip):
+    """ddpo-pytorch's train.py and ddim_step_with_logprob.py, a step of the sampler at a time."""
+    run = tiny.begin("ddpo", **OWN, **sampled(4), clip_range=clip)
+    run.method.before(run.state.net, run.data, 0)  # draws before the weights move
+    theirs = Reference(moved(run), 4)
+    batch, times, abars = theirs.batch, theirs.scheduler.timesteps, theirs.scheduler.alphas_cumprod
+    late = batch.late[0]
+    t, before = int(times[late]), int(times[late]) - 1000 // 4
+    abar = abars[t]
+    last = abars[before] if before >= 0 else theirs.scheduler.final_alpha_cumprod
+    deviation = ((1 - last) / (1 - abar) * (1 - abar / last)).sqrt()
+    z, after = batch.own.unbind(1)
+
+    def log_prob(unet):
+        theirs.unet = unet
+        predicted = theirs.predict(z, t, 2.0)
+        clean = (z - (1 - abar).sqrt() * predicted) / abar.sqrt()
+        mean = last.sqrt() * clean + (1 - last - deviation**2).sqrt() * predicted
+        found = -((after - mean) ** 2) / (2 * deviation**2) - deviation.log()
+        return found.mean(dim=(1, 2, 3))
+
+    now, base = theirs.unet, UNet2DConditionModel.from_pretrained(theirs.base, subfolder="unet")
+    with torch.no_grad():
+        drawn = log_prob(base)
+    ratio = (log_prob(now) - drawn).exp()
+    assert (ratio - 1).abs().max() > 1e-3
+    unclipped = -batch.score * ratio
+    clipped = -batch.score * ratio.clamp(1 - clip, 1 + clip)
+    assert theirs.equals(torch.maximum(unclipped, clipped).mean())
+
+
+def test_ddpo_rewards_what_scores_above_its_caption():
+    """A step along the gradient makes moves with an advantage likelier, others less so."""
+    run = tiny.begin("ddpo", **OWN, clip_range=0.5)
+    run.method.before(run.state.net, run.data, 0)
+    batch = run.method.batch(run.data, 0)
+    backward(run, batch)
+    with torch.no_grad():
+        for weight in run.state.weights.values():
+            weight -= 1e-3 * weight.grad / weight.grad.norm().clamp(min=1e-9)
+    loss, _ = run.method.of_moves(run.state.net, batch)
+    ratio = -loss.detach() / batch.score
+    assert ((ratio - 1) * batch.score).mean() > 0

@@ -30,6 +30,7 @@ OWN = {
     "finetune": ["variant", "step", "train_seconds", "train_flops"],
     "refinement": ["round", "arm", "unet_calls", "seconds", "flops"],
     "equal_compute": ["arm", "round", "against", "equal", "at"],
+    "methods": ["arm", "round", "tflops", "train_tflops", "interaction"],
     "hard_prompts": ["selection"],
     "by_category": ["category"],
     "by_challenge": ["challenge"],

@@ -17,7 +17,7 @@ from vlg.files import read_json
 from vlg.train import loop, own, rounds
 from vlg.train.step import backward, train_step
 
-WAYS = ("refl", "draft", "imagerefl", "raft", "dpo", "nft")
+WAYS = ("refl", "draft", "imagerefl", "raft", "dpo", "nft", "ddpo")
 # Half of a batch drawn in every other step, so that both kinds of steps and rows are there.
 HALF = {"own_share": 0.5, "own_every": 2}
 OWN = {
@@ -27,6 +27,7 @@ OWN = {
     "raft": {},
     "dpo": {"margin": 0.001},
     "nft": {},
+    "ddpo": {"clip_range": 0.1},
 }
 SLOW = pytest.mark.slow
 
@@ -53,8 +54,11 @@ def rows(out, model, name="log.csv"):
 
 @pytest.mark.parametrize(
     ("way", "rank"),
-    [*((way, 0) for way in ("refl", "raft", "nft")), *((way, 2) for way in ("draft", "dpo", "nft"))]
-    + [pytest.param(way, 2, marks=SLOW) for way in ("refl", "imagerefl", "raft")]
+    [
+        *((way, 0) for way in ("refl", "raft", "nft", "ddpo")),
+        *((way, 2) for way in ("draft", "dpo", "nft")),
+    ]
+    + [pytest.param(way, 2, marks=SLOW) for way in ("refl", "imagerefl", "raft", "ddpo")]
     + [pytest.param(way, 0, marks=SLOW) for way in ("draft", "imagerefl", "dpo")],
 )
 def test_chained_checkpoints_equal_one_straight_run(tmp_path, way, rank):
@@ -97,7 +101,7 @@ def test_saving_memory_gives_the_same_gradient(way, saving):
 @pytest.mark.parametrize(
     ("way", "most"),
     [("nft", None), ("draft", 1)]
-    + [pytest.param(way, 1, marks=SLOW) for way in ("refl", "imagerefl", "raft", "dpo", "nft")],
+    + [pytest.param(way, 1, marks=SLOW) for way in WAYS if way != "draft"],
 )
 def test_two_processes_equal_one(runner, tmp_path, way, most):
     """Where `most` is 1, the second runs out of memory on more than one sample at once."""
@@ -152,6 +156,7 @@ COUNTS = {  # of a step: forwards and backwards of 4 pictures; 2 own samples, 4 
     ),  # 6 own samples a round, of which 2 are trained on
     "dpo": ((4 + 2 + 4, 4 + 2), (0, 0), (0, 0)),  # both of a pair, and the base's predictions
     "nft": ((4 + 2 * 2 + 6 * 4, 4), (6, 0), (6, 0)),  # the copy's and the base's; no guidance
+    "ddpo": ((2 + 2 * 2 + 6 * 2 * 4, 2 + 2 * 2), (6, 0), (6, 0)),
 }
 
 
@@ -183,7 +188,7 @@ def test_a_method_lowers_its_own_term(way):
     run = tiny.begin(way, **OWN[way], denoising_scale=0, learning_rate=3e-3, warmup_steps=0)
     run.method.before(run.state.net, run.data, 0)
     batch, found = run.method.batch(run.data, 0), []
-    if way == "nft":  # all better than others; random models draw nothing that is
+    if way in ("nft", "ddpo"):  # all better than others; random models draw nothing that is
         batch.score.fill_(1)
     for _ in range(8):
         _, numbers = backward(run, batch)

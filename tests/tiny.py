@@ -342,7 +342,7 @@ OF_METHODS = {
     "normal": {},
     "embed": {"guide_scale": 0.3, "window": [0, 700]},
     **dict.fromkeys(("refl", "draft", "imagerefl", "dpo"), DRAWN),
-    **dict.fromkeys(("raft", "nft"), DRAWN | ROUNDS),
+    **dict.fromkeys(("raft", "nft", "ddpo"), DRAWN | ROUNDS),
 }
 
 

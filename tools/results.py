@@ -24,6 +24,7 @@ STUDIES = ("results/shapes", "results/shapes-full", "results/shapes-early")
 SHOWN = {
     "finetune": "Does fine-tuning help, and does the CLIP term?",
     "equal_compute": "Is it the method, or the compute?",
+    "methods": "What does each way gain, and at which cost?",
     "refinement": "Do rounds of refinement help more than drawing again?",
     "hard_prompts": "Do hard prompts gain most?",
     "by_fact": "Which facts become true?",

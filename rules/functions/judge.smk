@@ -30,6 +30,12 @@ def selftest_bundles():
     return bundles(*models, *(file for name in JUDGES for file in fetched(name)))
 
 
+def compared_pictures():
+    """The metadata files of every model's study pictures and of the last rounds of its arms."""
+    plain = [study_images(model) for model in RUNS]
+    return sum([*plain, *(refined(*each, rounds(each[1])[-1:]) for each in REFINED)], [])
+
+
 def judge_settings(wildcards):
     """What a further judge is."""
     return settings(further_judge(wildcards.judge))

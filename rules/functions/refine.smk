@@ -93,13 +93,13 @@ def rounds(arm):
     return range(1, ARMS[arm].rounds + 1)
 
 
-def refined(model, arm):
-    """The metadata files of all rounds of an arm."""
+def refined(model, arm, numbers=None):
+    """The metadata files of some rounds of an arm, all by default."""
     number = STUDY * len(CONFIG["seeds"]["selection"])
     size = CONFIG["generate"]["shard_size"]
     return [
         LAYOUT.refined(model, each, arm, shard)
-        for each in rounds(arm)
+        for each in numbers or rounds(arm)
         for shard in layout.shards(number, size)
     ]
 

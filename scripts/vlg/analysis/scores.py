@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PICTURE = ["model", "set", "arm", "round", "id", "seed"]
-PLAIN = ["model", "id", "seed"]  # of one set
+SEEN = ["model", "arm", "round", "id", "seed"]  # of the study
 # The same plain picture may be scored in more than one set; the first of these is taken.
 SETS = ("study", "rest", "hard", "development", "reference")
 
@@ -80,18 +80,22 @@ def read(paths: Iterable[Path], table: pd.DataFrame) -> pd.DataFrame:
 def with_further(
     scores: pd.DataFrame, paths: Iterable[Path], columns: Mapping[str, str]
 ) -> pd.DataFrame:
-    """`scores` with further measures of the plain study pictures, from files of their own.
+    """`scores` with further measures of study pictures, from files of their own.
 
-    columns: {name of a measure: column of the files}. A measure may be empty throughout, where
-    nothing can be measured. UserError for a number of another picture than was scored, and when
-    some pictures have none.
+    columns: {name of a measure: column of the files}. Plain pictures must be there, and those of
+    a round of an arm all or none. A measure may be empty throughout, where nothing can be
+    measured. UserError for a number of another picture than was scored, and when some pictures
+    have none.
     """
     import pandas as pd
 
-    study = scores[(scores["set"] == "study") & (scores["arm"] == "")]
-    places = pd.MultiIndex.from_frame(study[PLAIN])
-    seen = pd.Series(study["sha256"].to_numpy(), places)
-    rows = pd.concat([_read_further(path, seen) for path in paths]).set_index(PLAIN)
+    study = scores[scores["set"] == "study"]
+    seen = pd.Series(study["sha256"].to_numpy(), pd.MultiIndex.from_frame(study[SEEN]))
+    rows = pd.concat([_read_further(path, seen) for path in paths]).set_index(SEEN)
+    rounds = {key for key, _ in rows.groupby(SEEN[:3])}
+    asked = [arm == "" or (m, arm, n) in rounds for m, arm, n in study[SEEN[:3]].to_numpy()]
+    study = study[np.array(asked, dtype=bool)]
+    places = pd.MultiIndex.from_frame(study[SEEN])
     result = scores.copy()
     for name, column in columns.items():
         found = rows[column].reindex(places).to_numpy(float)
@@ -241,7 +245,8 @@ def _read(path: Path, **options: object) -> pd.DataFrame:
 
 
 def read_further(path: Path) -> pd.DataFrame:
-    """One file of a further judge's scores, or of diversity; numbers may be empty.
+    """One file of a further judge's scores, or of diversity; numbers may be empty. Where it says
+    nothing of arms its pictures are plain.
 
     UserError when it is missing or damaged.
     """
@@ -249,7 +254,10 @@ def read_further(path: Path) -> pd.DataFrame:
 
     table = _read(path, dtype=str)
     _need(table, ("model", "id", "seed", "sha256"), path)
-    for column in {"seed", "score", "spread", "drift"} & set(table):
+    for name, plain in (("arm", ""), ("round", "0")):
+        if name not in table:
+            table[name] = plain
+    for column in {"seed", "round", "score", "spread", "drift"} & set(table):
         try:
             table[column] = pd.to_numeric(table[column].replace("", np.nan))
         except ValueError as error:
@@ -259,16 +267,20 @@ def read_further(path: Path) -> pd.DataFrame:
 
 def _read_further(path: Path, seen: pd.Series) -> pd.DataFrame:
     """One further file, each row of the picture that the study's own judge saw (`seen`: checksums
-    by model, prompt and seed)."""
+    by SEEN)."""
     import pandas as pd
 
     rows = read_further(path)
-    now = seen.reindex(pd.MultiIndex.from_frame(rows[PLAIN])).to_numpy()
+    # Rounds of arms that are not asked for are in the file, too.
+    asked = {key for key, _ in seen.groupby(level=SEEN[:3])}
+    known = [arm == "" or (model, arm, n) in asked for model, arm, n in rows[SEEN[:3]].to_numpy()]
+    rows = rows[np.array(known, dtype=bool)]
+    now = seen.reindex(pd.MultiIndex.from_frame(rows[SEEN])).to_numpy()
     stale = np.flatnonzero(now != rows["sha256"].to_numpy())
     if len(stale):
         row = rows.iloc[int(stale[0])]
         raise UserError(
-            f"{path}: line {stale[0] + 2} is of another picture than is there ({row['model']} "
+            f"{path}: line {row.name + 2} is of another picture than is there ({row['model']} "
             f"{row['id']} seed {row['seed']}); delete the file and rerun"
         )
     return rows

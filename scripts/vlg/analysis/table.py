@@ -12,7 +12,7 @@ and `vlg.analysis.statistics`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # Scores of plain pictures, of refined ones and of references, the hard prompts, summaries of
-# training, scores by further judges, distances between pictures, scores of development pictures.
+# training, scores by further judges, distances between pictures, scores of development pictures;
+# ladders of doses, which the settings name.
 NEEDED = ("scores", "refined", "references", "hard", "training", "judges", "diversity", "samples")
+NEEDED += ("ladders",)
 FORMS = {"csv": "CSV", "md": "Markdown", "tex": "LaTeX"}
 
 
@@ -48,6 +50,8 @@ class Table:
     group: str = ""  # column whose values share a reference row; "" if the whole table does
     measure: str = "clipscore"  # what p_corrected is about and the best row is best in
     alpha: float = 0.05
+    # Data for the chart of the table's page, which report/templates/<table>.js draws.
+    chart: Mapping[str, object] | None = None
 
     @property
     def shown(self) -> list[markup.Column]:

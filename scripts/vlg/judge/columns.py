@@ -15,4 +15,4 @@ COLUMNS = (*TEXT, *WHOLE, *NUMBERS)
 FURTHER = ("model", "id", "seed", "picture", "sha256", "judge", "score")
 
 # Distances in the judge's embedding.
-DIVERSITY = ("model", "id", "seed", "sha256", "spread", "drift")
+DIVERSITY = ("model", "arm", "round", "id", "seed", "sha256", "spread", "drift")

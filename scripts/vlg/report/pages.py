@@ -114,6 +114,7 @@ def table(name: str, made: Table, texts: dict[str, str]) -> str:
         views=[_shown(made), _everything(made.frame, texts["csv"])],
         sources={title: texts[form] for form, title in FORMS.items()},
         program=source("table.js"),
+        chart=made.chart and {"data": embedded(made.chart), "program": source(f"{name}.js")},
     )
 
 

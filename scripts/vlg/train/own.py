@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from vlg.models.device import send
@@ -27,11 +28,13 @@ def draw(
     begin: int = 0,
     end: int | None = None,
     grad: int = 0,
+    noise: Callable[[int], torch.Tensor] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(latents behind the last of the steps, its one-step estimate of the clean ones), [n, ...].
 
     Drawn by `net` for rows of the data's captions, from `latents` as they are before step `begin`,
-    to `end` (exclusive; None: the last), with gradient through the last `grad` steps alone.
+    to `end` (exclusive; None: the last), with gradient through the last `grad` steps alone. noise:
+    as `Family.sample` has it.
     """
     last = (path.steps if end is None else end) - 1
     seen: list[torch.Tensor] = []
@@ -50,6 +53,7 @@ def draw(
         end=end,
         on_step=look,
         grad=grad,
+        noise=noise,
     )
     return z, seen[0]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,8 +76,9 @@ class Rounds(Method):
 
         log.info("round %d: drawing own samples", number)
         captions = self.captions(data, number)
-        latents, scores = self.drawn(net, data, captions, number)
-        self.pool = {**self.kept(captions, latents, scores), "round": torch.tensor(number)}
+        latents, scores, *more = self.drawn(net, data, captions, number)
+        kept = self.kept(captions, latents, scores, *more)
+        self.pool = {**kept, "round": torch.tensor(number)}
 
     def captions(self, data: Source, number: int) -> list[int]:
         """The captions of round `number`: of the next pictures, one of each."""
@@ -92,10 +93,9 @@ class Rounds(Method):
         rows = [data.rows[i] for i in pictures]
         return [each[int(w * len(each))] for each, w in zip(rows, which, strict=True)]
 
-    def drawn(
-        self, net: Net, data: Source, captions: list[int], number: int
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(latents [m, n, c, h, w], scores [m, n]) of own samples of captions, on the CPU.
+    def drawn(self, net: Net, data: Source, captions: list[int], number: int) -> list[torch.Tensor]:
+        """Latents [m, n, c, h, w] and scores [m, n] of own samples of captions, and what else
+        `sampled` gives of each, on the CPU.
 
         Each is keyed by (seed, round, place), so that neither parts nor processes change it.
         """
@@ -104,18 +104,12 @@ class Rounds(Method):
         s, device, (rank, world) = self.settings, self.family.device, process()
         net = self.drawer(net)
 
-        def part(places: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-            noise = [
-                torch.randn(data.shape, generator=generator("own", s.seed, number, place))
-                for place in places
-            ]
+        def part(places: list[int]) -> list[torch.Tensor]:
             rows = [captions[place // s.round_samples] for place in places]
             with torch.no_grad(), autocast(device, s.precision):
-                z, _ = own.draw(
-                    self.family, net, data, rows, s.path, send(torch.stack(noise), device)
-                )
-                z = z.float()
-                return z.cpu(), self.score(data, rows, self.family.decode(z, exactly=True).float())
+                z, *more = (each.float() for each in self.sampled(net, data, rows, places, number))
+                scores = self.score(data, rows, self.family.decode(z, exactly=True).float())
+                return [z.cpu(), scores, *(each.cpu() for each in more)]
 
         mine = list(range(rank, len(captions) * s.round_samples, world))
         found = []
@@ -126,13 +120,25 @@ class Rounds(Method):
         )
         order = [i for r in range(world) for i in range(r, len(captions) * s.round_samples, world)]
         back = torch.tensor(order).argsort()
-        latents, scores = (
-            torch.cat([share[column] for share in shares if share])[back] for column in (0, 1)
-        )
-        return (
-            latents.unflatten(0, (len(captions), s.round_samples)),
-            scores.unflatten(0, (len(captions), s.round_samples)),
-        )
+        columns = zip(*(share for share in shares if share), strict=True)
+        size = (len(captions), s.round_samples)
+        return [torch.cat(column)[back].unflatten(0, size) for column in columns]
+
+    def sampled(
+        self, net: Net, data: Source, captions: list[int], places: list[int], number: int
+    ) -> Sequence[torch.Tensor]:
+        """Finished latents [n, ...] of captions on the device, and whatever else a method keeps of
+        each sample; their noise is keyed by their places in the round."""
+        start = self.start(data, places, number)
+        return own.draw(self.family, net, data, captions, self.settings.path, start)[:1]
+
+    def start(self, data: Source, places: list[int], number: int) -> torch.Tensor:
+        """The noise [n, ...] that own samples begin from."""
+        import torch
+
+        keys = [("own", self.settings.seed, number, place) for place in places]
+        noise = [torch.randn(data.shape, generator=generator(*key)) for key in keys]
+        return send(torch.stack(noise), self.family.device)
 
     def drawer(self, net: Net) -> Net:
         """Which network draws own samples."""
@@ -140,22 +146,37 @@ class Rounds(Method):
 
     @abstractmethod
     def kept(
-        self, captions: list[int], latents: torch.Tensor, scores: torch.Tensor
+        self,
+        captions: list[int],
+        latents: torch.Tensor,
+        scores: torch.Tensor,
+        *more: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
-        """What of a round serves the steps: `captions` [k], `latents` [k, c, h, w], `score` [k]."""
+        """What of a round serves the steps: `captions` [k], `latents` [k, c, h, w], `score` [k].
+
+        more: what else `sampled` has given, [m, n, ...].
+        """
 
     # --- a step ---
 
     def batch(self, data: Source, step: int) -> Mixed:
         s, pool = self.settings, self.pool
         batch = batches.draw(data, s, step, self.family)
-        first = step % s.round_steps * s.number
-        number = int(pool["round"])
-        rows = walked(len(pool["captions"]), first, s.number, "own", s.seed, number)
+        rows = self.rows(step)
         captions = pool["captions"][rows].tolist()
         if self.drops:
             captions = [c if old else 0 for c, old in zip(captions, batch.captions, strict=False)]
-        return mix(batch, captions, pool["latents"][rows][:, None], pool["score"][rows])
+        return mix(batch, captions, self.shown(rows, step), pool["score"][rows])
+
+    def rows(self, step: int) -> list[int]:
+        """Which samples of the round step `step` trains on."""
+        s, pool = self.settings, self.pool
+        first, number = step % s.round_steps * s.number, int(pool["round"])
+        return walked(len(pool["captions"]), first, s.number, "own", s.seed, number)
+
+    def shown(self, rows: list[int], step: int) -> torch.Tensor:
+        """Latents [m, k, c, h, w] of these samples that the step works on."""
+        return self.pool["latents"][rows][:, None]
 
     def state(self) -> dict[str, torch.Tensor]:
         return self.pool
@@ -170,3 +191,8 @@ class Rounds(Method):
     def held_out(self, net: Net, batch: Batch) -> dict[str, torch.Tensor]:
         """Own samples are looked at in the steps; here is what can be compared."""
         return self.comparable(net, batch)
+
+
+def advantages(scores: torch.Tensor) -> torch.Tensor:
+    """Scores [captions, samples] less their caption's mean, over the deviation of all."""
+    return (scores - scores.mean(dim=1, keepdim=True)) / (scores.std(correction=0) + 1e-4)

@@ -2,7 +2,7 @@
 // Sorts and filters the rows of the tables in the page, and copies its texts. Without it the page
 // shows the table all the same.
 const [search, all] = ["search", "all"].map((id) => document.getElementById(id));
-const views = document.querySelectorAll(".wide table");
+const views = document.querySelectorAll("table[id]");
 const view = () => views[all.checked ? 1 : 0];
 const written = new Map([...views].map((table) => [table, [...table.tBodies[0].rows]]));
 
@@ -65,5 +65,5 @@ for (const button of document.querySelectorAll("details button")) {
 }
 search.addEventListener("input", filter);
 all.addEventListener("input", filter);
-document.querySelector(".tools").hidden = false;
+document.querySelector(".tools[hidden]").hidden = false;
 filter();

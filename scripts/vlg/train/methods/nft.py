@@ -25,7 +25,7 @@ from vlg.models.noise import generator
 from vlg.train import rounds
 from vlg.train.method import Term, replaced, snapshot
 from vlg.train.mixed import Mixed
-from vlg.train.rounds import Rounds
+from vlg.train.rounds import Rounds, advantages
 
 if TYPE_CHECKING:
     import torch
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from vlg.train.method import Net
 
 NEEDS = ("latents", "guide")
+DOSE = ("beta", 1.0)
 OLD = "old."
 
 
@@ -110,7 +111,11 @@ class NFT(Rounds):
         super().before(net, data, step)
 
     def kept(
-        self, captions: list[int], latents: torch.Tensor, scores: torch.Tensor
+        self,
+        captions: list[int],
+        latents: torch.Tensor,
+        scores: torch.Tensor,
+        *more: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
         import torch
 
@@ -176,8 +181,7 @@ class NFT(Rounds):
 
 def better(scores: torch.Tensor, clip: float) -> torch.Tensor:
     """r in 0..1 of scores [captions, samples]."""
-    advantage = (scores - scores.mean(dim=1, keepdim=True)) / (scores.std(correction=0) + 1e-4)
-    return advantage.clamp(-clip, clip) / (2 * clip) + 0.5
+    return advantages(scores).clamp(-clip, clip) / (2 * clip) + 0.5
 
 
 def relative(estimate: torch.Tensor, z0: torch.Tensor) -> torch.Tensor:

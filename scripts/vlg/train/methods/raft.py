@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vlg.train.method import Net
 
 NEEDS = ("latents", "guide")
+DOSE = ("round_samples", None)
 
 
 class Settings(rounds.Settings):
@@ -34,7 +35,11 @@ class RAFT(Rounds):
     settings: Settings
 
     def kept(
-        self, captions: list[int], latents: torch.Tensor, scores: torch.Tensor
+        self,
+        captions: list[int],
+        latents: torch.Tensor,
+        scores: torch.Tensor,
+        *more: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
         import torch
 
