@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vlg.errors import UserError
-from vlg.models import stated
+from vlg.models import headers, stated
 
 # The first of the two matrices of a layer; its second dimension is the layer's width.
 DOWN = re.compile(r"\.lora_A\.|[._]lora_down\.|[._]lora[._]down\.|\.down\.weight$")
@@ -31,10 +31,10 @@ def check(file: Path, base: Path | None = None) -> None:
     if not file.is_file():
         raise UserError(f"{file}: no such file; check the path")
     if file.suffix != ".safetensors":
-        if file.suffix in stated.PICKLES:
-            raise UserError(stated.pickled(file))
+        if file.suffix in headers.PICKLES:
+            raise UserError(headers.pickled(file))
         raise UserError(f"{file}: not a .safetensors file; give a LoRA in that format")
-    tensors = stated.check_safetensors(file)
+    tensors = headers.check_safetensors(file)
     if not any(DOWN.search(name) for name in tensors):
         what = "has no layers of a LoRA"
         if any(re.search(r"\.hada_w|\.lokr_", name) for name in tensors):
@@ -82,7 +82,7 @@ def merge(base: Path, loras: Sequence[Path], scales: Sequence[float], out: Path)
             raise UserError(
                 f"{file}: does not fit {base} ({why}); give a LoRA that was made for this base"
             ) from error
-        there = sum(bool(DOWN.search(name)) for name in stated.check_safetensors(file))
+        there = sum(bool(DOWN.search(name)) for name in headers.check_safetensors(file))
         loaded = _layers(pipeline, names[-1])
         if loaded != there:
             raise UserError(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from vlg.errors import UserError
 from vlg.files import sha256
-from vlg.models import stated
+from vlg.models import headers
 
 if TYPE_CHECKING:
     import torch
@@ -19,12 +19,13 @@ def check(path: Path, begin: str, checksum: str | None) -> None:
     if not path.is_file():
         raise UserError(f"{begin}: no file {path.name}; give a .safetensors or .pt file of weights")
     if path.suffix == ".safetensors":
-        stated.check_safetensors(path)
-    elif path.suffix not in stated.PICKLES:
+        headers.check_safetensors(path)
+    elif path.suffix not in headers.PICKLES:
         raise UserError(f"{begin}: not a .safetensors or .pt file; give a file of weights")
     elif checksum is None:
         raise UserError(
-            f"{stated.pickled(path)}; or write its checksum, as its publisher tells it, into sha256"
+            f"{headers.pickled(path)}; or write its checksum, as its publisher tells it, into "
+            "sha256"
         )
 
 
