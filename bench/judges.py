@@ -61,7 +61,7 @@ def batched(judge, images: list[np.ndarray], prompts: list[str], size: int) -> N
 def side_by_side(ways: dict, rounds: int, number: int) -> list[float]:
     """Pictures a second of each way: the median of rounds, each of which does all of them."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for name, way in ways.items():  # what is only done once
+    for way in ways.values():  # what is only done once
         way(min(4, number))
     for _ in range(rounds):
         for name, way in ways.items():
