@@ -146,8 +146,9 @@ INVALID = {
         "judges.other.source: no repository of the Hub: 'hub:nothing'; "
         "write hub:owner/name[@revision]"
     ),
-    "judges: {other: {kind: vqa, source: x}}": (
-        "judges.other.kind: unknown value, got 'vqa'; there are callable, clip, clip_iqa, open_clip"
+    "judges: {other: {kind: magic, source: x}}": (
+        "judges.other.kind: unknown value, got 'magic'; there are "
+        + ", ".join(plugins.names(plugins.KINDS))
     ),
     # wrong types
     "study: true": "study: expected text, got true; put it in quotes",

@@ -101,10 +101,12 @@ def test_questions_of_the_shapes_world():
     ]
 
 
-def test_a_child_counts_only_where_its_parents_do():
+def test_a_child_counts_only_where_its_own_parents_are_answered_right():
+    """As DSG's `calc_vqa_score` looks at answers, not at what counts of them."""
     own = [Question(1, "a"), Question(2, "b", "yes", (1,)), Question(3, "c", "yes", (2,))]
     assert pruned(own, [True, True, False]) == [True, True, True]
-    assert pruned(own, [False, True, True]) == [True, False, False]
+    assert pruned(own, [False, True, True]) == [True, False, True]
+    assert pruned(own, [False, False, True]) == [True, False, False]
 
 
 @pytest.fixture(scope="module")

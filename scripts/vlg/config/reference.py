@@ -262,7 +262,9 @@ def _own_rows(room: str, prefix: str) -> Iterator[list[str]]:
 
 
 def _row(name: str, node: dict[str, Any]) -> list[str]:
-    default = json.dumps(node.get("default"), ensure_ascii=False).replace('"', "") or '""'
+    value = node.get("default")
+    text = json.dumps(value, ensure_ascii=False).replace('"', "")
+    default = (value if isinstance(value, str) else text) or '""'
     shown = f"`{default}`" if "default" in node else ""
     return [f"`{name}`", shown, _values(node), node["description"]]
 

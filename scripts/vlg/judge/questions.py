@@ -263,12 +263,7 @@ def of_shapes(said: captions.Meaning) -> list[Question]:
 
 
 def pruned(questions: Sequence[Question], right: Sequence[bool]) -> list[bool]:
-    """Whether each question counts: not where a parent was not answered right (DSG), nor where a
-    parent does not count itself."""
+    """Whether each question counts: not where a parent was not answered right. As in DSG's code a
+    grandparent does not matter."""
     of = {each.number: place for place, each in enumerate(questions)}
-
-    def counts(place: int) -> bool:
-        above = [of[number] for number in questions[place].parents]
-        return all(right[each] and counts(each) for each in above)
-
-    return [counts(place) for place in range(len(questions))]
+    return [all(right[of[number]] for number in each.parents) for each in questions]

@@ -1,6 +1,6 @@
 """A function of one's own: pictures and prompts in, as many numbers out.
 
-HPSv2, ImageReward, PickScore or VQAScore become judges so, in a module of a few lines.
+What has no kind of its own becomes a judge so, in a module of a few lines.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""VQAScore: how probable it is, to a vision-language model, that a picture shows its prompt
-(Lin et al., arXiv:2404.01291)."""
+"""VQAScore: the probability of Yes when a vision-language model is asked (arXiv:2404.01291)."""
 
 from __future__ import annotations
 
