@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -92,9 +93,9 @@ def _check_twice(path: Path | str, node: Any, only: bool = False) -> None:
 
 def _nodes(top: Any) -> Iterator[Any]:
     """All nodes of a YAML document once, whatever refers to what."""
-    seen, waiting = set(), [top]
+    seen, waiting = set(), deque([top])
     while waiting:
-        node = waiting.pop()
+        node = waiting.popleft()
         if id(node) in seen:
             continue
         seen.add(id(node))
