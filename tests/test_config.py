@@ -228,7 +228,7 @@ INVALID = {
         "give the file that was meant, or this checksum"
     ),
     "models: {base: {folder: x}}": (
-        "models.base: expected text, got {'folder': 'x'}; the default is …"
+        "models.base: expected text or null, got {'folder': 'x'}; the default is …"
     ),
     # values out of range
     "finetune: {steps: [-200, 500]}": (
