@@ -91,7 +91,7 @@ def _check_twice(path: Path | str, node: Any, only: bool = False) -> None:
 
 
 def _nodes(top: Any) -> Iterator[Any]:
-    """All nodes of a YAML document once, whatever refers to what."""
+    """All nodes of a YAML document in order, each once, whatever refers to what."""
     seen, waiting = set(), [top]
     while waiting:
         node = waiting.pop()
@@ -100,6 +100,5 @@ def _nodes(top: Any) -> Iterator[Any]:
         seen.add(id(node))
         yield node
         if isinstance(node.value, list):
-            waiting += [
-                each for one in node.value for each in (one if isinstance(one, tuple) else [one])
-            ]
+            children = [one if isinstance(one, tuple) else (one,) for one in node.value]
+            waiting += [each for pair in reversed(children) for each in reversed(pair)]
