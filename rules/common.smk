@@ -15,7 +15,7 @@ if not SCRIPTS.is_dir():
 sys.path.insert(0, str(SCRIPTS))
 
 from vlg import plugins
-from vlg.config import guides, layout, plan, variants
+from vlg.config import guides, layout, plan, variants, written
 from vlg.config.load import load
 from vlg.data import hub
 from vlg.workflow import bundle, environment, retries, running, warm
@@ -33,7 +33,9 @@ if workflow.is_main_process:
 else:  # one job, which would wait for imports it does not need
     os.environ[warm.OFF] = "0"
 try:
-    CONFIG = load(config, Path.cwd())
+    if workflow.is_main_process:
+        written.check_files(workflow.configfiles)
+    CONFIG = load(written.named(config, workflow.config_settings.config_args), Path.cwd())
     POOL = plan.pool(CONFIG)  # prompts reported, and those only searched for hard ones
 except UserError as error:
     sys.exit(f"error: {error}")  # one line; a WorkflowError would print several

@@ -16,14 +16,13 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-import pyarrow
 import pytest
 from PIL import Image
-from pyarrow import parquet
 
 from tests import test_config, test_prompts, test_stated, tiny
 from tests.pipeline import ROOT, Done
-from vlg.data import pictures, prompts
+from tests.test_pixels import signed
+from vlg.data import pictures, prompts, wordless
 
 DATA = {"size": None, "source": "given"}
 PROMPTS = {"study": 1, "pool": None, "category": None, "challenge": None, "order": "first"}
@@ -54,10 +53,10 @@ def grey(level):
 
 def table(path):
     """A parquet file that names a picture."""
-    buffer = io.BytesIO()
-    cells = {"image": [path], "text": ["a cat"]}
-    parquet.write_table(pyarrow.table(cells), buffer)
-    return buffer.getvalue()
+    return tiny.table(image=[path], text=["a cat"])
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"
 
 
 def chunk(kind, data):
@@ -147,6 +146,51 @@ CASES = {
             "dataset.split: no metadata.jsonl of split train, there are test/metadata.jsonl",
         ),
         "no depth": ({"0.tiff": grey(3e9), "0.txt": "a cat"}, "no usable picture (1 of an unknown"),
+        "below 0": ({"0.tiff": signed(np.full(64, -9, np.int16)), "0.txt": "a"}, "1 of an unknown"),
+        "not seen": ({"0.png": png(), "0.txt": "\u200b\ufeff\n"}, "0.txt: has no caption"),
+        "not seen in a list": (
+            {"0.png": png(), "metadata.jsonl": rows({**CAT, "text": "\u00ad"})},
+            "row 1 lacks file_name or a caption",
+        ),
+        "twice": (
+            {"0.parquet": table("1.png"), "1.png": png(), "1.txt": "a cat"},
+            "holds captioned pictures twice, 0.parquet and 1.png with 1.txt; move one",
+        ),
+        "captions in numbers": (
+            {"0.parquet": tiny.table(image=["1.png"], text=[3])},
+            "0.parquet: column text holds int64, no text or lists of it; name the columns",
+        ),
+        "a list in a cell": (
+            {"0.png": png(), "metadata.csv": "file_name,text\n0.png,\"['a cat', 'one']\"\n"},
+            "metadata.csv: row 1 has a list or an object in a cell of text; write a metadata.jsonl",
+        ),
+        "a list as text": (
+            {"0.parquet": tiny.table(image=[b"x"], text=['["a cat", "one"]'])},
+            "0.parquet: row 0, column text: a list or an object as text; write a list, or name",
+        ),
+        "a key twice": (
+            {
+                "0.png": png(),
+                "metadata.jsonl": '{"file_name": "0.png", "text": "a", "text": "b"}\n',
+            },
+            "metadata.jsonl: line 1 is no JSON (two keys are named text); mend it",
+        ),
+        "a long name": ({"metadata.jsonl": rows({**CAT, "file_name": "a" * 5000})}, "row 1: aaa"),
+        "a name of two lines": ({"a\nb.png": png(), "a\nb.txt": ""}, "a\\nb.txt: has no caption"),
+        "a name of other bytes": (
+            {"\udce9.png": png(), "\udce9.txt": ""},
+            "\\udce9.txt: has no cap",
+        ),
+        "captions not fetched": ({"0.png": png(), "0.txt": POINTER}, "0.txt: a pointer of Git LFS"),
+        "lists not fetched": (
+            {"0.png": png(), "metadata.csv": POINTER},
+            "metadata.csv: a pointer of Git LFS and not the file; git lfs pull",
+        ),
+        "parquet not fetched": ({"0.parquet": POINTER}, "0.parquet: a pointer of Git LFS"),
+        "pictures not fetched": (
+            {"0.png": POINTER, "0.txt": "a cat"},
+            "no usable picture (1 a pointer of Git LFS)",
+        ),
         "no kind": ({"0.heic": b"ftypheic", "0.txt": "a cat"}, "no usable picture (1 of an unkn"),
         "path gone": ({"0.parquet": table("1.png")}, "0.parquet: row 0: 1.png is no file beside"),
         "path out": ({"0.parquet": table("../secret.png")}, "../secret.png is no file beside it"),
@@ -202,10 +246,26 @@ CASES = {
             {"pytorch_lora_weights.safetensors": tiny.file_of("unet.to_q.lora_A.weight")},
             "has no model_index.json: this is a LoRA",
         ),
+        "not fetched": (
+            model(WHOLE) | {"unet/config.json": POINTER},
+            "unet/config.json: a pointer of Git LFS and not the file; git lfs pull",
+        ),
+        "a GGUF file": ({"sd-Q4_0.gguf": b"GGUF"}, "has no model_index.json: this is a GGUF file"),
+        "another tokenizer": (
+            tiny.hollow() | {"tokenizer/tokenizer.json": '{"model": {"vocab": {"a": 50000}}}'},
+            "tokenizer/tokenizer.json: has the id 50000 and the text model 49408 tokens",
+        ),
     },
     "prompts": {
         "no header": ({"p.tsv": "a cat\tAnimals\n"}, "p.tsv: has no column Prompt"),
         "empty prompt": ({"p.tsv": "Prompt\tNote\na\tb\n\tc\n"}, "line 3: the prompt is empty"),
+        "not fetched": ({"p.txt": POINTER}, "p.txt: a pointer of Git LFS and not the file; git lf"),
+        "lines of JSON": ({"p.txt": '{"prompt": "a cat"}\n'}, "p.txt: is JSON; write one prompt a"),
+        "some lines of JSON": ({"p.txt": 'a\n["a", "b"]\n'}, "line 2: the prompt is a list or an"),
+        "RTF": ({"p.txt": "{\\rtf1\\ansi a cat}"}, "p.txt: is RTF; save it as plain text"),
+        "a web page": ({"p.txt": "\n<!DOCTYPE html>\n<p>a cat"}, "p.txt: is a web page; save it"),
+        "a header": ({"p.txt": "Prompt\na cat\n"}, "p.txt: line 1 looks like a header; delete"),
+        "not seen": ({"p.txt": "a\n\u200b\u2060\n"}, "line 2: the prompt is empty, what it holds"),
         "twice to a tokenizer": (
             {"p.txt": "a cafe\u0301\na caf\xe9\n"},
             "p.txt: lines 1 and 2 have the same prompt",
@@ -252,10 +312,13 @@ def test_the_documentation_counts_the_cases():
     configs, files = len(test_config.INVALID), len(test_prompts.INVALID)
     sets, models, prompt_files = (len(CASES[kind]) for kind in ("dataset", "model", "prompts"))
     bases, parts = len(test_stated.BASES), len(test_stated.FILES)
-    number = configs + files + bases + parts + sets + models + prompt_files + ENVIRONMENTS
+    judges, formats = len(test_stated.JUDGES), len(test_stated.OTHERS)
+    stated = bases + judges + parts + formats
+    number = configs + files + stated + sets + models + prompt_files + ENVIRONMENTS
     assert f"{number} invalid inputs" in text
     assert f"{configs} configs (`tests/test_config.py`), {files} prompt files" in text
-    assert f"{bases} bases that say" in text and f"{parts} files that are part of a model" in text
+    assert f"{bases} bases and {judges} judges that say of themselves" in text
+    assert f"{parts} files that are part of a model or another one and {formats} of other" in text
     assert (
         f"{sets} data sets, {models} model folders, {prompt_files} prompt files and "
         f"{ENVIRONMENTS} environments through the real command lines" in text
@@ -288,6 +351,21 @@ def test_a_picture_that_swells_is_refused_wherever_it_is_read(tmp_path, data):
     assert pictures.kept(path, "key") is None
     with pytest.raises(pictures.UserError, match="0.png: not a whole picture"):
         pictures.load(path)
+
+
+@pytest.mark.parametrize(
+    "text", ["[photo] a cat", "{a|b}", "[1]", "[]", "{0}", "[", '"a"', "{'a'", "[a, b]", "[" * 9999]
+)
+def test_words_in_brackets_are_words(text):
+    assert not wordless.is_data(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", " \t", "\u200b\u200d", "\ufeff", "\u00ad\ufe0f", "\u3164\u2800"]
+)
+def test_what_shows_nothing_is_blank(text):
+    assert wordless.is_blank(text)
+    assert not wordless.is_blank(text + "a") and not wordless.is_blank(text + "\u0301")
 
 
 # --- prompts that are meant badly ---------------------------------------------------------------

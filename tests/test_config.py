@@ -46,9 +46,7 @@ def root(tmp_path_factory):
         **tiny.hollow("sd/"),
         "guide/open_clip_config.json": '{"model_cfg": {}}',
         "guide/open_clip_model.safetensors": tiny.file_of("a"),
-        "judge/config.json": "{}",
-        "judge/tokenizer.json": "{}",
-        "judge/model.safetensors": tiny.file_of("b"),
+        **tiny.hollow_judge("judge/"),
         "copied/config.json": "{}",
         "copied/model.safetensors": tiny.file_of("a"),
         "both/config.json": "{}",
@@ -56,14 +54,23 @@ def root(tmp_path_factory):
         "both/open_clip_model.safetensors": tiny.file_of("of the other kind"),
         "nothing/README": "",
         "pictures/train/0.PNG": "",
-        "one.safetensors": tiny.HOLLOW,
+        "pictures/train/0.txt": "a cat",
+        "one.safetensors": tiny.one_file(),
         "one.ckpt": "",
         "lora.safetensors": tiny.file_of("lora_unet_to_q.lora_down.weight"),
         "lora/pytorch_lora_weights.safetensors": tiny.HOLLOW,
         **tiny.hollow("inpainting/", unet={"in_channels": 9}),
         "wordless/open_clip_config.json": '{"model_cfg": {"text_cfg": {"hf_tokenizer_name": "x"}}}',
         "wordless/model.safetensors": tiny.file_of("c"),
-        "table.parquet": "",
+        "table.parquet": tiny.table(image=[b""], text=["a cat"]),
+        **tiny.hollow_judge("cropped/", "d"),
+        "cropped/preprocessor_config.json": '{"crop_size": 336}',
+        "sd-Q4.gguf": b"GGUF" + bytes(99),
+        "zero/0.png": "",
+        "zero/0.txt": "\u200b\n",
+        "columns/0.png": "",
+        "columns/metadata.csv": "file_name;text\n0.png;a cat\n",
+        "numbers.parquet": tiny.table(image=[b""], text=[3]),
         "good.tsv": "Prompt\tCategory\na cat\tAnimals\na dog\tAnimals\na car\tVehicles\n",
         "headless.tsv": "a cat\tAnimals\na dog\tAnimals\n",
         "gap.tsv": "Prompt\tCategory\na cat\tAnimals\n\tAnimals\n",
@@ -477,6 +484,36 @@ INVALID = {
     "dataset: {source: nothing}": (
         "dataset.source: nothing holds no picture (.avif, .bmp, .gif, .jfif, .jpeg, .jpg, "
         ".parquet, .png, .tif, .tiff, .webp); give a folder of captioned pictures or shapes"
+    ),
+    "models: {guide: one.safetensors}": (
+        "models.guide: one.safetensors is a file; give an open_clip folder or shapes"
+    ),
+    "models: {base: sd-Q4.gguf}": (
+        "models.base: ROOT/sd-Q4.gguf: a GGUF file, whose weights are quantised; "
+        "get the safetensors it was made of"
+    ),
+    "models: {judge: cropped}": (
+        "models.judge: cropped: preprocessor_config.json: crop_size is 336 and the vision model "
+        "takes 224 pixels; save the model's own image processor into the folder"
+    ),
+    "judges: {other: {source: cropped}}": (
+        "judges.other.source: cropped: preprocessor_config.json: crop_size is 336 and the vision "
+        "model takes 224 pixels; save the model's own image processor into the folder"
+    ),
+    'development: {prompts: ["a cat", "\u200b"]}': (
+        "development.prompts[1]: shows nothing; see docs/configuration.md"
+    ),
+    "dataset: {source: zero}": (
+        "FILE ROOT/zero/0.txt: has no caption; write one or remove it with its picture"
+    ),
+    "dataset: {source: columns}": (
+        "FILE ROOT/columns/metadata.csv: lacks the column file_name, there are file_name;text; "
+        "separate cells by commas, name the pictures' column file_name, and the captions' in "
+        "dataset.captions"
+    ),
+    "dataset: {source: numbers.parquet}": (
+        "FILE ROOT/numbers.parquet: column text holds int64, no text or lists of it; "
+        "name the columns in dataset.picture and dataset.captions"
     ),
     "prompts: {source: missing.tsv}": (
         "prompts.source: no file 'missing.tsv'; give a .tsv, .csv or .txt file or shapes"

@@ -16,7 +16,7 @@ from transformers import CLIPTokenizer
 from tests import tiny
 from vlg import files
 from vlg.errors import UserError
-from vlg.models import folders, stated
+from vlg.models import folders, headers
 
 SAMPLE = Path(__file__).parent / "data/parti_sample.tsv"
 WEIGHTS = save({"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4)})
@@ -45,16 +45,16 @@ def write(path, data):
 
 
 def test_a_whole_file_passes(tmp_path):
-    stated.check_safetensors(write(tmp_path / "a", WEIGHTS))
+    headers.check_safetensors(write(tmp_path / "a", WEIGHTS))
     save_file({"x": torch.zeros(3)}, tmp_path / "b", metadata={"format": "pt"})
-    stated.check_safetensors(tmp_path / "b")
+    headers.check_safetensors(tmp_path / "b")
 
 
 @pytest.mark.parametrize("length", [0, 5, 8, 20, len(WEIGHTS) // 2, len(WEIGHTS) - 1])
 def test_a_file_cut_short_is_refused(tmp_path, length):
     path = write(tmp_path / "cut.safetensors", WEIGHTS[:length])
     with pytest.raises(UserError, match="cut.safetensors: not a whole safetensors file"):
-        stated.check_safetensors(path)
+        headers.check_safetensors(path)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_file_cut_short_is_refused(tmp_path, length):
 def test_a_hostile_header_is_refused_in_one_line(tmp_path, data):
     path = write(tmp_path / "x.safetensors", data)
     with pytest.raises(UserError, match="x.safetensors") as error:
-        stated.check_safetensors(path)
+        headers.check_safetensors(path)
     assert "\n" not in str(error.value) and len(str(error.value)) < 300 + len(str(path))
 
 
@@ -109,7 +109,7 @@ def test_any_bytes_pass_or_are_refused(tmp_path_factory, header, body):
     path = tmp_path_factory.getbasetemp() / "fuzz.safetensors"
     path.write_bytes(file(header, body))
     try:
-        stated.check_safetensors(path)
+        headers.check_safetensors(path)
     except UserError as error:
         assert "\n" not in str(error)
 
@@ -172,11 +172,11 @@ def test_of_several_weights_one_set_is_taken(given, taken):
 def test_of_a_folder_for_two_libraries_each_kind_takes_its_own(tmp_path):
     """As CLIPs lie on the Hub: open_clip's weights and configuration beside transformers'."""
     given = [f"{name}.safetensors" for name in ("open_clip_model", "model")]
+    for name, content in tiny.hollow_judge("both/").items():
+        write(tmp_path / name, content)
     for name in given:
         write(tmp_path / "both" / name, WEIGHTS)
-    write(tmp_path / "both/config.json", b'{"model_type": "clip"}')
     write(tmp_path / "both/open_clip_config.json", b'{"model_cfg": {}}')
-    write(tmp_path / "both/tokenizer.json", b"{}")
     for kind, name in zip(("guide", "judge"), given, strict=True):
         assert list(folders.wanted(kind, given)) == [name]
         folders.take(tmp_path / "both", kind, tmp_path / kind)

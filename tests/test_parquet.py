@@ -128,7 +128,7 @@ def test_captions_that_are_no_text_are_told(source, gather):
     table = pyarrow.table({"image": [{"bytes": image(1)}], "text": column})
     source.mkdir()
     parquet.write_table(table, source / "0.parquet")
-    with pytest.raises(UserError, match="0.parquet: captions are not UTF-8 text"):
+    with pytest.raises(UserError, match="0.parquet: row 0, column text: not UTF-8 text .*; write"):
         gather()
 
 
@@ -210,18 +210,74 @@ def test_captions_of_a_folder_in_named_columns(source, gather):
 @pytest.mark.parametrize(
     ("rows", "options", "message"),
     [
-        ([{"image": cell(1), "label": 3}], {}, "no column text, there are image, label; name them"),
+        (
+            [{"image": cell(1), "label": 3}],
+            {},
+            "no column text, there are image, label; name the col",
+        ),
         ([{"photo": cell(1), "text": "x"}], {}, "no column image, there are photo, text"),
         ([{"image": cell(1), "text": "x"}], {"captions": ["alt"]}, "has no column alt"),
         ([{"image": cell(1), "text": " "}], {}, "no usable picture .1 uncaptioned.; give"),
         ([{"image": cell(1), "text": "x"}], {"smallest": 64}, "1 tiny.*dataset.smallest"),
-        ([{"image": 3, "text": "x"}], {}, "1 broken"),
+        ([{"image": 3, "text": "x"}], {}, "column image holds int64, no pictures or paths of th"),
+        (
+            [{"image": cell(1), "text": 3}],
+            {},
+            "column text holds int64, no text or lists of it; na",
+        ),
+        ([{"image": cell(1), "text": b"x"}], {}, "0.parquet: column text holds binary, no text"),
+        ([{"image": cell(1), "text": [{"raw": "x"}]}], {}, "column text holds list<.*raw"),
+        ([{"image": cell(1), "text": "\u200b"}], {}, "no usable picture .1 uncaptioned.; give"),
     ],
 )
 def test_tables_of_no_use_are_told(source, gather, rows, options, message):
     write(source / "0.parquet", *rows)
     with pytest.raises(UserError, match=message):
         gather(**options)
+
+
+def test_a_damaged_row_group_is_told_with_its_rows(source, gather):
+    rows = [{"image": cell(n), "text": f"{n}"} for n in range(6)]
+    source.mkdir()
+    path = source / "0.parquet"
+    parquet.write_table(pyarrow.Table.from_pylist(rows), path, row_group_size=2, compression="zstd")
+    place = parquet.ParquetFile(path).metadata.row_group(1).column(0).data_page_offset
+    data = bytearray(path.read_bytes())
+    data[place : place + 60] = bytes(60)
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="0.parquet: row group 1, after row 1: cannot be read .*; "):
+        gather()
+
+
+def test_a_folder_that_holds_captioned_pictures_twice_is_refused(source, gather):
+    """Else one half would be left out without a word."""
+    write(source / "data/train-0.parquet", {"image": cell(1), "text": "x"})
+    (source / "a.png").write_bytes(image(2))
+    assert texts(gather()) == [["x"]]  # pictures without captions may be those of the rows
+    (source / "a.txt").write_text("a")
+    twice = "source: holds captioned pictures twice, data/train-0.parquet and {}; move one of them"
+    with pytest.raises(UserError, match=twice.format("a.png with a.txt")):
+        gather()
+    (source / "a.txt").unlink()
+    for name in ("metadata.csv", "test/metadata.jsonl"):
+        path = source / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("")
+        with pytest.raises(UserError, match=twice.format(name)):
+            gather()
+        path.unlink()
+
+
+def test_endings_in_capitals_are_the_same(source, gather):
+    write(source / "Train-0.PARQUET", {"image": cell(1), "text": "x"})
+    write(source / "Test-0.PARQUET", {"image": cell(2), "text": "y"})
+    assert texts(gather()) == [["x"]]
+
+
+def test_a_split_that_no_file_is_of_is_told(source, gather):
+    write(source / "train-0.parquet", {"image": cell(1), "text": "x"})
+    with pytest.raises(UserError, match="no parquet file of split test, there are train-0.parquet"):
+        gather(split="test")
 
 
 def test_a_file_cut_short_is_told(source, gather):

@@ -85,6 +85,34 @@ def test_what_says_nothing_of_its_depth_is_of_an_unknown_kind(values, kind):
     assert error.value.kind == pixels.UNKNOWN
 
 
+def signed(values, order="<"):
+    """A TIFF of signed numbers, in rows of 64."""
+    values = values.astype(values.dtype.newbyteorder(order))
+    tags = {256: 64, 257: values.size // 64, 258: values.itemsize * 8, 259: 1, 262: 1, 273: 134}
+    tags |= {277: 1, 278: values.size // 64, 279: values.nbytes, 339: 2}
+    data = struct.pack(f"{order}HIH", 42, 8, len(tags))
+    for tag, value in tags.items():
+        data += struct.pack(f"{order}HHI", tag, 4, 1) + struct.pack(f"{order}I", value)
+    return ((b"II" if order == "<" else b"MM") + data).ljust(134, b"\0") + values.tobytes()
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("kind", [np.int8, np.int16])
+def test_signed_numbers_are_scaled_by_their_positive_half(kind, order):
+    most = np.iinfo(kind).max
+    data = signed(np.round(RAMP / 65535 * most).astype(kind), order)
+    shown = seen(data).astype(float)
+    assert np.abs(shown - (RAMP / 257)[..., None]).max() < 1.5
+    with pytest.raises(pixels.Unreadable, match="no known depth") as error:
+        pixels.read(signed(np.full(64, -1, kind), order))
+    assert error.value.kind == pixels.UNKNOWN
+
+
+def test_signed_numbers_of_32_bits_are_of_16_where_they_show_it():
+    shown = seen(signed(RAMP.astype(np.int32))).astype(float)
+    assert np.abs(shown - (RAMP / 257)[..., None]).max() < 1
+
+
 HOLE = np.zeros((4, 4, 4), np.uint8)  # the upper half is hidden black, the lower an opaque colour
 HOLE[2:] = 200, 200, 200, 255
 

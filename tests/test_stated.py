@@ -1,8 +1,10 @@
 """What a model folder or file says of itself is settled before any job, in one line."""
 
+import io
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from tests import tiny
 from tools import convert
 from vlg.errors import UserError
-from vlg.models import folders, schedule, stated
+from vlg.models import folders, headers, schedule, stated
 
 
 class Touch:
@@ -105,13 +107,12 @@ def test_a_base_that_cannot_serve_is_told_by_its_json(tmp_path, case):
 @pytest.mark.parametrize("name", tiny.SAID)
 @pytest.mark.parametrize("content", [None, b"[]", b"{", b"\xff"])
 def test_a_json_file_that_is_missing_or_damaged_is_named(tmp_path, name, content):
-    if name.startswith("tokenizer") and content is not None:
-        return  # its vocabulary is the tokenizer's to read
     save(tmp_path, tiny.hollow())
     (tmp_path / name).unlink()
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    part = "tokenizer: has no vocab" if name.startswith("tokenizer") else f": given: {name}: not"
+    missing = name.startswith("tokenizer") and content is None
+    part = "tokenizer: has no vocab" if missing else f": given: {name}: not"
     assert part in refused("base", tmp_path)
 
 
@@ -159,25 +160,107 @@ def test_a_guide_needs_the_tokenizer_that_it_names(tmp_path):
     line = refused("guide", tmp_path)
     assert "names the Hugging Face tokenizer 'someone/words', whose files are not there" in line
     (tmp_path / "tokenizer.json").touch()
+    assert "tokenizer.json: not valid JSON" in refused("guide", tmp_path)
+    save(tmp_path, {"tokenizer.json": tiny.hollow()["tokenizer/tokenizer.json"]})
     stated.check("guide", tmp_path, "", "sd")
     save(tmp_path, {"open_clip_config.json": "{}"})
     assert "open_clip_config.json: has no model_cfg" in refused("guide", tmp_path)
 
 
 def test_a_judge_is_a_clip_with_a_tokenizer(tmp_path):
-    save(
-        tmp_path,
-        {"config.json": '{"model_type": "blip"}', "tokenizer.json": "{}", "model.safetensors": ""},
-    )
+    save(tmp_path, tiny.hollow_judge() | {"config.json": '{"model_type": "blip"}'})
     assert "config.json: model_type is 'blip'; give a CLIP or SigLIP" in refused("judge", tmp_path)
-    save(tmp_path, {"config.json": '{"model_type": "siglip"}'})
+    save(tmp_path, {"config.json": "{}"})
     stated.check("judge", tmp_path, "", "sd")
     (tmp_path / "tokenizer.json").unlink()
     assert "has no tokenizer" in refused("judge", tmp_path)
-    save(tmp_path, {"vocab.json": "{}", "merges.txt": ""})
+    save(tmp_path, {"vocab.json": '{"<|endoftext|>": 49407}', "merges.txt": ""})
     stated.check("judge", tmp_path, "", "sd")
     (tmp_path / "model.safetensors").rename(tmp_path / "open_clip_model.safetensors")
     assert "has open_clip_model.safetensors and no model.safetensors" in refused("judge", tmp_path)
+
+
+PROCESSOR, TOKENIZER = "preprocessor_config.json", "tokenizer.json"
+END = {"<|endoftext|>": 49407}
+# {what is wrong with a judge: (its file, what it holds, what the line says)}; None: not there
+JUDGES = {
+    "no processor": (PROCESSOR, None, f"has no {PROCESSOR}; save the model's own image processor"),
+    "no JSON": (PROCESSOR, "{", f"{PROCESSOR}: not valid JSON"),
+    "another side": (
+        PROCESSOR,
+        {"size": 336, "crop_size": 336},
+        f"{PROCESSOR}: crop_size is 336 and the vision model takes 224 pixels; save",
+    ),
+    "resized smaller": (PROCESSOR, {"size": {"shortest_edge": 112}}, 'size is {"shortest_edge": 1'),
+    "not cropped": (
+        PROCESSOR,
+        {"size": {"height": 256, "width": 256}, "do_center_crop": False},
+        'size is {"height": 256, "width": 256} and the vision',
+    ),
+    "a side in words": (PROCESSOR, {"crop_size": {"height": "224"}}, "crop_size is"),
+    "std of 0": (PROCESSOR, {"image_std": [0.2, 0, 0.2]}, "image_std is [0.2, 0, 0.2]; save"),
+    "mean of NaN": (PROCESSOR, '{"image_mean": [NaN, 0, 0]}', "image_mean is [NaN, 0, 0]; save"),
+    "four channels": (PROCESSOR, {"image_mean": [0, 0, 0, 0]}, "image_mean has 4 numbers and pic"),
+    "not scaled": (PROCESSOR, {"rescale_factor": 1}, "rescale_factor is 1, not 1/255; save the"),
+    "no filter": (PROCESSOR, {"resample": 9}, "resample is 9, which is none; save"),
+    "nested": (
+        "processor_config.json",
+        {"image_processor": {"crop_size": 336}},
+        "processor_config.json: crop_size is 336",
+    ),
+    "of another type": (PROCESSOR, {"size": [["a"]]}, "another type than it should"),
+    "no vocabulary": (TOKENIZER, {}, "tokenizer.json: has no vocabulary; save the model's own"),
+    "empty": (TOKENIZER, "", "tokenizer.json: not valid JSON"),
+    "a larger model's": (
+        TOKENIZER,
+        {"model": {"vocab": END}, "added_tokens": [{"content": "a", "id": 49408}]},
+        "tokenizer.json: has the id 49408 and the text model 49408 tokens, it is another model's",
+    ),
+    "BERT's": (
+        TOKENIZER,
+        {"model": {"vocab": {"[PAD]": 0, "[SEP]": 102}}},
+        "pools at the token 49407 and a text ends with '<|endoftext|>' (which the tokenizer lacks)",
+    ),
+    "another end": (
+        "tokenizer_config.json",
+        {"eos_token": {"content": "</s>"}},
+        "a text ends with '</s>' (which the tokenizer lacks); save the model's own tokenizer",
+    ),
+    "settings in no JSON": ("tokenizer_config.json", "[", "tokenizer_config.json: not valid JSON"),
+    "an odd vocabulary": (TOKENIZER, {"model": {"vocab": {"a": "b"}}}, "another type than it"),
+}
+
+
+@pytest.mark.parametrize("case", JUDGES)
+def test_a_judge_whose_pictures_or_prompts_are_not_prepared_as_it_wants(tmp_path, case):
+    name, content, told = JUDGES[case]
+    save(tmp_path, tiny.hollow_judge())
+    stated.check("judge", tmp_path, "", "sd")
+    (tmp_path / name).unlink(missing_ok=True)
+    if content is not None:
+        save(tmp_path, {name: content if isinstance(content, str) else json.dumps(content)})
+    assert told in refused("judge", tmp_path)
+
+
+def test_judges_that_can_serve_pass(tmp_path):
+    siglip = {"config.json": '{"model_type": "siglip", "vision_config": {"image_size": 384}}'}
+    siglip |= {PROCESSOR: '{"size": {"height": 384, "width": 384}, "image_mean": [0.5, 0.5, 0.5]}'}
+    siglip |= {TOKENIZER: '{"model": {"vocab": [["a", -1.5], ["b", -2]]}}'}
+    first = {"config.json": '{"text_config": {"eos_token_id": 2}}'}
+    other = {"tokenizer_config.json": '{"eos_token": "."}'}
+    other |= {"config.json": '{"text_config": {"eos_token_id": 5}}'}
+    other |= {TOKENIZER: '{"model": {"vocab": {".": 5, "a": 6}}}'}
+    large = {TOKENIZER: '{"model": {"vocab": {}}}'.ljust(stated.LONGEST + 1)}
+    resized = {PROCESSOR: '{"size": {"shortest_edge": 256}, "crop_size": 224}'}
+    for number, files in enumerate(({}, siglip, first, other, large, resized)):
+        folder = save(tmp_path / str(number), tiny.hollow_judge() | files)
+        stated.check("judge", folder, "", "sd")
+
+
+def test_a_base_with_the_tokenizer_of_another_model_is_refused(tmp_path):
+    other = {"tokenizer/tokenizer.json": '{"model": {"vocab": {"a": 49408}}}'}
+    save(tmp_path, tiny.hollow() | other)
+    assert "tokenizer/tokenizer.json: has the id 49408 and the" in refused("base", tmp_path)
 
 
 def test_the_shipped_models_pass():
@@ -213,6 +296,38 @@ FILES = {
     "a UNet": (("conv_in.weight", "down_blocks.0.a", "up_blocks.0.a"), "this is a UNet alone"),
     "a ControlNet": (("controlnet_cond_embedding.a", "down_blocks.0.a"), "this is a ControlNet"),
     "a text encoder": (("text_model.embeddings.a",), "this is a text encoder alone"),
+    "T5": (
+        ("encoder.block.0.layer.0.SelfAttention.q.weight", "shared.weight"),
+        "this is a text encoder",
+    ),
+    "open_clip's text encoder": (
+        ("transformer.resblocks.0.a", "ln_final.b"),
+        "this is a text encoder",
+    ),
+    "an IP-Adapter": (
+        ("image_proj.proj.weight", "ip_adapter.1.to_k_ip.weight"),
+        "this is an IP-Adapter",
+    ),
+    "a ControlNet of the first format": (
+        ("control_model.input_hint_block.0.a", "model.diffusion_model.a"),
+        "this is a ControlNet; give the base that it is made for",
+    ),
+    "a motion module": (("down_blocks.0.motion_modules.0.a",), "this is a motion module"),
+    "SDXL": (
+        ("conditioner.embedders.0.a", "model.diffusion_model.label_emb.a", "first_stage_model.a"),
+        "this is Stable Diffusion XL; no family here draws it; give a Stable Diffusion 1.x",
+    ),
+    "SD 3": (("model.diffusion_model.joint_blocks.0.a",), "this is Stable Diffusion 3; no family"),
+    "Flux": (("double_blocks.0.img_attn.a", "single_blocks.0.a"), "this is Flux; no family here"),
+    "a transformer": (
+        ("transformer_blocks.0.a", "pos_embed.b"),
+        "this is a diffusion transformer alone",
+    ),
+    "an upscaler": (
+        ("model.0.weight", "model.1.sub.0.RDB1.conv1.0.weight"),
+        "this is an upscaler; give",
+    ),
+    "a newer upscaler": (("conv_first.weight", "body.0.rdb1.conv1.weight"), "this is an upscaler"),
 }
 
 
@@ -222,7 +337,7 @@ def test_a_file_that_is_no_whole_model_is_recognised(tmp_path, case):
     path = tmp_path / "given.safetensors"
     path.write_bytes(tiny.file_of(*names))
     with pytest.raises(UserError, match="; give ") as error:
-        stated.check_base_file(path)
+        headers.check_base_file(path)
     assert told in str(error.value)
     with pytest.raises(UserError, match="this is "):
         folders.unfold(path, tmp_path / "out")
@@ -236,14 +351,83 @@ def test_a_textual_inversion_is_recognised(tmp_path):
     for name in ("<cat-toy>", "emb_params"):
         (tmp_path / "one.safetensors").write_bytes(tiny.file_of(name, shape=(1, 16)))
         with pytest.raises(UserError, match="this is a textual inversion.*; give the base model"):
-            stated.check_base_file(tmp_path / "one.safetensors")
+            headers.check_base_file(tmp_path / "one.safetensors")
+
+
+# {name of a tensor of the UNet: its shape}: what a whole file is.
+SHAPES = {
+    "inpainting": (
+        headers.FIRST,
+        (320, 9, 1, 1),
+        "a model of inpainting, whose UNet takes 9 chann",
+    ),
+    "editing": (
+        headers.FIRST,
+        (320, 8, 1, 1),
+        "a model of editing, whose UNet takes 8 channels; g",
+    ),
+    "an upscaler": (headers.FIRST, (320, 7, 1, 1), "a model of upscaling"),
+    "depth": (headers.FIRST, (320, 5, 1, 1), "a model of depth"),
+    "SD 2": (headers.TEXT, (320, 1024), "Stable Diffusion 2.x in one file; give its diffusers fol"),
+    "SD 1": (headers.TEXT, (320, 768), None),
+    "SD 1's first layer": (headers.FIRST, (320, 4, 3, 3), None),
+}
+
+
+@pytest.mark.parametrize("case", SHAPES)
+def test_a_whole_file_of_another_model_is_told_by_its_shapes(tmp_path, case):
+    name, shape, what = SHAPES[case]
+    (tmp_path / "one.safetensors").write_bytes(
+        tiny.file_of("first_stage_model.a", "cond_stage_model.a", name, shape=shape)
+    )
+    if what is None:
+        return headers.check_base_file(tmp_path / "one.safetensors")
+    with pytest.raises(UserError, match=f"this is {what}"):
+        headers.check_base_file(tmp_path / "one.safetensors")
+
+
+@pytest.mark.parametrize("lacks", headers.WHOLE)
+def test_a_checkpoint_without_one_of_its_parts_is_refused(tmp_path, lacks):
+    """What is not in the file would be drawn at random, or end in a traceback."""
+    names = [f"{start}a" for start in headers.WHOLE if start != lacks]
+    (tmp_path / "one.safetensors").write_bytes(tiny.file_of(*names))
+    with pytest.raises(UserError, match=f"has no {headers.WHOLE[lacks]} .*; give a whole"):
+        headers.check_base_file(tmp_path / "one.safetensors")
+
+
+def zipped(name):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(name, "x")
+    return buffer.getvalue()
+
+
+OTHERS = {
+    "GGUF": (b"GGUF\3\0\0\0" + bytes(50), "a GGUF file, whose weights are quantised; get the safe"),
+    "a zip": (zipped("unet/config.json"), "a zip archive; unpack it and give what is in it"),
+    "a pickle": (zipped("archive/data.pkl"), "a pickled checkpoint, which could run code when it"),
+    "a web page": (b"<!DOCTYPE html><html>", "a web page and no weights; download the file itself"),
+    "JSON": (b'{"weight_map": {}}', "JSON and no weights; give the .safetensors"),
+    "packed": (b"\x1f\x8b\x08\0\0\0\0\0\0", "a packed archive; unpack it"),
+    "a pointer": (b"version https://git-lfs", "a pointer of Git LFS and no weights; git lfs pull"),
+    "nothing": (b"", "not a whole safetensors file (empty); get it again"),
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_a_file_of_another_kind_is_told_by_how_it_begins(tmp_path, case):
+    content, told = OTHERS[case]
+    (tmp_path / "one.safetensors").write_bytes(content)
+    with pytest.raises(UserError) as error:
+        headers.check_base_file(tmp_path / "one.safetensors")
+    assert f"one.safetensors: {told}" in str(error.value)
 
 
 def test_whole_checkpoints_are_let_through(tmp_path):
-    parts = ("model.diffusion_model.a", "first_stage_model.a", "cond_stage_model.a")
-    (tmp_path / "one.safetensors").write_bytes(tiny.file_of(*parts))
-    stated.check_base_file(tmp_path / "one.safetensors")
-    assert stated.described(None, ["pytorch_lora_weights.safetensors"]) == ": this is a LoRA"
+    (tmp_path / "one.safetensors").write_bytes(tiny.one_file("alphas", "model_ema.decay"))
+    headers.check_base_file(tmp_path / "one.safetensors")
+    assert headers.described(None, ["pytorch_lora_weights.safetensors"]) == ": this is a LoRA"
+    assert headers.described(None, ["a-Q4.gguf"]) == ": this is a GGUF file"
 
 
 @pytest.mark.parametrize("new", [True, False])
@@ -259,7 +443,7 @@ def test_a_pickled_checkpoint_says_how_it_is_converted(tmp_path, new):
         folders.unfold(given, tmp_path / "out")
     assert str(error.value).endswith(f"convert it: python tools/convert.py {given} {made}")
     convert.main(given, made)
-    stated.check_safetensors(made)
+    headers.check_safetensors(made)
     found = load_file(made)
     assert set(found) == set(weights)
     assert all(torch.equal(found[name], weights[name]) for name in weights)

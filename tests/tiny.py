@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import io
 import json
 import math
 import shutil
@@ -119,7 +120,7 @@ SAID: dict[str, dict[str, Any]] = {
     "vae/config.json": {"latent_channels": 4, "block_out_channels": [4, 8, 8], "sample_size": 32},
     "text_encoder/config.json": {"hidden_size": 16, "max_position_embeddings": LENGTH},
     "scheduler/scheduler_config.json": {"_class_name": "DDIMScheduler", "beta_start": 0.00085},
-    "tokenizer/tokenizer.json": {},
+    "tokenizer/tokenizer.json": {"model": {"vocab": {"<|endoftext|>": 49407}}},
 }
 NETWORKS = ("unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model")
 
@@ -148,6 +149,28 @@ def hollow(prefix: str = "", **changes: dict[str, Any]) -> dict[str, bytes]:
         part = name.partition("/")[0] if "/" in name else "index"
         files[prefix + name] = json.dumps(said | changes.get(part, {})).encode()
     return files | {f"{prefix}{name}.safetensors": HOLLOW for name in NETWORKS}
+
+
+def hollow_judge(prefix: str = "", weights: str = "b") -> dict[str, bytes]:
+    """{file: content} of a judge's folder, by transformers' defaults, with one weight."""
+    said = {"config": {}, "tokenizer": SAID["tokenizer/tokenizer.json"], "preprocessor_config": {}}
+    files = {f"{prefix}{name}.json": json.dumps(each).encode() for name, each in said.items()}
+    return files | {f"{prefix}model.safetensors": file_of(weights)}
+
+
+def one_file(*names: str) -> bytes:
+    """A base in one file, as far as the names of its tensors tell, with these besides."""
+    return file_of("model.diffusion_model.a", "first_stage_model.a", "cond_stage_model.a", *names)
+
+
+def table(**columns: list[Any]) -> bytes:
+    """A parquet file."""
+    import pyarrow
+    from pyarrow import parquet
+
+    buffer = io.BytesIO()
+    parquet.write_table(pyarrow.table(columns), buffer)
+    return buffer.getvalue()
 
 
 def save_decoder(folder: Path) -> Path:

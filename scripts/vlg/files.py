@@ -138,6 +138,24 @@ def read_json(path: Path | str) -> Any:
         raise UserError(f"{path}: not valid JSON ({error}); delete it and rerun") from None
 
 
+POINTER = b"version https://git-lfs"  # how the text begins that Git LFS leaves in a file's place
+
+
+def is_pointer(path: Path | str) -> bool:
+    """Whether a file was not fetched by Git LFS; False of what cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(POINTER)) == POINTER
+    except OSError:
+        return False
+
+
+def check_pointer(path: Path | str) -> None:
+    """UserError for what Git LFS left in a file's place."""
+    if is_pointer(path):
+        raise UserError(f"{path}: a pointer of Git LFS and not the file; git lfs pull")
+
+
 def link(source: Path | str, target: Path | str) -> None:
     """Hard-link a file, or copy it where that cannot be (another file system).
 

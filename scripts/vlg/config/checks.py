@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import filecmp
+import importlib.util
 import itertools
 import os
 import re
@@ -21,8 +22,9 @@ from vlg import plugins
 from vlg.config import guides, plan, variants
 from vlg.config.read import Key, dotted, fail, nearest, shown
 from vlg.data import hub, pixels, prompts
+from vlg.data.columns import LISTS
 from vlg.errors import UserError
-from vlg.models import stated
+from vlg.models import headers, stated
 from vlg.models.families import class_of, name_of
 from vlg.models.folders import MARK, check_whole, listed
 
@@ -37,6 +39,7 @@ MODEL_KIND = {
 }
 WEIGHTS = {".safetensors", ".bin", ".pt", ".pth"}
 PICTURES = pixels.KINDS | {".parquet"}
+LOOKED_AT = 1000  # rows of a list of captions
 
 
 def check(config: dict[str, Any], root: Path) -> None:
@@ -158,16 +161,18 @@ def _check_models(config: dict[str, Any], root: Path) -> None:
     if names["guide"] in guides.entries(config):
         folders.pop("guide", None)
     base = folders.get("base")
-    if base and (base.suffix == ".safetensors" or _is_pickled(base)):
+    if base and (base.suffix == ".safetensors" or os.path.isfile(base) or _is_pickled(base)):
         _check_base_file(folders.pop("base"), names["base"])
     for part, folder in folders.items():
         key, known = ("models", part), ", ".join(plan.EMBEDDED[part])
+        if os.path.isfile(folder):
+            fail(key, f"{names[part]} is a file", f"give {MODEL_KIND[part]} or {known}")
         if not os.path.isdir(folder):
             near = difflib.get_close_matches(names[part], plan.EMBEDDED[part], n=1)
             remedy = f"did you mean {near[0]}?" if near else f"give {MODEL_KIND[part]} or {known}"
             fail(key, f"no folder {shown(names[part])}", remedy)
         if not os.path.isfile(folder / MARK[part]):
-            also = stated.described(folder, os.listdir(folder)) if part == "base" else ""
+            also = headers.described(folder, os.listdir(folder)) if part == "base" else ""
             fail(
                 key,
                 f"{names[part]} has no {MARK[part]}{also}",
@@ -180,22 +185,26 @@ def _check_models(config: dict[str, Any], root: Path) -> None:
         for name in check_whole(part, listed(folder), begin, names["family"]):
             if name.endswith(".safetensors"):
                 with _under(("models", part)):
-                    stated.check_safetensors(folder / name)
+                    headers.check_safetensors(folder / name)
         stated.check(part, folder, begin, names["family"])
 
 
 def _is_pickled(path: Path) -> bool:
-    return path.suffix in stated.PICKLES and not os.path.isdir(path)
+    return path.suffix in headers.PICKLES and not os.path.isdir(path)
 
 
 def _check_base_file(file: Path, name: str) -> None:
     """A base in one file must be there and be a whole model, as far as its header tells."""
+    if os.path.isdir(file):
+        fail(("models", "base"), f"{name} is a folder", "rename it: files are called .safetensors")
     if not os.path.isfile(file):
         fail(("models", "base"), f"no file {shown(name)}", "check the path")
     with _under(("models", "base")):
         if _is_pickled(file):
-            raise UserError(stated.pickled(file))
-        stated.check_base_file(file)
+            raise UserError(headers.pickled(file))
+        headers.check_base_file(file)
+    if file.suffix != ".safetensors":
+        fail(("models", "base"), f"{name} is a safetensors file", "name it .safetensors")
 
 
 def _check_family(base: Path, wanted: str) -> None:
@@ -317,7 +326,10 @@ def _check_dataset(config: dict[str, Any], root: Path) -> None:
     source, key = config["dataset"]["source"], ("dataset", "source")
     if source == plan.SHAPES:
         return
-    if _is_hub(source, key) or (source.endswith(".parquet") and os.path.isfile(root / source)):
+    if _is_hub(source, key):
+        return
+    if source.endswith(".parquet") and os.path.isfile(root / source):
+        _check_captions(config["dataset"], root)
         return
     if not os.path.isdir(root / source):
         near = difflib.get_close_matches(source, ["shapes"])
@@ -325,12 +337,28 @@ def _check_dataset(config: dict[str, Any], root: Path) -> None:
         fail(key, f"no folder {shown(source)}", remedy)
     # Of a large folder only a part is looked at: the config is read at each start of Snakemake.
     entries = [path.suffix.lower() for path in itertools.islice((root / source).rglob("*"), 1000)]
-    if len(entries) < 1000 and not PICTURES & set(entries):
+    whole = len(entries) < 1000
+    if whole and not PICTURES & set(entries):
         fail(
             key,
             f"{source} holds no picture ({', '.join(sorted(PICTURES))})",
             "give a folder of captioned pictures or shapes",
         )
+    if whole or any(os.path.isfile(root / source / name) for name in LISTS):
+        _check_captions(config["dataset"], root, whole)
+
+
+def _check_captions(wanted: dict[str, Any], root: Path, whole: bool = True) -> None:
+    """whole: of a large folder with a list of captions at its top, that list alone is read."""
+    from vlg.data import imagefolder, parquet
+
+    source, captions = root / wanted["source"], wanted["captions"]
+    if whole and (tables := parquet.files_of(source, wanted["split"])):
+        # Where packages are the jobs' own (--use-conda), Snakemake may have none for parquet.
+        for table in tables if importlib.util.find_spec("pyarrow") else ():
+            parquet.check(table, wanted["picture"], captions)
+    else:
+        imagefolder.captioned(source, captions, split=wanted["split"], first=LOOKED_AT)
 
 
 def _check_prompts(config: dict[str, Any], root: Path) -> None:

@@ -6,9 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from vlg.data.pictures import METADATA
-
-LISTS = (METADATA, "metadata.csv")
+LISTS = ("metadata.jsonl", "metadata.csv")
 SPLITS = "(train|training|val|valid|validation|dev|eval|test)"
 CAPTION_COLUMNS = ("text", "caption", "captions")
 
@@ -19,7 +17,7 @@ def of_split(names: Iterable[str], split: str, ending: str) -> list[str]:
 
     `data/train-00000-of-00002.parquet` and `train/0000.parquet` are of the split `train`.
     """
-    names = sorted(name for name in names if name.endswith(ending))
+    names = sorted(name for name in names if name.lower().endswith(ending))
     word = r"(^|[/_.-]){}($|[/_.-])"
     if any(re.search(word.format(SPLITS), name, re.I) for name in names):
         return [name for name in names if re.search(word.format(re.escape(split)), name, re.I)]
@@ -36,7 +34,8 @@ def caption_columns(names: Iterable[str], wanted: list[str] | None) -> list[str]
 
 
 def told(name: str) -> str:
-    """A name on one line."""
+    """A name on one line, of a long one the beginning."""
+    name = name if len(name) <= 200 else f"{name[:200]}…"
     return name if name.isprintable() else ascii(name)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,12 +12,14 @@ from pydantic import Field
 
 from vlg.config.sections import Dataset
 from vlg.data import dataset, prompts
-from vlg.data.columns import of_split
+from vlg.data.columns import LISTS, of_split
 from vlg.data.hub import Repository
 from vlg.data.imagefolder import captioned, lists_of
 from vlg.errors import UserError
 from vlg.files import link
 from vlg.models import folders, stated
+
+log = logging.getLogger("vlg")
 
 PROMPTS = "prompts.tsv"
 
@@ -64,6 +67,8 @@ def pictures(repository: Repository, settings: Dataset, folder: Path) -> None:
     begin = f"{repository.key}: {repository.source}"
     found = dataset.Selection(settings.size, settings.smallest)
     if tables := of_split(repository.files, settings.split, ".parquet"):
+        if other := next((n for n in repository.files if n.rpartition("/")[2] in LISTS), None):
+            log.warning("%s: %s is left out, parquet files are read", begin, other)
 
         def files() -> Iterator[Path]:
             for name in tables:
@@ -131,11 +136,16 @@ def prompt_table(repository: Repository, checksum: str | None, folder: Path) -> 
 
 def _records(files: list[Path]) -> Iterator[tuple[int, dict[str, str]]]:
     """(row number, {column: text}) of parquet files; PartiPrompts' columns in any case."""
-    from pyarrow import parquet
+    from pyarrow import ArrowException, parquet
 
     number = 0
     for file in files:
-        for row in parquet.read_table(file).to_pylist():
+        try:
+            rows = parquet.read_table(file).to_pylist()
+        except (ArrowException, OSError, UnicodeDecodeError) as error:
+            why = " ".join(str(error).split())[:200]
+            raise UserError(f"{file}: not a whole parquet file ({why}); get it again") from None
+        for row in rows:
             number += 1
             cells = {k: "" if v is None else str(v) for k, v in row.items()}
             names = dict(zip(cells, prompts.columns_of(file, list(cells)), strict=True))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import logging
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
@@ -13,8 +15,9 @@ from typing import Any
 from vlg.data import pixels
 from vlg.data.columns import LISTS, caption_columns, named, of_split, told
 from vlg.data.text import is_whole
+from vlg.data.wordless import is_blank, is_data
 from vlg.errors import UserError
-from vlg.files import below
+from vlg.files import POINTER, below, check_pointer
 
 log = logging.getLogger("vlg")
 
@@ -52,6 +55,7 @@ def captioned(
     captions: list[str] | None = None,
     exists: Callable[[str], bool] | None = None,
     split: str = "train",
+    first: int | None = None,
 ) -> list[Row]:
     """[{"file_name": ..., "text": [captions]}] of an image folder, checked, one row a picture.
 
@@ -59,31 +63,54 @@ def captioned(
     may be lists in jsonl) at the top or in the folders of a split, whose file names start from
     where they stand; or from a .txt or .caption file beside each picture, one caption a line.
     exists: whether there is a file of this name, where the folder itself does not tell.
+    first: how many rows of a list are looked at; None: all.
     """
-    # Lists below a folder that has pictures of its own are not of its pictures.
-    deep = not any(path.suffix.lower() in pixels.KINDS for path in source.glob("*"))
-    names = [path.relative_to(source).as_posix() for path in below(source)]
-    lists = lists_of((name for name in names if deep or "/" not in name), split)
     found: dict[str, list[str]] = {}
-    for where, folder, row in _listed(source, lists, captions):
+    rows = _listed(source, lists_in(source, split), captions)
+    for where, folder, row in itertools.islice(rows, first):
         name = row.get("file_name")
         cells = [row.get(column) for column in caption_columns(row, captions)]
         texts = [t for cell in cells for t in (cell if isinstance(cell, list) else [cell])]
-        said = texts and all(isinstance(each, str) and each.strip() for each in texts)
+        said = texts and all(isinstance(each, str) and not is_blank(each) for each in texts)
         if not isinstance(name, str) or not said:
             lacking = _lacking(row, captions)
             what = f"{lacking}; {REMEDY}" if lacking else "file_name or a caption; complete it"
             raise UserError(f"{where} lacks {what}")
         if not all(map(is_whole, texts)):
             raise UserError(f"{where} has half a character in a caption; mend or remove it")
+        if any(map(is_data, texts)):
+            raise UserError(
+                f"{where} has a list or an object in a cell of text; write a metadata.jsonl, whose "
+                "captions may be lists"
+            )
         # The name is also the link's below `out`: neither may lead out of its folder.
         path = PurePosixPath(folder, name)
-        known = exists(path.as_posix()) if exists else (source / path).is_file()
+        known = exists(path.as_posix()) if exists else os.path.isfile(source / path)
         if path.is_absolute() or ".." in path.parts or not known:
             raise UserError(f"{where}: {told(name)} is no file below {source / folder}; mend it")
         # Several captions may also stand in rows of their own.
         found.setdefault(path.as_posix(), []).extend(texts)
     return [{"file_name": name, "text": texts} for name, texts in found.items()]
+
+
+def lists_in(source: Path, split: str) -> list[str]:
+    """Those of `lists_of` that a folder has; none where captions stand beside the pictures."""
+    for name in LISTS:  # before a large folder is searched
+        if (source / name).is_file():
+            return [name]
+    if any(path.suffix.lower() in pixels.KINDS for path in source.glob("*")):
+        return []  # lists below a folder that has pictures of its own are not of its pictures
+    return lists_of((path.relative_to(source).as_posix() for path in below(source)), split)
+
+
+def beside(source: Path) -> tuple[Path, Path] | None:
+    """The first picture below a folder that has a caption file, and that file."""
+    files = below(source)
+    pictures = {path.with_suffix(""): path for path in files if path.suffix.lower() in pixels.KINDS}
+    for path in files:
+        if path.suffix.lower() in BESIDE and (picture := pictures.get(path.with_suffix(""))):
+            return picture, path
+    return None
 
 
 def _listed(
@@ -104,35 +131,44 @@ def _listed(
         raise UserError(f"{tables[0]}: no captioned pictures; dataset.source needs at least one")
 
 
-def _json_rows(table: Path) -> list[Any]:
-    rows = []
-    for number, line in enumerate(_text(table).split("\n"), start=1):
+def _json_rows(table: Path) -> Iterator[Any]:
+    for number, line in enumerate(_lines(table), start=1):
         try:
-            rows += [json.loads(line)] if line.strip() else []
+            row = json.loads(line, object_pairs_hook=_each_once) if line.strip() else None
         except (ValueError, RecursionError) as error:
             why = f"line {number} is no JSON ({getattr(error, 'msg', error)})"
             raise UserError(f"{table}: {why}; mend it") from None
-    return rows
+        if line.strip():
+            yield row
 
 
-def _text(table: Path) -> str:
-    """Of a list of captions, without the byte order mark that spreadsheets put there."""
+def _each_once(pairs: list[tuple[str, Any]]) -> Row:
+    """An object of JSON, of whose equal names readers would take the last."""
+    row = dict(pairs)
+    if len(row) != len(pairs):
+        twice = next(
+            name for name, count in Counter(name for name, _ in pairs).items() if count > 1
+        )
+        raise ValueError(f"two keys are named {told(twice)}")
+    return row
+
+
+def _lines(table: Path, newline: str | None = None) -> Iterator[str]:
+    """Of a list of captions, without the byte order mark that spreadsheets put there.
+
+    newline: as that of `open`."""
+    check_pointer(table)
     try:
-        return table.read_text("utf-8-sig")
-    except ValueError as error:
+        with open(table, newline=newline, encoding="utf-8-sig") as file:
+            yield from file
+    except UnicodeDecodeError as error:
         raise UserError(f"{table}: not UTF-8 text ({error}); {ENCODE}") from None
 
 
-def _csv_rows(table: Path, captions: list[str] | None) -> list[Row]:
+def _csv_rows(table: Path, captions: list[str] | None) -> Iterator[Row]:
     """The rows of a metadata.csv."""
-    _text(table)  # for what it says of the encoding
-    try:
-        with open(table, newline="", encoding="utf-8-sig") as file:
-            cells = csv.reader(file, strict=True, skipinitialspace=True)
-            header, *rows = [row for row in cells if row] or [[]]
-    except csv.Error as error:
-        raise UserError(f"{table}: not a CSV file ({error}); mend it") from None
-    header = [name.strip() for name in header]
+    rows = _records(table)
+    header = [name.strip() for name in next(rows, [])]
     if twice := [name for name, count in Counter(header).items() if name and count > 1]:
         raise UserError(f"{table}: two columns are named {told(twice[0])}; rename or delete one")
     if header and (lacking := _lacking(dict.fromkeys(header), captions)):
@@ -144,7 +180,15 @@ def _csv_rows(table: Path, captions: list[str] | None) -> list[Row]:
                 f"{table}: row {number}: {len(cells)} cells where the header has {len(header)}; "
                 "quote a caption that has a comma, and write one comma a further column"
             )
-    return [dict(zip(header, cells, strict=True)) for cells in rows]
+        yield dict(zip(header, cells, strict=True))
+
+
+def _records(table: Path) -> Iterator[list[str]]:
+    """The cells of each line of a CSV file that is not empty."""
+    try:
+        yield from filter(None, csv.reader(_lines(table, ""), strict=True, skipinitialspace=True))
+    except csv.Error as error:
+        raise UserError(f"{table}: not a CSV file ({error}); mend it") from None
 
 
 def _lacking(row: Row, captions: list[str] | None) -> str | None:
@@ -181,13 +225,16 @@ def _beside(source: Path) -> list[Row]:
             f"{bare[0]}: no caption; write {text} beside it or a metadata.jsonl{_more(bare)}"
         )
     rows, strange, empty = [], [], []
+    pointer = POINTER.decode()
     for path in sorted(found):
         text = texts[path.with_suffix("")]
         try:
             lines = text.read_text("utf-8-sig").split("\n")
         except ValueError:
             lines = ["\0"]
-        captions = [line.strip() for line in lines if line.strip()]
+        if lines[0].startswith(pointer):
+            check_pointer(text)
+        captions = [line.strip() for line in lines if not is_blank(line)]
         strange += [text] if any("\0" in line for line in lines) else []  # UTF-16 has NULs
         empty += [] if captions else [text]
         rows.append({"file_name": path.relative_to(source).as_posix(), "text": captions})

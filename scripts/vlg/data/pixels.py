@@ -6,7 +6,8 @@ others,
 
 - alpha, in any mode that has it, shows a colour behind the picture, and never what lies hidden
   under it;
-- 16 bits of grey (12 in a TIFF that says so) are scaled by their depth;
+- 16 bits of grey (12 in a TIFF that says so) are scaled by their depth, and signed ones, of 8 bits
+  too, by their positive half;
 - floating-point numbers are read in 0..1, white at 1;
 - whole numbers of 32 bits say nothing of their depth, and are read as 16 bits where they show it.
 
@@ -19,6 +20,8 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vlg.files import POINTER, is_pointer
+
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
@@ -27,13 +30,14 @@ KINDS = frozenset(
     {".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 )
 WHITE = "white"
-BROKEN, UNKNOWN = "broken", "of an unknown kind"  # what an Unreadable picture is
+# What an Unreadable picture is.
+BROKEN, UNKNOWN, LFS = "broken", "of an unknown kind", "a pointer of Git LFS"
 # The one transparent colour of a PNG is stored in the file's own depth: times this, in 8 bits.
 KEYS = {"L;2": 85.0, "L;4": 17.0, "RGB;16B": 1 / 256}
 
 
 class Unreadable(Exception):
-    """Why a file gives no pixels. kind: BROKEN or UNKNOWN."""
+    """Why a file gives no pixels. kind: BROKEN, UNKNOWN or LFS."""
 
     def __init__(self, what: object, kind: str = BROKEN) -> None:
         super().__init__(" ".join(str(what).split()))
@@ -77,6 +81,9 @@ def _opened(source: Path | bytes, function: Any) -> Any:
     except (FileNotFoundError, Unreadable):
         raise
     except Exception as error:
+        start = source[:99] if isinstance(source, bytes) else b""
+        if start.startswith(POINTER) or (not start and is_pointer(source)):
+            raise Unreadable("not the file; git lfs pull", LFS) from None
         raise Unreadable(error) from None
 
 
@@ -92,9 +99,10 @@ def _upright(source: Path | bytes) -> Image.Image:
             file.info["transparency"] = tuple(scaled) if len(scaled) > 1 else scaled[0]
         tags = getattr(file, "tag_v2", {})
         bits, inverted = tags.get(258, (16,))[0], tags.get(262) == 0
+        signed = tags.get(339, (1,))[0] == 2 and bits <= 16
         picture = ImageOps.exif_transpose(file)
-        if picture.mode[0] in "IF":
-            picture = _of_8_bits(picture, file.format, bits, inverted)
+        if picture.mode[0] in "IF" or signed:
+            picture = _of_8_bits(picture, file.format, bits - signed, inverted)
         picture.format = file.format
         return picture
 
@@ -104,7 +112,8 @@ def _upright(source: Path | bytes) -> Image.Image:
 def _of_8_bits(picture: Image.Image, form: str | None, bits: int, inverted: bool) -> Image.Image:
     """A grey picture of more than 8 bits as mode L or LA.
 
-    bits: of its depth, where they are 16 or fewer. inverted: whether 0 is white.
+    bits: of its depth, where they are 16 or fewer, without that of the sign. inverted: whether 0 is
+    white.
     """
     import numpy as np
     from PIL import Image
@@ -113,11 +122,11 @@ def _of_8_bits(picture: Image.Image, form: str | None, bits: int, inverted: bool
     low, high = float(levels.min()), float(levels.max())
     if picture.mode == "F":
         known, white = low >= 0 and high <= 1, 1.0  # not-a-number is in no range
-    elif picture.mode == "I":
+    elif picture.mode == "I" and (form != "TIFF" or bits > 16):
         # Pillow reads PGM of more than 8 bits so, scaled to 16.
         known, white = low >= 0 and (form == "PPM" or high > 255) and high <= 65535, 65535.0
     else:
-        known, white = high < 2**bits, 2.0**bits - 1
+        known, white = low >= 0 and high < 2**bits, 2.0**bits - 1
     if not known:
         raise Unreadable(f"mode {picture.mode} from {low:g} to {high:g}: no known depth", UNKNOWN)
     shares = levels / white

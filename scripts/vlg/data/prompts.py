@@ -23,6 +23,7 @@ from typing import Any
 
 from vlg import files
 from vlg.data.text import composed
+from vlg.data.wordless import is_blank, is_data
 from vlg.errors import UserError
 
 # Columns of the study's own table with their meaning; a source needs only the first. The first four
@@ -48,6 +49,9 @@ SOURCE_COLUMNS = COLUMNS[:4]
 # A further one of hard_prompts.tsv.
 CLIPSCORE = "Mean ClipScore of the base model on the selection seeds, 100·cos."
 
+# How files begin that are no plain text, though UTF-8.
+OTHERS = {"{\\rtf": "RTF", "<!doctype": "a web page", "<html": "a web page", "%pdf": "a PDF"}
+
 Row = dict[str, str]
 
 
@@ -68,9 +72,15 @@ def checked(path: Path | str, records: Iterable[tuple[int, Row]]) -> list[Row]:
         row = dict.fromkeys(COLUMNS, "") | cells
         row |= {"Prompt": row["Prompt"].strip(), "id": f"p{len(rows):04d}", "set": ""}
         text = row["Prompt"]
-        if not text:
+        if is_blank(text):
+            seen_as = ", what it holds cannot be seen" if text else ""
             raise UserError(
-                f"{path}: line {line}: the prompt is empty; write one or delete the line"
+                f"{path}: line {line}: the prompt is empty{seen_as}; write one or delete the line"
+            )
+        if is_data(text):
+            raise UserError(
+                f"{path}: line {line}: the prompt is a list or an object ({_short(text)}); write "
+                "its text alone"
             )
         before, other = seen.setdefault(composed(text), (line, text))
         if before != line:
@@ -164,8 +174,9 @@ def _records(path: Path) -> Iterator[tuple[int, Row]]:
         raise UserError(f"{path}: not a .tsv, .csv or .txt file; save the prompts as one of these")
     text = _text(path)
     if kind == ".txt":
-        records = ((n, [line]) for n, line in _lines(text))
+        records = [(n, [line]) for n, line in _lines(text)]
         columns = ["Prompt"]
+        _check_plain(path, text, records[0][1][0] if records else "")
     else:
         if kind == ".csv":
             records = _csv_records(path, text)
@@ -186,7 +197,19 @@ def _records(path: Path) -> Iterator[tuple[int, Row]]:
         yield line, dict(zip(columns, cells, strict=True))
 
 
+def _check_plain(path: Path, text: str, first: str) -> None:
+    """UserError for a .txt file that is of another kind, whose lines would be taken for prompts."""
+    for beginning, what in OTHERS.items():
+        if text.lstrip()[:100].lower().startswith(beginning):
+            raise UserError(f"{path}: is {what}; save it as plain text, one prompt a line")
+    if is_data(text):
+        raise UserError(f"{path}: is JSON; write one prompt a line")
+    if first.strip().lower() == "prompt":
+        raise UserError(f"{path}: line 1 looks like a header; delete it, or name the file .csv")
+
+
 def _text(path: Path) -> str:
+    files.check_pointer(path)
     try:
         return path.read_bytes().decode("utf-8-sig")  # spreadsheets write a byte order mark
     except FileNotFoundError:

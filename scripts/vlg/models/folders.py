@@ -15,7 +15,7 @@ from vlg.config.keys import Keys
 from vlg.config.sections import Models
 from vlg.errors import UserError
 from vlg.files import MANIFEST, below, check_manifest, link, read_json, sha256, write_json
-from vlg.models import stated
+from vlg.models import headers, stated
 from vlg.models.families import class_of, name_of
 
 MARK = {"base": "model_index.json", "guide": "open_clip_config.json", "judge": "config.json"}
@@ -118,7 +118,7 @@ def check_whole(
     chosen = wanted(kind, given, family)
     names = set(chosen)
     if MARK[kind] not in names:
-        also = stated.described(folder, given) if kind == "base" else ""
+        also = headers.described(folder, given) if kind == "base" else ""
         raise UserError(f"{begin} has no {MARK[kind]}{also}; give a whole model folder")
     for part in parts(kind, family)[1]:
         start = f"{part}/" if part else ""
@@ -141,7 +141,7 @@ def take(source: Path, kind: str, out: Path, family: str = FAMILY) -> None:
     chosen = check_whole(kind, listed(source), begin, family, source)
     for name in chosen:
         if name.endswith(".safetensors"):
-            stated.check_safetensors(source / name)
+            headers.check_safetensors(source / name)
     stated.check(kind, source, begin, family)
     index = read_json(source / MARK[kind]) if kind == "base" else {}
     for name, target in chosen.items():
@@ -198,7 +198,7 @@ def unfold(file: Path, out: Path, shape: Path = SD15) -> None:
     shape: a diffusers folder without weights that says how large each part is. UserError when the
     file is cut short or holds another model.
     """
-    stated.check_base_file(file)
+    headers.check_base_file(file)
     import torch
     from diffusers import StableDiffusionPipeline
 

@@ -1,4 +1,4 @@
-"""What model folders and files say of themselves: their JSON and their headers, never weights.
+"""What model folders say of themselves: their JSON, never their weights.
 
 A model that could only fail in the middle of a study, or be drawn wrongly without a word, is
 refused here in one line. No large package is imported, and a folder takes milliseconds: local
@@ -10,26 +10,24 @@ from __future__ import annotations
 
 import json
 import math
-import re
-import shlex
-import struct
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from vlg import plugins
 from vlg.errors import UserError
+from vlg.files import is_pointer
 
-ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1}
-ITEM_BYTES |= {"U8": 1, "BOOL": 1}
 # Of Hugging Face tokenizers; any of the first, or a byte-pair vocabulary in two files.
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model")
 TOKENIZERS += ("tokenizer.model",)
 BYTE_PAIRS = {"vocab.json", "merges.txt"}
+ADDED, NAMES = "added_tokens.json", "tokenizer_config.json"
+END = "<|endoftext|>"  # ends a text of CLIP where its tokenizer says nothing of it
 CLIPS = ("clip", "siglip")  # `model_type` of what `vlg.models.clip` loads
-PICKLED = (b"PK\x03\x04", b"\x80")  # how torch.save begins today, and how it began before
-PICKLES = (".ckpt", ".pt", ".pth", ".bin")
+WORDS = {"clip": 49408, "siglip": 32000}  # `vocab_size` where transformers' config has none
+SIDE = 224  # and `image_size`, and that to which its processors resize and crop
+LONGEST = 10_000_000  # bytes of a tokenizer.json that is read: CLIP's and SigLIP's have 2 to 4 MB
 
 
 def check(
@@ -71,11 +69,14 @@ def check_guide(folder: Path) -> None:
             f"{name}: names the Hugging Face tokenizer {wanted!r}, whose files are not there; save "
             "it into the folder (transformers: AutoTokenizer, save_pretrained)"
         )
+    if wanted:
+        check_tokenizer(folder, None)
 
 
 def check_judge(folder: Path, weights: Iterable[str] | None = None) -> None:
     """UserError when a Hugging Face folder is no CLIP or SigLIP, or lacks what loads it."""
-    found = told(folder, "config.json").get("model_type", CLIPS[0])
+    config = told(folder, "config.json")
+    found = config.get("model_type", CLIPS[0])
     if found not in CLIPS:
         raise UserError(
             f"config.json: model_type is {found!r}; give a CLIP or SigLIP ({', '.join(CLIPS)})"
@@ -90,6 +91,11 @@ def check_judge(folder: Path, weights: Iterable[str] | None = None) -> None:
             f"has {', '.join(names)} and no model.safetensors, which transformers loads; give the "
             "CLIP in its format, or in judges with kind: open_clip"
         )
+    text = config.get("text_config") or {}
+    ids = check_tokenizer(folder, text.get("vocab_size", WORDS[found]))
+    if found == "clip":
+        _check_end(folder, ids, text.get("eos_token_id", WORDS[found] - 1))
+    _check_processor(folder, found, (config.get("vision_config") or {}).get("image_size", SIDE))
 
 
 def has_tokenizer(folder: Path) -> bool:
@@ -98,8 +104,98 @@ def has_tokenizer(folder: Path) -> bool:
     return bool(names & {*TOKENIZERS}) or names >= BYTE_PAIRS
 
 
+def check_tokenizer(folder: Path, size: int | None) -> dict[str, int]:
+    """{token: id} of a Hugging Face tokenizer; empty where it is no JSON, or too long to read here.
+
+    UserError for one that is damaged or has more tokens than the text model's `size` (None: any).
+    """
+    if (folder / NAMES).is_file():
+        told(folder, NAMES)
+    ids: dict[str, int] = {}
+    name = TOKENIZERS[0]
+    if (folder / name).is_file():
+        if (folder / name).stat().st_size > LONGEST:
+            return {}
+        said = told(folder, name)
+        words = (said.get("model") or {}).get("vocab")
+        if not words or not isinstance(words, dict | list):
+            raise UserError(f"{name}: has no vocabulary; save the model's own into the folder")
+        if isinstance(words, list):  # pairs of a token and its weight
+            ids = {pair[0]: i for i, pair in enumerate(words)}
+        else:
+            ids = dict(words)
+        ids |= {token["content"]: token["id"] for token in said.get("added_tokens") or []}
+    elif (folder / "vocab.json").is_file():
+        name = "vocab.json"
+        ids = told(folder, name)
+        if not ids:
+            raise UserError(f"{name}: has no vocabulary; save the model's own into the folder")
+        ids = ids | told(folder, ADDED) if (folder / ADDED).is_file() else ids
+    if ids and size is not None and (most := max(ids.values())) >= size:
+        raise UserError(
+            f"{name}: has the id {most} and the text model {size} tokens, it is another model's; "
+            "save the model's own into the folder"
+        )
+    return ids
+
+
+def _check_end(folder: Path, ids: dict[str, int], pooled: int) -> None:
+    """UserError when a CLIP would pool at another token than that which ends a text."""
+    if not ids:
+        return
+    found = told(folder, NAMES).get("eos_token") if (folder / NAMES).is_file() else None
+    end = found.get("content") if isinstance(found, dict) else found or END
+    # Of the first CLIPs, whose config is wrong, transformers pools at the highest id.
+    if ids.get(end) != (max(ids.values()) if pooled == 2 else pooled):
+        raise UserError(
+            f"config.json: the text model pools at the token {pooled} and a text ends with {end!r} "
+            f"({ids.get(end, 'which the tokenizer lacks')}); save the model's own tokenizer into "
+            "the folder"
+        )
+
+
+def _check_processor(folder: Path, model: str, side: int) -> None:
+    """UserError when pictures cannot be prepared as the vision model takes them."""
+    name, remedy = "processor_config.json", "save the model's own image processor into the folder"
+    whole = told(folder, name) if (folder / name).is_file() else {}
+    said = whole.get("image_processor")
+    if not isinstance(said, dict):
+        name = "preprocessor_config.json"
+        if not (folder / name).is_file():
+            raise UserError(f"has no {name}; {remedy}")
+        said = told(folder, name)
+    for key in ("image_mean", "image_std"):
+        values = said.get(key) if said.get(key) is not None else [0.5]
+        for value in values if isinstance(values, list) else [values]:
+            if not _number(value, 0 if key == "image_std" else -math.inf, math.inf):
+                raise UserError(f"{name}: {key} is {json.dumps(values)}; {remedy}")
+        if isinstance(values, list) and len(values) not in (1, 3):
+            raise UserError(f"{name}: {key} has {len(values)} numbers and pictures 3; {remedy}")
+    factor, filtering = said.get("rescale_factor"), said.get("resample")
+    if factor is not None and not _number(factor, 0, 0.02):
+        raise UserError(f"{name}: rescale_factor is {json.dumps(factor)}, not 1/255; {remedy}")
+    if filtering is not None and (not isinstance(filtering, int) or filtering not in range(6)):
+        raise UserError(f"{name}: resample is {json.dumps(filtering)}, which is none; {remedy}")
+    crops = said.get("do_center_crop", model == "clip")
+    for key, used in (("size", said.get("do_resize", True)), ("crop_size", crops)):
+        found = said.get(key) or SIDE
+        sides = found.values() if isinstance(found, dict) else found
+        for each in sides if not isinstance(sides, int) else [sides]:
+            # What is cropped may be larger.
+            if used and not (each == side or (key == "size" and crops and each > side)):
+                what = f"{key} is {json.dumps(found)} and the vision model takes {side} pixels"
+                raise UserError(f"{name}: {what}; {remedy}")
+
+
+def _number(value: Any, above: float, below: float) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and above < value < below
+
+
 def told(folder: Path, name: str) -> dict[str, Any]:
     """The object in one of a folder's JSON files; UserError, beginning with its name, for none."""
+    if is_pointer(folder / name):
+        raise UserError(f"{name}: a pointer of Git LFS and not the file; git lfs pull")
     try:
         found = json.loads((folder / name).read_text("utf-8"))
     except FileNotFoundError:
@@ -109,125 +205,3 @@ def told(folder: Path, name: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise UserError(f"{name}: not a JSON object; get it again")
     return found
-
-
-# --- files of weights ---------------------------------------------------------------------------
-
-
-def check_safetensors(path: Path) -> dict[str, Any]:
-    """{name: what the header says} of the tensors; UserError when the file is not as its header.
-
-    Its tensors must fill the file one after the other, each as long as its shape and type make it.
-    (safetensors' own `safe_open` refuses the same but takes a name that occurs twice.)
-    """
-    size = path.stat().st_size
-    try:
-        with open(path, "rb") as file:
-            start = file.read(8)
-            (length,) = struct.unpack("<Q", start)
-            if length > min(size, 100_000_000):
-                if start.startswith(PICKLED):
-                    raise UserError(pickled(path))
-                if start == b"version ":
-                    raise UserError(f"{path}: a pointer of Git LFS and no weights; git lfs pull")
-                raise ValueError("header longer than the file")
-            header = json.loads(file.read(length), object_pairs_hook=_each_once)
-        tensors = {name: tensor for name, tensor in header.items() if name != "__metadata__"}
-        end = 0
-        for tensor in sorted(tensors.values(), key=lambda tensor: tensor["data_offsets"]):
-            begin, stop = tensor["data_offsets"]
-            if begin != end or stop < begin:
-                raise ValueError("tensors overlap or leave gaps")
-            count, item = math.prod(tensor["shape"]), ITEM_BYTES.get(tensor["dtype"])
-            if item and count * item != stop - begin:
-                raise ValueError("a tensor is not as long as its shape")
-            end = stop
-        if 8 + length + end != size:
-            raise ValueError("cut short")
-    except (
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-        struct.error,
-    ) as error:
-        raise UserError(f"{path}: not a whole safetensors file ({error}); get it again") from None
-    return tensors
-
-
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object of a JSON header; readers differ in which of two equal names they take."""
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError("a name occurs twice")
-    return result
-
-
-def pickled(path: Path) -> str:
-    """What there is to say of a checkpoint that torch pickled, as .ckpt, .pt, .pth and .bin are."""
-    other = "-converted" if path.suffix == ".safetensors" else ""
-    words = shlex.join([str(path), str(path.with_name(f"{path.stem}{other}.safetensors"))])
-    return (
-        f"{path}: a pickled checkpoint, which could run code when it is read; convert it: "
-        f"python tools/convert.py {words}"
-    )
-
-
-def check_base_file(path: Path) -> None:
-    """UserError when one file that is given as base is pickled, cut short, or no whole model."""
-    what, remedy = part(check_safetensors(path))
-    if what:
-        raise UserError(f"{path}: this is {what}; {remedy}")
-
-
-# Names of tensors in LoRAs of diffusers (unet.….lora_A.weight, ….to_q.lora.down.weight,
-# ….processor.to_q_lora.down.weight), kohya (lora_unet_….lora_down.weight) and LyCORIS.
-LORA = re.compile(r"lora_|_lora\.|\.lora\.|\.hada_w|\.lokr_|\.dora_scale")
-# How all names in a file begin that holds one part of a model, in diffusers' and the first format.
-ALONE = {
-    "a VAE": "encoder. decoder. quant_conv. post_quant_conv. first_stage_model. loss.",
-    "a UNet": "model.diffusion_model. model_ema. conv_in. conv_out. conv_norm_out. time_embedding. "
-    "time_proj. add_embedding. down_blocks. mid_block. up_blocks.",
-    "a text encoder": "text_model. text_projection. cond_stage_model.",
-    "a CLIP": "text_model. vision_model. text_projection. visual_projection. logit_",
-    "a ControlNet": "control_model. controlnet_ conv_in. time_embedding. down_blocks. mid_block.",
-}
-
-
-def part(tensors: dict[str, Any]) -> tuple[str, str]:
-    """(what a file with these tensors is, what to give instead) of what is no whole model.
-
-    Two empty texts for a whole one, and for what is not known.
-    """
-    names = list(tensors)
-    if any(LORA.search(name) for name in names):
-        return (
-            "a LoRA, which holds changes to a base and not the base",
-            "give its base model, or the folder of a base into which it was merged",
-        )
-    if 0 < len(names) <= 2 and all(len(tensors[name]["shape"]) <= 2 for name in names):
-        return (
-            "a textual inversion, which holds the embedding of a word",
-            "give the base model that it was made for",
-        )
-    for what, beginnings in ALONE.items():
-        if names and all(name.startswith(tuple(beginnings.split())) for name in names):
-            return f"{what} alone", "give the whole model that it is a part of"
-    return "", ""
-
-
-def described(folder: Path | None, names: Iterable[str]) -> str:
-    """ ": this is …" of what is no pipeline and whose files tell what it is; otherwise "".
-
-    names: of its files, relative to `folder`, or of a repository's (None), which are not read.
-    """
-    own = {name for name in names if "/" not in name}
-    if own & {"pytorch_lora_weights.safetensors", "adapter_config.json"}:
-        return ": this is a LoRA"
-    for name in sorted(own) if folder else ():
-        if name.endswith(".safetensors"):
-            with suppress(UserError):
-                if what := part(check_safetensors(folder / name))[0]:
-                    return f": this is {what}"
-    return ""

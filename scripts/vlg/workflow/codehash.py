@@ -29,7 +29,7 @@ from pathlib import Path
 PACKAGE = "vlg"
 
 # Modules, and rooms with all they hold, that cannot change a result: how a command line looks,
-# fails and ends, what a judge is refused for, how files are written and compared, how what is found
+# fails and ends, what a model is refused for, how files are written and compared, how what is found
 # by name is found, and how the config is read (its values reach a step as settings, which are
 # compared themselves).
 IGNORED = frozenset(
@@ -38,6 +38,8 @@ IGNORED = frozenset(
         "vlg.errors",
         "vlg.files",
         "vlg.judge.traps",
+        "vlg.models.headers",
+        "vlg.models.stated",
         "vlg.plugins",
         "vlg.record.integrity",
         "vlg.workflow.bundle",

@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from vlg.config.patterns import ENTRY, MODEL, ROUND
 from vlg.data.text import composed
+from vlg.data.wordless import is_blank
 
 
 def _once(values: list[Any]) -> list[Any]:
@@ -23,6 +24,12 @@ def _as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def _seen(value: str) -> str:
+    if value and is_blank(value):
+        raise PydanticCustomError("blank", "shows nothing")
+    return value
+
+
 Once = AfterValidator(_once)
 TextOrWhole = Annotated[str, BeforeValidator(_as_text)]
 Name = Annotated[str, Field(pattern=ENTRY, max_length=40)]
@@ -31,7 +38,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 SeedList = Annotated[list[Seed], Field(min_length=1), Once]
-Words = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1), Once]
+Seen = Annotated[str, Field(min_length=1), AfterValidator(_seen)]
+Words = Annotated[list[Seen], Field(min_length=1), Once]
 ModelName = Annotated[str, Field(pattern=MODEL)]
 RoundNumber = Annotated[str, Field(pattern=ROUND)]
 Resolution = Annotated[int, Field(ge=8, multiple_of=8)] | None

@@ -17,7 +17,7 @@ from vlg.models.components import load_component, load_network
 from vlg.models.device import place
 from vlg.models.family import Condition, Family, Guidance, Step, gradient_steps
 from vlg.models.schedule import check_stated, load_schedule
-from vlg.models.stated import has_tokenizer, told
+from vlg.models.stated import check_tokenizer, has_tokenizer, told
 
 if TYPE_CHECKING:
     import torch
@@ -70,6 +70,11 @@ class StableDiffusion(Family):
             raise UserError(f"scheduler/{error}") from None
         if not has_tokenizer(folder / "tokenizer"):
             raise UserError("tokenizer: has no vocabulary (tokenizer.json); give a whole folder")
+        try:
+            size = (text.get("text_config") or text).get("vocab_size", 49408)
+            check_tokenizer(folder / "tokenizer", size)
+        except UserError as error:
+            raise UserError(f"tokenizer/{error}") from None
 
     @staticmethod
     def _check_unet(unet: dict[str, Any], channels: int) -> None:
