@@ -9,19 +9,18 @@ one of the same prompt and seed.
 from pathlib import Path
 
 from vlg.files import write_rows
-from vlg.judge.columns import DIVERSITY
+from vlg.judge import diversity
 from vlg.workflow import cli
 
 
 def main(args):
     from vlg.config.sections import Score
-    from vlg.judge import diversity
     from vlg.models.clip import Clip
     from vlg.models.device import set_up
 
     settings = Score.parse(args.settings, "score")
     clip = Clip(args.judge, set_up(args.device, args.threads), settings.precision)
-    write_rows(args.out, DIVERSITY, diversity.measure(args.pictures, clip, args.batch_size))
+    write_rows(args.out, diversity.COLUMNS, diversity.measure(args.pictures, clip, args.batch_size))
 
 
 if __name__ == "__main__":

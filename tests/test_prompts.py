@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlg.data import prompts
+from vlg.data.wordless import is_blank, is_data
 from vlg.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -422,7 +423,7 @@ def test_written_tables_are_read_back(tmp_path_factory, cells):
     assert prompts.read_table(path) == rows
 
 
-PROMPT = CELL.map(str.strip).filter(bool)
+PROMPT = CELL.map(str.strip).filter(lambda text: not is_blank(text) and not is_data(text))
 
 
 @LIMITS

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -92,15 +91,14 @@ def _check_twice(path: Path | str, node: Any, only: bool = False) -> None:
 
 
 def _nodes(top: Any) -> Iterator[Any]:
-    """All nodes of a YAML document once, whatever refers to what."""
-    seen, waiting = set(), deque([top])
+    """All nodes of a YAML document in order, each once, whatever refers to what."""
+    seen, waiting = set(), [top]
     while waiting:
-        node = waiting.popleft()
+        node = waiting.pop()
         if id(node) in seen:
             continue
         seen.add(id(node))
         yield node
         if isinstance(node.value, list):
-            waiting += [
-                each for one in node.value for each in (one if isinstance(one, tuple) else [one])
-            ]
+            children = [one if isinstance(one, tuple) else (one,) for one in node.value]
+            waiting += [each for pair in reversed(children) for each in reversed(pair)]

@@ -13,6 +13,3 @@ COLUMNS = (*TEXT, *WHOLE, *NUMBERS)
 
 # Scores of one further judge, whose hash is `judge`.
 FURTHER = ("model", "id", "seed", "picture", "sha256", "judge", "score")
-
-# Distances in the judge's embedding.
-DIVERSITY = ("model", "arm", "round", "id", "seed", "sha256", "spread", "drift")

@@ -12,11 +12,12 @@ from vlg.config.layout import BASE
 from vlg.data import pictures
 from vlg.models.clip import Clip
 
+COLUMNS = ("model", "arm", "round", "id", "seed", "sha256", "spread", "drift")
 Key = tuple[str, str, int]  # model, arm, round
 
 
 def measure(folders: Sequence[Path], clip: Clip, batch_size: int) -> list[dict[str, Any]]:
-    """A row of `columns.DIVERSITY` for each study picture; distances are 1 - cos by `clip`.
+    """A row of `COLUMNS` for each study picture; distances are 1 - cos by `clip`.
 
     spread: the mean distance of a picture to those of the same prompt, model, arm and round on the
     other seeds (empty with one seed). drift: its distance to base's plain one of the same prompt
