@@ -64,7 +64,7 @@ def build(study, name="finetune"):
 
 def make(root, study, **changes):
     loaded = load(root, study, **changes)
-    for name in (*OWN, "claims"):
+    for name in (*OWN, "compare", "claims"):
         tables.write(name, build(loaded, name).texts(name), root / "tables")
     return root / "tables"
 
