@@ -187,7 +187,9 @@ def pictured(tmp_path_factory):
 def draw(root, wanted):
     prompts = scores.read_prompts(root / "prompts.tsv")
     table = scores.read(synthetic.score_files(root), prompts)
-    return sheets.write(root, table, prompts, sheets.Settings.parse({"sheets": wanted}, "sheets"), root / "sheets")
+    return sheets.write(
+        root, table, prompts, sheets.Settings.parse({"sheets": wanted}, "sheets"), root / "sheets"
+    )
 
 
 def test_a_sheet_shows_the_pictures_of_its_model(pictured):
