@@ -136,7 +136,7 @@ def test_every_environment_file_is_known():
 @functools.cache
 def imported(path: Path) -> set[str]:
     """Full names of all that a Python file imports, wherever in it: modules, or names in them;
-    but not what only type checkers read."""
+    but not what only type checkers read, nor what a package loads for who asks it by name."""
     names, todo = set(), [ast.parse(path.read_text(encoding="utf-8"))]
     while todo:
         node = todo.pop()
@@ -145,7 +145,8 @@ def imported(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and not node.level:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         typing = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        todo += [] if typing else ast.iter_child_nodes(node)
+        asked = path.name == "__init__.py" and getattr(node, "name", "") == "__getattr__"
+        todo += [] if typing or asked else ast.iter_child_nodes(node)
     return names
 
 

@@ -64,7 +64,7 @@ def build(study, name="finetune"):
 
 def make(root, study, **changes):
     loaded = load(root, study, **changes)
-    for name in (*OWN, "claims", "compare"):
+    for name in (*OWN, "compare", "claims"):
         tables.write(name, build(loaded, name).texts(name), root / "tables")
     return root / "tables"
 
@@ -122,7 +122,9 @@ def test_intervals_hold_their_means_and_shares_are_shares(results, name):
 
 def test_every_table_is_there_in_three_formats(results):
     names = {path.name for path in (results[0] / "tables").iterdir()}
-    files = {f"{name}.{kind}" for name in [*OWN, "claims"] for kind in ("csv", "md", "tex")}
+    files = {
+        f"{name}.{kind}" for name in [*OWN, "compare", "claims"] for kind in ("csv", "md", "tex")
+    }
     assert names == files | {f"{name}.sha256" for name in files}
 
 
