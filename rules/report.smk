@@ -201,7 +201,7 @@ rule provenance:
     resources:
         **needs("provenance"),
     params:
-        settings=settings(CONFIG),
+        settings=lambda wildcards: settings(CONFIG),  # which may have braces of its own
         code=code("provenance"),
         logs=here(f"{OUT}/records" if APART else layout.folder(LAYOUT.log("any"))),
     shell:
