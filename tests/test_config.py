@@ -138,8 +138,9 @@ INVALID = {
         "judges.other.source: no repository of the Hub: 'hub:nothing'; "
         "write hub:owner/name[@revision]"
     ),
-    "judges: {other: {kind: vqa, source: x}}": (
-        "judges.other.kind: unknown value, got 'vqa'; there are callable, clip, clip_iqa, open_clip"
+    "judges: {other: {kind: vlm, source: x}}": (
+        "judges.other.kind: unknown value, got 'vlm'; there are callable, clip, clip_iqa, detector, "
+        "hps, image_reward, open_clip, pickscore, questions, vqa"
     ),
     # wrong types
     "study: true": "study: expected text, got true; put it in quotes",
