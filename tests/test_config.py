@@ -139,8 +139,8 @@ INVALID = {
         "write hub:owner/name[@revision]"
     ),
     "judges: {other: {kind: vlm, source: x}}": (
-        "judges.other.kind: unknown value, got 'vlm'; there are callable, clip, clip_iqa, detector, "
-        "hps, image_reward, open_clip, pickscore, questions, vqa"
+        "judges.other.kind: unknown value, got 'vlm'; there are callable, clip, clip_iqa, "
+        "detector, hps, image_reward, open_clip, pickscore, questions, vqa"
     ),
     # wrong types
     "study: true": "study: expected text, got true; put it in quotes",
