@@ -91,7 +91,7 @@ rule judges_selftest:
         **needs("judges_selftest", gpu=GPUS),
         device=DEVICE,
     params:
-        settings=settings(
+        settings=lambda wildcards: settings(
             {
                 "precision": CONFIG["score"]["precision"],
                 "judges": {name: further_judge(name) for name in JUDGES},

@@ -115,3 +115,17 @@ def test_a_table_and_a_figure_of_ones_own_are_made_of_what_they_need(tmp_path):
     assert inputs["figure", "refinement"] == {f"{results}/tables/refinement.csv"}
     plain = {file for file in inputs["table", "by_split"] if file.startswith(results)}
     assert plain and not any("refined" in file or "training" in file for file in plain)
+
+
+def test_a_judge_with_words_in_braces_and_ratings_of_people_are_read(tmp_path):
+    """`{prompt}` of a template is no wildcard of a rule; ratings make two tables."""
+    tree = Checkout(tmp_path / "tree")
+    (tree.root / "ratings.csv").write_text("rater,model,id,score\n")
+    judges = 'judges={"mine": {"kind": "vqa", "source": "hub:a/b", "template": "Is {prompt}?"}}'
+    targets = ("all", "results/reduced/judges/selftest.csv")
+    done = tree.snakemake(*targets, "--dry-run", "--config", judges, "ratings=ratings.csv")
+    assert done.code == 0, done.output
+    tables = set(re.findall(r"tables/(\w+)\.csv", done.output))
+    assert {"ratings", "calibration"} <= tables
+    done = tree.snakemake("--dry-run", "--config", "ratings=none.csv")
+    assert "config: ratings: no file 'none.csv'" in done.output.replace('"', "'")

@@ -140,23 +140,26 @@ def bradley_terry(wins: np.ndarray, rounds: int = 500) -> np.ndarray:
     Zermelo's and Hunter's iteration (Annals of Statistics 32, 2004).
     """
     size = wins.shape[-1]
-    played, won = wins + wins.swapaxes(-1, -2), wins.sum(axis=-1)
-    strength = np.ones(wins.shape[:-1])
+    every = wins.reshape(-1, size, size)
+    # Each must be reached from each along wins, or its strength is without a bound.
+    reached = (every > 0) | np.eye(size, dtype=bool)
+    for _ in range(max(1, (size - 1).bit_length())):
+        reached = (reached.astype(float) @ reached) > 0
+    bounded = reached.all(axis=(-1, -2))
+    own = every[bounded]
+    played, won = own + own.swapaxes(-1, -2), own.sum(axis=-1)
+    strength = np.ones(won.shape)
     for _ in range(rounds):
         pairs = strength[..., :, None] + strength[..., None, :]
-        new = won / np.maximum((played / pairs).sum(axis=-1), 1e-300)
-        new /= np.exp(np.log(np.maximum(new, 1e-300)).mean(axis=-1, keepdims=True))
+        new = won / (played / pairs).sum(axis=-1)
+        new /= np.exp(np.log(new).mean(axis=-1, keepdims=True))
         change = np.abs(new - strength).max(initial=0)
         strength = new
         if change < 1e-10:
             break
-    # Each must be reached from each along wins, or its strength is without a bound.
-    reached = (wins > 0) | np.eye(size, dtype=bool)
-    for _ in range(max(1, (size - 1).bit_length())):
-        reached = (reached[..., :, :, None] & reached[..., None, :, :]).any(axis=-2)
-    bounded = reached.all(axis=(-1, -2))[..., None]
-    with np.errstate(divide="ignore"):
-        return np.where(bounded, np.log(np.maximum(strength, 1e-300)), np.nan)
+    result = np.full(every.shape[:-1], np.nan)
+    result[bounded] = np.log(strength)
+    return result.reshape(wins.shape[:-1])
 
 
 def krippendorff(values: np.ndarray, level: str = "interval") -> float:

@@ -202,6 +202,6 @@ class Detector(Judge):
         whole, crops = Image.fromarray(image), []
         for left, top, right, bottom in boxes:
             box = (left, top, max(right, left + 1), max(bottom, top + 1))
-            crops.append(np.asarray(whole.crop(box)))
+            crops.append(np.array(whole.crop(box)))
         best = (self.clip.encode_image(crops) @ classes.T).argmax(dim=1)
         return [COLOURS[i] for i in best.tolist()]
