@@ -17,6 +17,7 @@ What fits none of these is of an unknown kind, and refused rather than clipped.
 from __future__ import annotations
 
 import io
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +70,20 @@ def without_holes(source: Path | bytes, background: str) -> bytes | None:
     buffer = io.BytesIO()
     _on(picture, background).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def is_plain(source: Path | bytes, formats: Collection[str]) -> bool:
+    """Whether every program shows the same of a picture in one of formats, as Pillow names them.
+
+    RGB of 8 bits, upright, one frame, nothing transparent. Raises as `read` does.
+    """
+
+    def plain(file: Any) -> bool:
+        turned = file.getexif().get(0x0112, 1) not in (0, 1)
+        alone = getattr(file, "n_frames", 1) == 1 and not file.has_transparency_data
+        return file.format in formats and file.mode == "RGB" and alone and not turned
+
+    return _opened(source, plain)
 
 
 def _opened(source: Path | bytes, function: Any) -> Any:

@@ -323,11 +323,11 @@ def take(given: Sequence[Given], settings: Settings, out: Path, threads: int) ->
 
 
 def _kept(each: Given, seed: int, name: str, out: Path) -> dict[str, Any]:
-    from vlg.data import pictures
+    from vlg.data import pictures, pixels
     from vlg.files import link, sha256
 
     picture = read(each.path)
-    plain = _plainly(each.path)
+    plain = pixels.is_plain(each.path, KEPT)
     suffix = each.path.suffix.lower() if plain else ".png"
     row = {
         "file_name": f"{seed}-{each.prompt['id']}{suffix}",
@@ -356,14 +356,3 @@ def read(path: Path) -> np.ndarray:
         raise UserError(
             f"{path}: a picture that is {error.kind} ({error}); remove or mend it"
         ) from None
-
-
-def _plainly(path: Path) -> bool:
-    """Whether every program shows the same of a readable file."""
-    from PIL import Image
-
-    with Image.open(path) as file:
-        turned = file.getexif().get(0x0112, 1) not in (0, 1)
-        one = getattr(file, "n_frames", 1) == 1
-        other = turned or not one or file.has_transparency_data
-        return file.format in KEPT and file.mode == "RGB" and not other
