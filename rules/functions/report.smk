@@ -64,7 +64,14 @@ def records():
     said += [("fetch", what) for what in hub_sources()] + [("hard_prompts",)]
     needs = [VARIANTS[layout.parse_model(model).variant].needs for model in RUNS[1:]]
     said += [("encode",)] if any("pixels" not in each for each in needs) else []
-    said += [("encode_guide",)] if PAIRS or any("guide" in each for each in needs) else []
+    embedded = [VARIANTS[layout.parse_model(m).variant] for m in RUNS[1:]]
+    said += sorted(
+        {
+            ("encode_guide", *([v.guide] if v.guide != guides.GUIDE else []))
+            for v in embedded
+            if {"guide", "pairs"} & v.needs
+        }
+    )
     said += [("pairs", digest) for digest in PAIRS]
     said += [("development",)] if SAMPLES else []
     said += [("finetune", model) for model in RUNS[1:]]

@@ -6,7 +6,7 @@ the class `Settings` of its own file, a subclass of `Training`, `ArmKeys` or `Ju
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -23,7 +23,7 @@ from vlg.config.sections.data import (
     Prompts,
     Seeds,
 )
-from vlg.config.sections.doses import Doses
+from vlg.config.sections.entries import Beside, Doses
 from vlg.config.sections.judge import JudgeKeys, Score
 from vlg.config.sections.models import Gpu, GuideKeys, Models
 from vlg.config.sections.report import Gallery
@@ -38,7 +38,16 @@ from vlg.config.sections.sample import (
 )
 from vlg.config.sections.shapes import Pretrain
 from vlg.config.sections.train import REWARD, REWARDS, Finetune, Pairs, Sampled, Shared, Training
-from vlg.config.sections.types import Name, Precision, Seed, SeedList, Share, TextOrWhole, Whole
+from vlg.config.sections.types import (
+    Name,
+    Once,
+    Precision,
+    Seed,
+    SeedList,
+    Share,
+    TextOrWhole,
+    Whole,
+)
 from vlg.config.sections.workflow import Resources
 
 # What others read as `sections.NAME`, beside Config.
@@ -46,6 +55,7 @@ __all__ = [
     "REWARD",
     "REWARDS",
     "ArmKeys",
+    "Beside",
     "Dataset",
     "Denoising",
     "DevelopmentStep",
@@ -116,6 +126,13 @@ class Config(Keys):
             "Further guides, by name, for `models.guide` and for `guide` of an arm: of another "
             "strength or kind, seen in several views, or several together. None may be a judge. "
             "`null` removes one in an overlay."
+        ),
+    )
+    positive_controls: Annotated[list[Name], Once] = Field(
+        [],
+        description=(
+            "Variants and arms that must raise the guide's score of drawn pictures, as they were "
+            "seen to on development prompts; the table `controls` says whether they do."
         ),
     )
     statistics: Statistics = Field(default_factory=Statistics)
