@@ -2,8 +2,7 @@
 
 import json
 import random
-import subprocess
-import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,21 +12,20 @@ import tiny
 import torch
 from test_tables import build, load
 
-from vlg import plugins
+import control_guide
 from vlg.analysis.tables import controls
-from vlg.files import identity
+from vlg.config.sections import GuideKeys
+from vlg.files import identity, write_manifest
 from vlg.judge.kinds import shuffled, verifier
 from vlg.models.cosines import guide_scores, latent_cosines
 from vlg.models.guide import load_guide
 from vlg.shapes import captions, world
 
-SCRIPT = plugins.PACKAGE.parent / "control_guide.py"
 
-
-def made(out, settings, *words):
-    command = [sys.executable, str(SCRIPT), "--settings", json.dumps(settings), *words]
-    done = subprocess.run([*command, "--out", str(out)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+def made(out, guide=None, data=None, **settings):
+    """What scripts/control_guide.py makes."""
+    keys = GuideKeys.parse(settings, "guides")
+    control_guide.main(SimpleNamespace(settings=keys, guide=guide, data=data, out=out))
     return out
 
 
@@ -40,7 +38,7 @@ def drawn(number=6):
 
 @pytest.fixture(scope="module")
 def oracle(tmp_path_factory):
-    return load_guide(made(tmp_path_factory.mktemp("oracle") / "guide", {"kind": "verifier"}))
+    return load_guide(made(tmp_path_factory.mktemp("oracle") / "guide", kind="verifier"))
 
 
 def test_the_oracle_scores_by_the_facts(oracle):
@@ -78,14 +76,10 @@ def test_the_oracle_knows_the_sentences_of_its_world_alone(oracle):
 def wrong(tmp_path_factory):
     """(a guide, the same shown other texts, its texts)."""
     root = tmp_path_factory.mktemp("wrong")
-    folders = tiny.world()
-    words = ["--guide", str(folders["guide"]), "--data", str(folders["data"])]
-    out = made(root / "guide", {"kind": "shuffled"}, *words)
-    return (
-        load_guide(folders["guide"]),
-        load_guide(out),
-        json.loads((out / "texts.json").read_text()),
-    )
+    guide, data = tiny.save_guide(root / "one"), tiny.save_pictures(root / "data")
+    write_manifest(guide)
+    out = made(root / "wrong", guide, data, kind="shuffled")
+    return load_guide(guide), load_guide(out), json.loads((out / "texts.json").read_text())
 
 
 def test_a_shuffled_guide_is_shown_another_text(wrong):
