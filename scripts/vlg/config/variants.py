@@ -191,8 +191,7 @@ def _variant(config: Config, name: str, own: Any, key: Key) -> Variant:
         elif name in sections.Beside.model_fields:
             beside[name] = read_one(sections.Beside, name, value, (*key, name))
         elif name != "method":
-            siblings = ["method", *sections.Beside.model_fields, *config_keys(keys)]
-            raise UnknownKey((*key, name), siblings, f"method {method}")
+            raise UnknownKey((*key, name), ["method", *config_keys(keys)], f"method {method}")
     read(embed, unused, key)
     merged = {name: shared[name] for name in config_keys(keys) if name in shared}
     merged |= values

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
 CONTROL = "oracle"  # what a guide of this kind is, in tables
 BLACK_BOX = True
+SHAPES = "shapes"  # the source of such a judge; a guide needs none
 
 
 class Settings(sections.JudgeKeys):
-    """Of its own it has none, and no source either: any text will do."""
+    """Of its own it has none."""
 
 
 class Verifier(Judge):
@@ -55,7 +56,10 @@ class Verifier(Judge):
 
     @classmethod
     def check(cls, settings: sections.JudgeKeys, root: Path = Path()) -> None:
-        """There is nothing that could be missing."""
+        if settings.source != SHAPES:
+            raise UserError(
+                f"{settings.source!r}: the verifier is of the shapes world; write source: {SHAPES}"
+            )
 
     @classmethod
     def files(cls, settings: sections.JudgeKeys, root: Path = Path()) -> list[Path]:
