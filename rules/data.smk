@@ -76,7 +76,7 @@ rule encode_guide:
         device=DEVICE,
         batch=CONFIG["encode"]["batch_size"],
     params:
-        code=code("encode_guide", *guide_code()),
+        code=lambda wildcards: code("encode_guide", *looks(wildcards)),
         data=subpath(input.data, parent=True),
         guide=subpath(input.guide, parent=True),
         out=subpath(output[0], parent=True),
@@ -84,3 +84,17 @@ rule encode_guide:
         python("encode_guide") + " --data {params.data:q} --guide {params.guide:q}"
         " --out {params.out:q} --batch-size {resources.batch}"
         " --device {resources.device} --threads {threads} --log {log:q}"
+
+
+use rule encode_guide as encode_further_guide with:
+    input:
+        data=rules.dataset.output[0],
+        guide=LAYOUT.model("{guide}"),
+        bundles=bundles(LAYOUT.dataset, LAYOUT.model("{guide}")),
+    output:
+        LAYOUT.embeddings_of("{guide}"),
+        rest(LAYOUT.log("encode_guide", "{guide}"), LAYOUT.embeddings_of("{guide}")),
+    log:
+        LAYOUT.log("encode_guide", "{guide}"),
+    wildcard_constraints:
+        guide=one_of(each for each in GUIDES if each != "guide"),

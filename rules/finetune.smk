@@ -39,12 +39,10 @@ rule pairs:
     input:
         base=LAYOUT.model("base"),
         cache=LAYOUT.latents,
-        guide=LAYOUT.model("guide"),
-        embeddings=LAYOUT.embeddings,
+        guide=pairs_guide,
+        embeddings=pairs_embeddings,
         function=pairs_function,
-        bundles=bundles(
-            LAYOUT.model("base"), LAYOUT.latents, LAYOUT.model("guide"), LAYOUT.embeddings
-        ),
+        bundles=pairs_bundles,
     output:
         LAYOUT.pairs("{pairs}"),
         rest(LAYOUT.log("pairs", "{pairs}"), LAYOUT.pairs("{pairs}")),

@@ -48,7 +48,7 @@ rule guide:
     log:
         LAYOUT.log("guide", "{guide}"),
     wildcard_constraints:
-        guide=one_of(GUIDES),
+        guide=one_of(guide for guide in GUIDES if guide not in CONTROL_GUIDES),
     conda:
         "../envs/models.yaml"
     threads: threads_of("guide")
@@ -99,3 +99,31 @@ rule compared:
     shell:
         python("compared") + " --settings {params.settings:q} --source {params.source:q}"
         " {params.shipped} {params.lora:q} --base {params.base:q} --out {params.out:q} --log {log:q}"
+
+
+rule control_guide:
+    """Make a guide that is a control: the verifier, or one that is shown other texts."""
+    input:
+        guide=shuffled_guide,
+        data=shuffled_data,
+        bundles=control_bundles,
+    output:
+        LAYOUT.model("{guide}"),
+        rest(LAYOUT.log("guide", "{guide}"), LAYOUT.model("{guide}")),
+    log:
+        LAYOUT.log("guide", "{guide}"),
+    wildcard_constraints:
+        guide=one_of(CONTROL_GUIDES),
+    conda:
+        "../envs/models.yaml"
+    threads: threads_of("guide")
+    resources:
+        **needs("guide"),
+    params:
+        settings=lambda wildcards: settings(GUIDES[wildcards.guide].handed_on()),
+        code=lambda wildcards: code("control_guide", (plugins.KINDS, GUIDES[wildcards.guide].kind)),
+        options=control_options,
+        out=subpath(output[0], parent=True),
+    shell:
+        python("control_guide") + " --settings {params.settings:q} {params.options:q}"
+        " --out {params.out:q} --log {log:q}"

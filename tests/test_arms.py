@@ -1,5 +1,6 @@
 """An arm is one file: what it needs is made, it has rounds of its own, and touches no other's."""
 
+import csv
 import json
 
 import numpy as np
@@ -141,3 +142,31 @@ def test_an_arm_follows_a_guide_of_its_own_and_reruns_nothing(refined):
         assert row["cost"]["decoder"]["backward"] == 2 and row["cost"]["guide"]["forward"] == 6
     other = {"guides": "{robust: {source: shapes, views: 3}}"}
     assert planned(refined, *arms, config=arms, **other) == {*made, "guide guide=guide_robust"}
+
+
+def test_controls_among_guides_are_followed_and_rerun_nothing(refined):
+    """The verifier ranks what is drawn; a shuffled guide leads towards other captions."""
+    arms = {
+        **ARMS,
+        "best_true": {"kind": "best_of_n", "guide": "oracle"},
+        "wrongly": {"kind": "clip_guidance", "guide": "wrong"},
+    }
+    more = {"guides": "{oracle: {kind: verifier}, wrong: {kind: shuffled}}"}
+    made = {job.replace("refine ", "refine_1_rounds ") for job in of_arm("wrongly")}
+    made |= of_arm("best_true") | {
+        "control_guide guide=guide_oracle",
+        "control_guide guide=guide_wrong",
+    }
+    small = {"dataset": "{size: 20}", **more}
+    assert planned(refined, *arms, config=arms, **small) - {"dataset"} == made
+    run(refined, *scores(*arms), arms=arms, **small)
+    assert planned(refined, *arms, config=arms, **small) == set()
+    with open(refined.root / scores("best_true")[0], newline="", encoding="utf-8") as file:
+        scored = {(row["round"], row["picture"]): row for row in csv.DictReader(file)}
+    folder = refined.root / OUT / "refined/base/round-2/best_true"
+    for path in folder.glob("shard-*/metadata.jsonl"):
+        for row in map(json.loads, path.read_text().splitlines()):
+            place = f"refined/base/round-2/best_true/{path.parent.name}/{row['file_name']}"
+            assert row["guide"] == pytest.approx(
+                100 * float(scored["2", place]["fidelity"]), abs=0.01
+            )

@@ -150,6 +150,47 @@ INVALID = {
         "judges.other.kind: unknown value, got 'magic'; there are "
         + ", ".join(plugins.names(plugins.KINDS))
     ),
+    "judges: {other: {kind: verifier, source: x}}": (
+        "judges.other.source: 'x': the verifier is of the shapes world; write source: shapes"
+    ),
+    # controls
+    "{guides: {o: {kind: verifier}}, finetune: {variants: {embed: {guide: o}}}}": (
+        "finetune.variants.embed.guide: o has no gradient, which embed follows; "
+        "use one of ddpo, dpo, nft, raft"
+    ),
+    "{guides: {o: {kind: verifier}}, refine: {arms: {noise_opt: {guide: o}}}}": (
+        "refine.arms.noise_opt.guide: o has no gradient, which noise_opt follows; "
+        "use one of best_of_n, noise_search, particles, refine"
+    ),
+    """{guides: {o: {kind: verifier}}, refine: {arms: {best_of_n: {guide: o}}},
+        prompts: {source: prompts.txt}}""": (
+        "refine.arms.best_of_n.guide: o knows the prompts of the shapes world alone; "
+        "use another guide"
+    ),
+    """{guides: {o: {kind: verifier}}, finetune: {variants: {raft: {guide: o}}},
+        dataset: {source: pictures}}""": (
+        "finetune.variants.raft.guide: verifier: knows the shapes world's captions alone; use guide"
+    ),
+    "{guides: {o: {kind: verifier}}, models: {guide: o}}": (
+        "models.guide: is a control, the oracle guide; name it as guide of an arm or a variant"
+    ),
+    "guides: {o: {kind: verifier}, both: {members: {o: 1, guide: 1}}}": (
+        "guides.both.members: o is a control; leave it out"
+    ),
+    "guides: {w: {kind: shuffled, source: x}}": (
+        "guides.w.source: is not of kind shuffled; leave it out"
+    ),
+    """{guides: {w: {kind: shuffled}},
+        finetune: {variants: {embed: {guide: w, target: mix}}}}""": (
+        "finetune.variants.embed.guide: w shuffles texts, and target is another; set target: text"
+    ),
+    "{finetune: {variants: {raft: {guide: nobody}}}, guides: {somebody: {source: shapes}}}": (
+        "finetune.variants.raft.guide: no such entry of guides: 'nobody'; did you mean somebody?"
+    ),
+    "positive_controls: [nothing]": (
+        "positive_controls[0]: no such variant or arm: 'nothing'; "
+        "there are normal, embed, refine, best_of_n"
+    ),
     # wrong types
     "study: true": "study: expected text, got true; put it in quotes",
     "study: null": "study: expected text, got nothing (null); the default is …",
@@ -1014,6 +1055,25 @@ def test_a_ladder_of_rounds_is_one_arm():
     assert [(each["dose"], each["name"], each["round"]) for each in rungs] == [
         (n, "best_of_n", n) for n in (1, 3, 7)
     ]
+
+
+def test_a_variant_follows_a_guide_of_its_own_and_no_other_changes():
+    overlay = """{guides: {o: {kind: verifier}, w: {kind: shuffled}, strong: {source: shapes}},
+        finetune: {variants: {raft: {}, dpo: {}, a: {method: raft, guide: o},
+            b: {method: dpo, guide: w}, c: {method: embed, guide: strong}}}}"""
+    result = laddered(overlay)
+    found = variants.entries(result)
+    seen = {name: (found[name].guide, found[name].control) for name in found}
+    assert seen["a"] == ("guide", "oracle") and seen["raft"] == ("guide", "")
+    assert seen["b"] == ("guide_w", "shuffled") and seen["c"] == ("guide_strong", "")
+    values = handed_on(result)
+    assert values["a"] == values["raft"] | {"reward": "verifier"}
+    assert values["c"] == values["embed"] and values["b"] == values["dpo"]
+    assert found["b"].pairs[0] != found["dpo"].pairs[0]  # another guide ranks them
+    plain = load(merged("finetune: {variants: {raft: {}, dpo: {}}}"), ROOT)
+    assert variants.entries(plain)["dpo"].pairs == found["dpo"].pairs
+    twins = {each["name"]: each["twin"] for each in plan.controls(result)}
+    assert twins == {"a": "raft", "b": "dpo"}
 
 
 def test_guide_settings_do_not_touch_normal_finetuning():

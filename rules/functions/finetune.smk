@@ -24,8 +24,13 @@ def finetune_code(wildcards):
     variant = VARIANTS[wildcards.variant]
     wanted = {"watch": variant.settings.watch_guide, "stop": variant.settings.stop_judge}
     chosen = [("train", name) for name, on in wanted.items() if on] + variant.settings.found()
-    looks = guide_code() if "guide" in variant.needs else []
+    looks = guide_code(guide_name(variant.guide)) if "guide" in variant.needs else []
     return code("finetune", (plugins.METHODS, variant.method), FAMILY, *chosen, *looks)
+
+
+def guide_name(guide):
+    """The name of a guide by its folder below models/; None for that of the study."""
+    return None if guide == guides.GUIDE else guide.removeprefix(f"{guides.GUIDE}_")
 
 
 def development_data():
@@ -43,8 +48,9 @@ def development_settings():
 
 def guide(wildcards):
     """The guide and what it says of the data set, where a variant needs them."""
-    guided = "guide" in VARIANTS[wildcards.variant].needs
-    return [LAYOUT.model("guide"), LAYOUT.embeddings] if guided else []
+    variant = VARIANTS[wildcards.variant]
+    made = [LAYOUT.model(variant.guide), LAYOUT.embeddings_of(variant.guide)]
+    return made if "guide" in variant.needs else []
 
 
 def training_data(wildcards):
@@ -81,6 +87,23 @@ def pairs_function(wildcards):
 
 # How each set of own samples is drawn, by its digest; variants that differ in nothing of it share one.
 PAIRS = dict(variant.pairs for variant in VARIANTS.values() if variant.pairs)
+PAIRS_GUIDES = {variant.pairs[0]: variant.guide for variant in VARIANTS.values() if variant.pairs}
+
+
+def pairs_guide(wildcards):
+    """The guide that ranks them."""
+    return LAYOUT.model(PAIRS_GUIDES[wildcards.pairs])
+
+
+def pairs_embeddings(wildcards):
+    """What it says of the data."""
+    return LAYOUT.embeddings_of(PAIRS_GUIDES[wildcards.pairs])
+
+
+def pairs_bundles(wildcards):
+    """What pairs are made from, where it comes as bundles."""
+    guide = pairs_guide(wildcards), pairs_embeddings(wildcards)
+    return bundles(LAYOUT.model("base"), LAYOUT.latents, *guide)
 
 
 def pairs_settings(wildcards):
@@ -90,7 +113,8 @@ def pairs_settings(wildcards):
 
 def pairs_code(wildcards):
     """The code that draws them, and what scores them."""
-    return code("pairs", FAMILY, *PAIRS[wildcards.pairs].found(), *guide_code())
+    looks = guide_code(guide_name(PAIRS_GUIDES[wildcards.pairs]))
+    return code("pairs", FAMILY, *PAIRS[wildcards.pairs].found(), *looks)
 
 
 def finetune_options(wildcards, input):

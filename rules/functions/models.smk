@@ -15,13 +15,53 @@ def guide_to_differ_from(wildcards):
     fetched = [what for what in hub_sources() if what == "judge" or what.startswith("guide")]
     if wildcards.kind != "judge" or not fetched:
         return []
-    return [LAYOUT.model(guide) for guide in dict.fromkeys(["guide", *used_guides()])]
+    used = [guide for guide in used_guides() if guide not in CONTROL_GUIDES]
+    return [LAYOUT.model(guide) for guide in dict.fromkeys(["guide", *used])]
 
 
 def used_guides():
     """The folders below models/ of the entries of `guides` that something follows."""
-    named = [guides.folder(CONFIG, arm.settings.guide) for arm in ARMS.values()]
-    return [guide for guide in GUIDES if guide in ("guide", *named)]
+    named = {guides.folder(CONFIG, arm.settings.guide) for arm in ARMS.values()}
+    named |= {VARIANTS[layout.parse_model(model).variant].guide for model in RUNS[1:]}
+    inside = {folder for guide in named for folder in guides_inside(guide)}
+    return [guide for guide in GUIDES if guide in {"guide", *named, *inside}]
+
+
+# The controls among guides, which have a rule of their own.
+CONTROL_GUIDES = [guide for guide, settings in GUIDES.items() if settings.control]
+
+
+def guides_inside(guide):
+    """The folders below models/ of the guides that one is made of."""
+    made = GUIDES.get(guide)
+    return [guides.folder(CONFIG, name) for name in guides.inside(made)] if made else []
+
+
+def shuffled_guide(wildcards):
+    """The guide that a control shows other texts, if it does."""
+    return [LAYOUT.model(guide) for guide in guides_inside(wildcards.guide)]
+
+
+def shuffled_data(wildcards):
+    """The data whose captions these are."""
+    return [LAYOUT.dataset] if guides_inside(wildcards.guide) else []
+
+
+def control_bundles(wildcards):
+    """What a control is made from, where it comes as bundles."""
+    return bundles(*shuffled_guide(wildcards), *shuffled_data(wildcards))
+
+
+def control_options(wildcards, input):
+    """What not every control is made from, as words of a command line."""
+    given = {"guide": input.guide, "data": input.data}
+    return [word for name, file in given.items() if file for word in (f"--{name}", *folders(file))]
+
+
+def looks(wildcards):
+    """The kinds of judges by which the guide of a job looks."""
+    guide = dict(wildcards).get("guide")
+    return guide_code(guide and guide_entry(wildcards))
 
 
 def guide_entry(wildcards):

@@ -66,7 +66,14 @@ def records():
     said += [("hard_prompts",)] if HAS_BASE else []
     needs = [VARIANTS[layout.parse_model(model).variant].needs for model in CHECKPOINTS]
     said += [("encode",)] if any("pixels" not in each for each in needs) else []
-    said += [("encode_guide",)] if PAIRS or any("guide" in each for each in needs) else []
+    embedded = [VARIANTS[layout.parse_model(m).variant] for m in RUNS[1:]]
+    said += sorted(
+        {
+            ("encode_guide", *([v.guide] if v.guide != guides.GUIDE else []))
+            for v in embedded
+            if {"guide", "pairs"} & v.needs
+        }
+    )
     said += [("pairs", digest) for digest in PAIRS]
     said += [("development",)] if SAMPLES and CHECKPOINTS else []
     said += [("finetune", model) for model in CHECKPOINTS]

@@ -2,6 +2,7 @@
 
 
 LADDERS = plan.ladders(CONFIG)
+CONTROLS = plan.controls(CONFIG)
 
 # What a table may ask for (vlg.analysis.table.NEEDED), and of what it is made in this study; an
 # empty list is what the study does not have.
@@ -27,7 +28,9 @@ TABLE_INPUTS = {
         "training": [LAYOUT.training(model, "summary.json") for model in SWEPT],
     },
     "ratings": {"ratings": [given(CONFIG["ratings"])] if CONFIG["ratings"] else []},
-    "ladders": {"names": [*LADDERS]},  # no files: scores of their rungs are among the others
+    # No files: scores of these are among the others.
+    "ladders": {"names": [*LADDERS]},
+    "controls": {"names": [each["name"] for each in CONTROLS]},
 }
 
 
@@ -76,6 +79,8 @@ def table_settings(wildcards):
     uncounted = [name for name, arm in ARMS.items() if not arm.one_a_round]
     if uncounted and "refined" in table_says(wildcards.table, "NEEDS", ()):
         values["uncounted"] = uncounted
+    if CONTROLS:
+        values["controls"] = CONTROLS
     if "ladders" in table_says(wildcards.table, "NEEDS", ()):
         values["ladders"] = LADDERS
     return settings(values)

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -55,6 +55,15 @@ class Ladder(Keys):
     rungs: list[Rung] = Field(min_length=1, description="Its doses, rising.")
 
 
+class Control(Keys):
+    """A variant or an arm that is there for comparison (`vlg.config.plan.controls`)."""
+
+    kind: Literal["positive", "oracle", "shuffled"] = Field(description="What it is there for.")
+    name: str = Field(description="Of the variant or arm.")
+    variant: bool = Field(description="Whether it is a variant.")
+    twin: str | None = Field(None, description="What differs from it in the guide alone.")
+
+
 class Settings(Statistics):
     """What tables depend on beside their inputs."""
 
@@ -74,6 +83,7 @@ class Settings(Statistics):
         [], description="Arms that after r rounds have not had r + 1 samples of each picture."
     )
     ladders: dict[str, Ladder] = Field({}, description="Ladders of doses, by name.")
+    controls: list[Control] = Field([], description="What is there for comparison.")
 
 
 @dataclass
@@ -142,6 +152,31 @@ class Study:
         names = plain["model"][plain["set"] == "study"].unique()
         first = [name for name in names if not trained(name) or parse_model(name).seed is None]
         return sorted(first, key=lambda name: name != "base")
+
+    @property
+    def last(self) -> dict[str, str]:
+        """The last checkpoint of each variant, and base, in the order of the config.
+
+        Of rows that pair with base's picture by picture.
+        """
+        result: dict[str, str] = {}
+        for model, *_ in filter(self.paired, self.models):
+            variant = parse_model(model).variant if trained(model) else model
+            known = result.setdefault(variant, model)
+            if parse_model(model).step > parse_model(known).step:
+                result[variant] = model
+        return result
+
+    def control(self, model: str, arm: str = "") -> str:
+        """`oracle` or `shuffled`, of what is drawn or was trained with such a guide, or empty.
+
+        model: its name, or that of a variant.
+        """
+        variant = parse_model(model).variant if trained(model) else model
+        names = {(False, arm), (True, variant)}
+        controls = self.settings.controls
+        kinds = [each.kind for each in controls if (each.variant, each.name) in names]
+        return next((kind for kind in kinds if kind != "positive"), "")
 
     def references(self) -> list[Key]:
         """Pictures that scores are held against, ceilings before floors."""

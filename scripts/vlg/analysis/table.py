@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 # Scores of plain pictures, of refined ones and of references, the hard prompts, summaries of
 # training, scores by further judges, distances between pictures, scores of development pictures;
-# ladders of doses, which the settings name; what people say; and, as a condition only, whether
-# there are a base and sets of pictures.
+# ladders of doses and controls, which the settings name; what people say; and, as a condition only,
+# whether there are a base and sets of pictures.
 NEEDED = ("scores", "refined", "references", "hard", "training", "judges", "diversity", "samples")
-NEEDED += ("ladders", "ratings", "base", "pictures")
+NEEDED += ("ladders", "controls", "ratings", "base", "pictures")
 FORMS = {"csv": "CSV", "md": "Markdown", "tex": "LaTeX"}
 
 
@@ -69,7 +69,10 @@ class Table:
             return [(False, False)] * len(frame)
         dagger = (frame["p_corrected"] < self.alpha).to_numpy()
         groups = frame[self.group] if self.group else np.zeros(len(frame))
-        measured = frame[self.measure].where(frame.index.isin(compared(frame).index))
+        rivals = frame.index.isin(compared(frame).index)
+        if "control" in frame:
+            rivals &= frame["control"].isin([""]).to_numpy()
+        measured = frame[self.measure].where(rivals)
         best = measured.groupby(np.asarray(groups), sort=False).transform("max")
         better = (measured == best) & (frame[delta(self.measure)] > 0)
         return list(zip((better.to_numpy() & dagger).tolist(), dagger.tolist(), strict=True))
@@ -94,8 +97,35 @@ def of(
     group: str = "",
     measure: str = "clipscore",
 ) -> Table:
-    """A table whose marks are those of the study's confidence."""
+    """A table whose marks are those of the study's confidence.
+
+    Rows of an oracle or of a shuffled guide are marked as such, in the column `control`.
+    """
+    if study.settings.controls and "model" in frame:
+        frame, columns, words = _controls(study, frame, columns)
+        caption += words
     return Table(frame, caption, columns, group, measure, 1 - study.settings.confidence)
+
+
+def _controls(
+    study: Study, frame: pd.DataFrame, columns: Sequence[markup.Column]
+) -> tuple[pd.DataFrame, list[markup.Column], str]:
+    """The frame and what is shown of it with the column `control`, and what the caption says."""
+    arms = frame["arm"] if "arm" in frame else [""] * len(frame)
+    kinds = [study.control(model, arm) for model, arm in zip(frame["model"], arms, strict=True)]
+    last = max(frame.columns.get_loc(name) for name in ("model", "arm") if name in frame)
+    frame = frame.copy()
+    frame.insert(last + 1, "control", kinds)
+    words = ""
+    if any(kinds):
+        words = (
+            " Control: a row whose guide is the verifier itself (oracle) or is shown other texts "
+            "(shuffled), there for comparison alone."
+        )
+    names = [column.name for column in columns]
+    at = 1 + max((names.index(name) for name in ("model", "arm") if name in names), default=0)
+    shown = markup.Column("Control", "control")
+    return frame, [*columns[:at], *([shown] if words else []), *columns[at:]], words
 
 
 def write(name: str, texts: dict[str, str], folder: Path) -> None:

@@ -54,6 +54,7 @@ def check(config: dict[str, Any], root: Path) -> None:
     _check_models(config, root)
     _check_compared(config, root)
     _check_guides(config, root)
+    _check_controls(config)
     _check_judges(config, root)
     _check_ratings(config, root)
     if plan.has_base(config):
@@ -141,7 +142,8 @@ def _check_variants(config: dict[str, Any], root: Path) -> None:
         if getattr(variant.settings, "reward", "") == "verifier" and (
             config["dataset"]["source"] != plan.SHAPES
         ):
-            key = (*variant.place("reward"), "reward")
+            named = "guide" if "guide" in variant.own else "reward"
+            key = (*variant.place(named), named)
             fail(key, "verifier: knows the shapes world's captions alone", "use guide")
         if variant.settings.stop_judge:
             key = (*variant.place("stop_judge"), "stop_judge")
@@ -325,6 +327,14 @@ def _check_guides(config: dict[str, Any], root: Path) -> None:
         named = arm.settings.guide
         if named is not None and named not in known:
             fail((*key, "guide"), f"no such entry of guides: {shown(named)}", nearest(named, known))
+        if guides.black_box(known.get(named)) and "guide" in arm.needs:
+            _check_black_box(config, named, arm, (*key, "guide"))
+    if (itself := known.get(config["models"]["guide"])) and itself.control:
+        fail(
+            ("models", "guide"),
+            f"is a control, the {itself.control} guide",
+            "name it as guide of an arm or a variant",
+        )
     for name, settings in known.items():
         key = ("guides", name)
         if name == guides.GUIDE:
@@ -334,11 +344,39 @@ def _check_guides(config: dict[str, Any], root: Path) -> None:
             at = (*key, "members")
             if found is None and member != guides.GUIDE:
                 fail(at, f"no such entry of guides: {shown(member)}", nearest(member, known))
+            if found and found.control:
+                fail(at, f"{member} is a control", "leave it out")
             itself = found or guides.entry(config)
-            if itself and itself.members:
+            if itself and itself.members and not settings.control:
                 fail(at, f"{member} is made of several itself", "name its members")
-        if settings.source is not None:
+        if settings.source is not None or settings.kind not in plugins.names(plugins.KINDS):
             _check_guide(settings, (*key, "source"), root)
+
+
+def _check_controls(config: dict[str, Any]) -> None:
+    """What must raise the guide's score is there."""
+    known = [*variants.named(config), *plan.arms(config)]
+    for i, name in enumerate(config["positive_controls"]):
+        if name not in known:
+            fail(
+                ("positive_controls", i),
+                f"no such variant or arm: {shown(name)}",
+                nearest(name, known),
+            )
+
+
+def _check_black_box(config: dict[str, Any], name: str, arm: plan.Arm, key: Key) -> None:
+    """An arm can follow a guide without a gradient, and the verifier can read the prompts."""
+    if not plugins.constant(plugins.ARMS, arm.kind, "BLACK_BOX", False):
+        able = [
+            kind
+            for kind in plugins.names(plugins.ARMS)
+            if plugins.constant(plugins.ARMS, kind, "BLACK_BOX", False)
+        ]
+        what = f"{name} has no gradient, which {arm.kind} follows"
+        fail(key, what, f"use one of {', '.join(able)}")
+    if not plan.has_truth(config):
+        fail(key, f"{name} knows the prompts of the shapes world alone", "use another guide")
 
 
 def _check_guide(settings: Any, key: Key, root: Path) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from vlg import plugins
 from vlg.config import sections
 from vlg.config.read import clean, fail, read, shown
 
 Config = Mapping[str, Any]
+ORACLE, SHUFFLED = "oracle", "shuffled"  # the controls among guides
 GUIDE = "guide"  # what members of a guide call `models.guide`, and the folder of that
 
 
@@ -42,9 +44,22 @@ def kinds(config: Config, name: str | None = None) -> list[str]:
     if settings is None:
         return []
     usual = sections.GuideKeys.model_fields["kind"].default
-    members = [entry(config, member) for member in settings.members]
+    members = [entry(config, member) for member in inside(settings)]
     kinds = {each.kind for each in (settings, *members) if each and not each.members}
+    kinds |= {settings.kind} if settings.control else set()
     return sorted(kinds - {usual})
+
+
+def inside(settings: sections.GuideKeys) -> list[str]:
+    """The guides that one is made of, `guide` of a shuffled one that names none."""
+    return list(settings.members) or ([GUIDE] if settings.control == SHUFFLED else [])
+
+
+def black_box(settings: sections.GuideKeys | None) -> bool:
+    """Whether a guide says what a picture is worth, and has no gradient."""
+    kind = settings.kind if settings else sections.GuideKeys.model_fields["kind"].default
+    known = kind in plugins.names(plugins.KINDS)
+    return known and plugins.constant(plugins.KINDS, kind, "BLACK_BOX", False)
 
 
 def made(config: Config) -> dict[str, sections.GuideKeys]:

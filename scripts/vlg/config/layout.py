@@ -128,6 +128,10 @@ class Layout:
     def embeddings(self) -> str:
         return f"{self.root}/embeddings/{MANIFEST}"
 
+    def embeddings_of(self, guide: str) -> str:
+        """What a guide says of the data, by its folder below models/."""
+        return self.embeddings if guide == "guide" else f"{self.root}/embeddings_{guide}/{MANIFEST}"
+
     def pairs(self, pairs: str) -> str:
         """Own samples of the base; the name is a digest of how they are drawn."""
         return f"{self.root}/pairs/{pairs}/{MANIFEST}"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from vlg import plugins
-from vlg.config import grids, sections, variants
+from vlg.config import grids, guides, sections, variants
 from vlg.config.kinds import kind_of, settings_of
 from vlg.config.layout import BASE, Model, parse_model
 from vlg.config.read import Key, fail, read
@@ -144,6 +144,48 @@ def ladders(config: Config) -> dict[str, dict[str, Any]]:
             "rungs": sorted(rungs, key=lambda rung: rung["dose"]),
         }
     return result
+
+
+def controls(config: Config) -> list[dict[str, Any]]:
+    """The variants and arms that are there for comparison: kind (oracle, shuffled, positive), name,
+    variant (whether it is one), and twin, what differs in the guide alone, if anything does."""
+    result: list[dict[str, Any]] = []
+    trained = variants.entries(config)
+    drawn = arms(config)
+    known = guides.entries(config)
+
+    def control(arm: Arm) -> str:
+        named = known.get(arm.settings.guide or "") if "guide" in arm.needs else None
+        return named.control if named else ""
+
+    def plainly(variant: variants.Variant) -> dict[str, Any]:
+        return {**variant.handed_on(1), "reward": None}
+
+    for name, variant in trained.items():
+        twins = [
+            other
+            for other, each in trained.items()
+            if not each.control and plainly(each) == plainly(variant)
+        ]
+        if variant.control:
+            result.append(_control(variant.control, name, True, twins))
+    for name, arm in drawn.items():
+        twins = [
+            other
+            for other, each in drawn.items()
+            if not control(each)
+            and (each.handed_on(), each.rounds) == (arm.handed_on(), arm.rounds)
+            and set(arm.models) <= set(each.models)
+        ]
+        if word := control(arm):
+            result.append(_control(word, name, False, twins))
+    for name in config["positive_controls"]:
+        result.append(_control("positive", name, name in trained, []))
+    return result
+
+
+def _control(kind: str, name: str, variant: bool, twins: list[str]) -> dict[str, Any]:
+    return {"kind": kind, "name": name, "variant": variant, "twin": twins[0] if twins else None}
 
 
 def refined(config: Config) -> list[tuple[str, str]]:

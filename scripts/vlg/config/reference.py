@@ -64,10 +64,8 @@ def schema() -> dict[str, Any]:
     )
     tuning |= of_methods
     arms, judges = _entries(plugins.ARMS, "kind"), _entries(plugins.KINDS, "kind")
-    doses = _of(sections.Doses)["properties"]
-    methods, arms = (
-        {**node, "properties": {**node["properties"], **doses}} for node in (methods, arms)
-    )
+    for node, beside in ((methods, sections.Beside), (arms, sections.Doses)):
+        node["properties"] |= _of(beside)["properties"]
     tuning["variants"]["additionalProperties"] = _or_null(methods)
     properties["refine"]["properties"]["arms"]["additionalProperties"] = _or_null(arms)
     properties["judges"]["additionalProperties"] = _or_null(judges)
@@ -210,8 +208,8 @@ def page() -> str:
             lines += _table(_rows("models.compare.<name>", _of(sections.Compared)))
         if name == "finetune":
             lines += ["", OF_METHODS, "", *_residents(plugins.METHODS), ""]
-            doses = _rows("finetune.variants.<name>", _of(sections.Doses))
-            lines += _table([*doses, *_own_rows(plugins.METHODS, "finetune")])
+            beside = _rows("finetune.variants.<name>", _of(sections.Beside))
+            lines += _table([*beside, *_own_rows(plugins.METHODS, "finetune")])
         if name == "refine":
             arm = "refine.arms.<name>"
             lines += ["", OF_ARMS, "", *_residents(plugins.ARMS), ""]

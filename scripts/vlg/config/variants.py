@@ -5,16 +5,26 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
 
 from vlg import plugins
-from vlg.config import grids, sections
+from vlg.config import grids, guides, sections
 from vlg.config.keys import Keys
 from vlg.config.kinds import known, settings_of
-from vlg.config.read import Key, UnknownKey, clean, fail, read, read_one, refuse, shown
+from vlg.config.read import (
+    Key,
+    UnknownKey,
+    clean,
+    fail,
+    nearest,
+    read,
+    read_one,
+    refuse,
+    shown,
+)
 
 # Keys of a fine-tuning that a step gets and a config has elsewhere.
 OF_A_STEP = sections.Training.model_fields.keys() - sections.Shared.model_fields.keys() | {
@@ -28,13 +38,17 @@ Config = Mapping[str, Any]
 class Variant:
     """A way to fine-tune: a method with its settings, trained to the last of `finetune.steps`.
 
-    own: the values that the variant itself gives. key: where these stand in the config.
+    own: the values that the variant itself gives. key: where these stand in the config. guide: the
+    folder below models/ of the guide that it follows or logs. control: what it is there for, where
+    its guide is the `oracle` or a `shuffled` one.
     """
 
     method: str
     settings: sections.Training
     own: dict[str, Any]
     key: Key
+    guide: str = guides.GUIDE
+    control: str = ""
 
     @property
     def needs(self) -> frozenset[str]:
@@ -56,7 +70,8 @@ class Variant:
         if "pairs" not in self.needs:
             return None
         chosen: sections.Pairs = self.settings.pairs()  # type: ignore[attr-defined]
-        text = json.dumps(chosen.handed_on(), sort_keys=True)
+        another = {} if self.guide == guides.GUIDE else {"guide": self.guide}
+        text = json.dumps(chosen.handed_on() | another, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12], chosen
 
     def place(self, name: str) -> Key:
@@ -94,7 +109,7 @@ def entries(config: Config) -> dict[str, Variant]:
 def _add(known: dict[str, Variant], name: str, variant: Variant, remedy: str) -> None:
     """A member that has been named a variant, with the same values, is that variant."""
     named = known.setdefault(name, variant)
-    if (named.method, named.settings) != (variant.method, variant.settings):
+    if any(getattr(named, own) != getattr(variant, own) for own in ("method", "settings", "guide")):
         fail(variant.key, f"gives a second variant the name {name}", remedy)
 
 
@@ -165,7 +180,7 @@ def _variant(config: Config, name: str, own: Any, key: Key) -> Variant:
     shared, method = config["finetune"], method_of(config, name, own, key)
     keys = settings_of(plugins.METHODS, method)
     scale = clean(float, own.get("guide_scale"), (*key, "guide_scale"))
-    values, unused = {}, {"step": 1}
+    values, unused, beside = {}, {"step": 1}, {}
     embed = settings_of(plugins.METHODS, "embed")
     for name, value in own.items():
         if name in config_keys(keys):
@@ -173,6 +188,8 @@ def _variant(config: Config, name: str, own: Any, key: Key) -> Variant:
         # Beside a guide_scale of 0 the guide's keys may stand, and mean nothing.
         elif name in config_keys(embed) and "method" not in own and not scale:
             unused[name] = read_one(embed, name, value, (*key, name))
+        elif name in sections.Beside.model_fields:
+            beside[name] = read_one(sections.Beside, name, value, (*key, name))
         elif name != "method":
             raise UnknownKey((*key, name), ["method", *config_keys(keys)], f"method {method}")
     read(embed, unused, key)
@@ -190,8 +207,42 @@ def _variant(config: Config, name: str, own: Any, key: Key) -> Variant:
     except ValidationError as error:
         places = dict.fromkeys(shared.keys() - values.keys(), ("finetune",))
         refuse(keys, merged, error, lambda path: (*places.get((*path, "")[0], key), *path))
-    given = values | unused
-    return Variant(method, settings, {n: given.get(n, method) for n in own}, key)
+    given = values | unused | beside
+    variant = Variant(method, settings, {n: given.get(n, method) for n in own}, key)
+    return _guided(config, variant, beside.get("guide"))
+
+
+def _guided(config: Config, variant: Variant, name: str | None) -> Variant:
+    """The variant with the guide that it names. The oracle ranks as `reward: verifier` does, and
+    leaves to the study's guide what is logged."""
+    settings, reward = variant.settings, getattr(variant.settings, "reward", None)
+    if name is None:
+        return replace(variant, control=guides.ORACLE if reward == "verifier" else "")
+    entry, place = guides.entries(config).get(name), (*variant.key, "guide")
+    if entry is None:
+        fail(place, f"no such entry of guides: {shown(name)}", nearest(name, [*config["guides"]]))
+    if not {"guide", "pairs"} & variant.needs:
+        fail(place, f"{variant.method} follows no guide", "leave it out")
+    if guides.black_box(entry):
+        if reward is None:
+            what = f"{name} has no gradient, which {variant.method} follows"
+            fail(place, what, f"use one of {', '.join(ranking())}")
+        if reward not in ("guide", "verifier"):
+            fail(place, f"{name} stands beside reward: {reward}", "leave one of them out")
+        ranked = settings.model_copy(update={"reward": "verifier"})
+        return replace(variant, settings=ranked, control=entry.control)
+    if entry.control == guides.SHUFFLED:
+        if reward not in (None, "guide"):
+            fail(place, f"{name} does not rank beside reward: {reward}", "leave one of them out")
+        if getattr(settings, "target", "text") != "text":
+            fail(place, f"{name} shuffles texts, and target is another", "set target: text")
+    return replace(variant, guide=guides.folder(config, name), control=entry.control)
+
+
+def ranking() -> list[str]:
+    """The methods that rank own samples, for which any score will do."""
+    names = plugins.names(plugins.METHODS)
+    return [n for n in names if "reward" in settings_of(plugins.METHODS, n).model_fields]
 
 
 def config_keys(keys: type[Keys]) -> list[str]:

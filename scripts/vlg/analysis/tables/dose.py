@@ -26,7 +26,6 @@ from vlg.analysis import markup, power, table
 from vlg.analysis.comparison import ENDS, contrasts, corrected, estimates, sides
 from vlg.analysis.scores import Key
 from vlg.analysis.study import BASE, Study
-from vlg.config.layout import parse_model
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,12 +104,7 @@ def build(study: Study) -> table.Table:
 
 def rungs(study: Study) -> list[Rung]:
     """The rungs of all ladders, doses rising, for an arm those of each model."""
-    last: dict[str, str] = {}
-    for model, *_ in study.models[1:]:
-        name = parse_model(model)
-        if name.variant not in last or name.step > parse_model(last[name.variant]).step:
-            last[name.variant] = model
-    refined = study.refined()
+    last, refined = study.last, study.refined()
     ends = {key[:2]: key for key in refined}  # rounds rise
     result = []
     for name, ladder in study.settings.ladders.items():

@@ -29,7 +29,6 @@ from vlg.analysis.comparison import (
 )
 from vlg.analysis.scores import CONTROL, Key
 from vlg.analysis.study import BASE, Study, trained
-from vlg.config.layout import parse_model
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,15 +81,10 @@ def build(study: Study) -> table.Table:
 def ways(study: Study) -> list[Key]:
     """Base's plain pictures, then of base and of each variant's last checkpoint the plain ones and
     the last round of each arm."""
-    last: dict[str, str] = {}
-    for model, *_ in filter(study.paired, study.models):
-        variant = parse_model(model).variant if trained(model) else model
-        if variant not in last or parse_model(model).step > parse_model(last[variant]).step:
-            last[variant] = model
     rounds = {key[:2]: key for key in study.refined()}  # rounds rise
     return [
         key
-        for model in last.values()
+        for model in study.last.values()
         for key in [(model, "", 0), *(key for own, key in rounds.items() if own[0] == model)]
     ]
 
@@ -197,6 +191,12 @@ def _interactions(study: Study, keys: Sequence[Key], frame: pd.DataFrame) -> Non
             frame.loc[places, column] = found[column].to_numpy()
 
 
+def _name(study: Study, model: str, arm: str) -> str:
+    name = f"{model}, {arm.replace('_', ' ')}" if arm else model
+    control = study.control(model, arm)
+    return f"{name} ({control})" if control else name
+
+
 def _chart(study: Study, keys: Sequence[Key], frame: pd.DataFrame) -> dict[str, object]:
     """What the page's chart shows: gains over the cost of a picture."""
     measures = {"ClipScore": ("delta", 1), "guide": ("guide_delta", 1)}
@@ -224,7 +224,7 @@ def _chart(study: Study, keys: Sequence[Key], frame: pd.DataFrame) -> dict[str, 
         ],
         "ways": [
             {
-                "name": f"{model}, {arm.replace('_', ' ')}" if arm else model,
+                "name": _name(study, model, arm),
                 "trained": trained(model),
                 "tflops": row["tflops"],
                 "train_tflops": row["train_tflops"],

@@ -6,7 +6,7 @@ the class `Settings` of its own file, a subclass of `Training`, `ArmKeys` or `Ju
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -23,7 +23,7 @@ from vlg.config.sections.data import (
     Prompts,
     Seeds,
 )
-from vlg.config.sections.doses import Doses
+from vlg.config.sections.entries import Beside, Doses
 from vlg.config.sections.judge import JudgeKeys, Score
 from vlg.config.sections.models import Compared, Gpu, GuideKeys, Models
 from vlg.config.sections.pictures import PictureSet
@@ -39,7 +39,16 @@ from vlg.config.sections.sample import (
 )
 from vlg.config.sections.shapes import Pretrain
 from vlg.config.sections.train import REWARD, REWARDS, Finetune, Pairs, Sampled, Shared, Training
-from vlg.config.sections.types import Name, Precision, Seed, SeedList, Share, TextOrWhole, Whole
+from vlg.config.sections.types import (
+    Name,
+    Once,
+    Precision,
+    Seed,
+    SeedList,
+    Share,
+    TextOrWhole,
+    Whole,
+)
 from vlg.config.sections.workflow import Resources
 
 # What others read as `sections.NAME`, beside Config.
@@ -47,6 +56,7 @@ __all__ = [
     "REWARD",
     "REWARDS",
     "ArmKeys",
+    "Beside",
     "Compared",
     "Dataset",
     "Denoising",
@@ -142,6 +152,13 @@ class Config(Keys):
             "A .csv of what people say of the study pictures, for the tables `ratings` and "
             "`calibration`: rater, model, id or prompt, seed and score; or votes with rater, id or "
             "prompt, seed, model_a, model_b and winner (`a`, `b`, `tie` or a model)."
+        ),
+    )
+    positive_controls: Annotated[list[Name], Once] = Field(
+        [],
+        description=(
+            "Variants and arms that must raise the guide's score of drawn pictures, as they were "
+            "seen to on development prompts; the table `controls` says whether they do."
         ),
     )
     statistics: Statistics = Field(default_factory=Statistics)

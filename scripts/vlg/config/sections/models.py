@@ -6,6 +6,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
+from vlg import plugins
 from vlg.config.keys import NEUTRAL, Keys, disagree
 from vlg.config.sections.types import Name, Once
 
@@ -41,7 +42,9 @@ class GuideKeys(Keys):
     kind: str = Field(
         "open_clip",
         description=(
-            "A kind of judge that can guide: `open_clip`, or `clip` (Hugging Face CLIP, SigLIP)."
+            "A kind of judge that can guide: `open_clip`, or `clip` (Hugging Face CLIP, SigLIP). "
+            "Two are controls: `verifier`, the oracle of the shapes world, which needs no source, "
+            "and `shuffled`, which scores a picture against another caption."
         ),
     )
     source: str | None = Field(
@@ -55,7 +58,8 @@ class GuideKeys(Keys):
         {},
         description=(
             "In place of `source`: other entries of `guides`, or `guide`, which is `models.guide`, "
-            "each with its weight in the mean of their cosines."
+            "each with its weight in the mean of their cosines. Of `shuffled` the one that is "
+            "shuffled, `guide` if it names none."
         ),
     )
     views: int = Field(
@@ -76,8 +80,23 @@ class GuideKeys(Keys):
         0.0, ge=0, description="Of further views: standard deviation of noise on pixels of 0..1."
     )
 
+    @property
+    def control(self) -> str:
+        """`oracle` or `shuffled`, of a guide that is there for comparison; otherwise empty."""
+        known = self.kind in plugins.names(plugins.KINDS)
+        return plugins.constant(plugins.KINDS, self.kind, "CONTROL", "") if known else ""
+
     @model_validator(mode="after")
     def _one_or_several(self) -> Self:
+        if self.kind not in plugins.names(plugins.KINDS):
+            return self  # refused with all others of the study at hand
+        if self.control:
+            for name in ("source", "views"):
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise disagree(name, f"is not of kind {self.kind}", "leave it out")
+            if len(self.members) > (self.control == "shuffled"):
+                raise disagree("members", f"too many of kind {self.kind}", "leave them out")
+            return self
         if (self.source is None) == (not self.members):
             raise disagree("source", "stands beside members, or neither does", "give one of them")
         if self.members and self.views > 1:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 NEEDS = ("guide", "pictures")
 DOSE = ("rounds", None)
+BLACK_BOX = True
 
 
 class Settings(sections.ArmKeys):

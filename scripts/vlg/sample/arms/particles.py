@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 NEEDS = ("guide",)
 ROUNDS = 1
 DOSE = ("reward_scale", 10.0)
+BLACK_BOX = True
 
 
 class Settings(sections.ArmKeys):

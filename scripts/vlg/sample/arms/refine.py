@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 NEEDS = ("guide", "pictures")
 DOSE = ("rounds", 6)
+BLACK_BOX = True
 
 
 class Settings(sections.ArmKeys):

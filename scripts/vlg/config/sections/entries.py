@@ -1,4 +1,4 @@
-"""Ladders: one method or arm at several doses."""
+"""What an entry may say beside the keys of its method or kind, of which no step is told."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from vlg.config.keys import Keys
 
 
 class Doses(Keys):
-    """What a variant or an arm may say beside its keys."""
+    """Of a variant and of an arm."""
 
     doses: list[float] | dict[str, list[float]] | None = Field(
         None,
@@ -17,5 +17,18 @@ class Doses(Keys):
             " gives `<name>_gs0_05` and `<name>_gs0_5`. A list alone is of the key that counts as "
             "the dose of the method or kind. Rounds of an arm go on from each other: their ladder "
             "is one arm, with the plain name. The table and the figure `dose` are about it."
+        ),
+    )
+
+
+class Beside(Doses):
+    """Of a variant."""
+
+    guide: str | None = Field(
+        None,
+        min_length=1,
+        description=(
+            "Whom it follows, an entry of `guides`; null: `models.guide`. A method that ranks own "
+            "samples may follow the verifier, too."
         ),
     )
