@@ -94,7 +94,7 @@ class Cluster:
         lines = self.call("squeue", "--noheader", "--states", state, "--format", "%i %k")
         return dict(line.split(None, 1) for line in lines.splitlines() if " " in line.strip())
 
-    def wait(self, rule: str, seconds: float = 120) -> str:
+    def wait(self, rule: str, seconds: float = 600) -> str:
         """The id of a running job of a rule, as soon as there is one."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:

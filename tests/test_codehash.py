@@ -77,6 +77,7 @@ def test_form(hashes):
         edited("vlg/shapes/__init__.py", "", "X = 1\n"),
         edited("train.py", "args.out", "args.into"),
         edited("train.py", "    return", "    await_ = 1\n    return"),
+        edited("vlg/losses.py", "import math", "import math\nRATE = 2.0"),
     ],
     ids=lambda edit: next(iter(edit)),
 )
@@ -98,8 +99,9 @@ def test_an_edit_of_code_changes_the_hash(hashes, edit):
         edited("vlg/workflow/cli.py", "LEVEL = 1", "LEVEL = 2"),  # cannot change a result
         edited("vlg/unused.py", "X = 1", "X = 2"),  # imported by cli alone
         edited("vlg/tables.py", "MEAN", "MEDIAN"),  # not imported here
+        edited("vlg/losses.py", "import math", "import math\nDOSE = ('scale', 2.0)"),  # for tables
     ],
-    ids=range(9),
+    ids=range(10),
 )
 def test_any_other_edit_does_not(hashes, edit):
     assert hashes(edits=edit) == hashes()

@@ -389,6 +389,27 @@ INVALID = {
     "finetune: {sweeps: {a: {window: [[1, 2]], guide_scale: [1]}, a_gs1_0: {window: [[1, 2]]}}}": (
         "finetune.sweeps.a_gs1_0: gives a second variant the name a_gs1_0_w1_2; rename the sweep"
     ),
+    "finetune: {variants: {normal: {doses: [1]}}}": (
+        "finetune.variants.normal.doses: normal has no dose of its own; name a key, "
+        "as {learning_rate: [...]}"
+    ),
+    "finetune: {variants: {a: {doses: {guide_scale: [1], lora_rank: [4]}}}}": (
+        "finetune.variants.a.doses: expected a list, or one key with a list, "
+        "got {'guide_scale': [1], 'lora_rank': [4]}; use a sweep for several keys"
+    ),
+    "finetune: {variants: {a: {guide_scale: 1, doses: [2]}}}": (
+        "finetune.variants.a.guide_scale: stands beside doses of it; write it among them"
+    ),
+    "finetune: {variants: {a: {doses: [1, -1]}}}": (
+        "finetune.variants.a.doses.guide_scale[1]: must be at least 0, got -1.0; the default is …"
+    ),
+    "refine: {arms: {a: {kind: clip_guidance, doses: {scales: [1]}}}}": (
+        "refine.arms.a.doses.scales: unknown key of clip_guidance; "
+        "did you mean refine.arms.a.doses.scale?"
+    ),
+    "refine: {arms: {a: {doses: {strength: [0.5]}}, a_strength_0_5: {strength: 0.4}}}": (
+        "refine.arms.a_strength_0_5: gives a second arm the name a_strength_0_5; rename the ladder"
+    ),
     "{finetune: {sweeps: {a: {crop: [0.5]}}}}": (
         "finetune.sweeps.a.crop: needs pixels, and variants train from the cache; set cached: false"
     ),
@@ -860,6 +881,51 @@ def test_a_sweep_says_its_method_or_has_its_name():
     assert set(named) == {"embed_text", "embed_mix"}
 
 
+def laddered(overlay):
+    result = load(merged(overlay), ROOT)
+    assert load(result, ROOT) == result
+    return result
+
+
+def test_doses_of_a_variant_become_a_ladder_with_one_name():
+    """Its rungs are variants of the study, called as members of a sweep are."""
+    doses = "{method: embed, lora_rank: 4, doses: {guide_scale: [0.05, 2]}}"
+    result = laddered(f"finetune: {{variants: {{mine: {doses}}}}}")
+    values = handed_on(result)
+    assert [n for n in values if n.startswith("mine")] == ["mine_gs0_05", "mine_gs2_0"]
+    assert values["mine_gs2_0"] == values["embed"] | {"guide_scale": 2.0, "lora_rank": 4}
+    assert f"mine_gs2_0-{result['finetune']['steps'][-1]}" in plan.models(result)
+    (ladder,) = plan.ladders(result).values()
+    assert (ladder["dose"], ladder["published"]) == ("guide_scale", 0.05)
+    assert [(r["dose"], r["name"]) for r in ladder["rungs"]] == [
+        (0.05, "mine_gs0_05"),
+        (2.0, "mine_gs2_0"),
+    ]
+    more = laddered(f"finetune: {{variants: {{mine: {doses.replace('[', '[7, ')}}}}}")
+    assert values.items() <= handed_on(more).items()
+
+
+def test_a_list_of_doses_is_of_the_methods_or_kinds_own_key():
+    result = laddered("""{finetune: {variants: {dpo: {doses: [500, 2500]}, normal: {}}},
+                          refine: {arms: {mine: {kind: clip_guidance, doses: [0.1, 2]}}}}""")
+    assert {"dpo_b500_0", "dpo_b2500_0"} <= set(variants.entries(result))
+    arms = plan.arms(result)
+    assert arms["mine_scale_0_1"].settings.scale == 0.1 and "mine" not in arms
+    assert {n: each["published"] for n, each in plan.ladders(result).items()} == {
+        "dpo": 2500.0,
+        "mine": 2.0,
+    }
+
+
+def test_a_ladder_of_rounds_is_one_arm():
+    result = laddered("refine: {arms: {best_of_n: {doses: [1, 3, 7]}}}")
+    assert plan.arms(result)["best_of_n"].rounds == 7
+    rungs = plan.ladders(result)["best_of_n"]["rungs"]
+    assert [(each["dose"], each["name"], each["round"]) for each in rungs] == [
+        (n, "best_of_n", n) for n in (1, 3, 7)
+    ]
+
+
 def test_guide_settings_do_not_touch_normal_finetuning():
     before = handed_on(load(merged(""), ROOT))
     overlay = "finetune: {window: [0, 500], target: mix, variants: {embed: {guide_scale: 0.1}}}"
@@ -915,6 +981,7 @@ def test_an_editor_finds_nothing_wrong_with_shipped_configs(path):
         "finetune: {variants: {mine: {method: embed, window: [0, 9], lora_rank: 4}, embed: null}}",
         "finetune: {sweeps: {s: {method: embed, target: [text, mix]}, t: {window: [[0, 9]]}}}",
         "refine: {arms: {mine: {strength: 0.7, rounds: 2}, best_of_n: {strength: 1.0}, x: null}}",
+        "{finetune: {variants: {a: {doses: [1]}}}, refine: {arms: {b: {doses: {scale: [1]}}}}}",
         "judges: {mine: {kind: clip_iqa, source: x, pair: [A., B.]}}",
         "{prompts: {pool: null}, seeds: {train: [0, 1]}, published: {finetune: {base: 2}}}",
     ],

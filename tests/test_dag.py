@@ -14,7 +14,7 @@ EACH = {  # jobs that every study has once
     "development": 1,
     "encode": 1,
     "encode_guide": 1,
-    "figure": 7,
+    "figure": 8,
     "findings": 1,
     "gallery": 1,
     "hard_prompts": 1,
@@ -24,7 +24,7 @@ EACH = {  # jobs that every study has once
     "reference": 3,
     "score_references": 1,
     "sheets": 1,
-    "table": 11,
+    "table": 12,
 }
 JOBS = {
     # two variants at three step counts; one shard a model and stage; two arms
@@ -32,8 +32,8 @@ JOBS = {
     # five trainings of each variant; base and those of one checkpoint refined by three arms
     "config/shapes-full.yaml": {
         "diversity": 1,
-        "figure": 8,
-        "table": 12,
+        "figure": 9,
+        "table": 13,
         "finetune": 30,
         "generate": 32,
         "refine": 18,

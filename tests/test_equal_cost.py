@@ -122,6 +122,9 @@ def test_diversity_of_arms_is_shown_where_it_was_measured(results, tmp_path):
     found = build(told, "methods").frame.set_index(["model", "arm"])
     assert found.loc[("base", "best_of_n"), "spread_delta"] == pytest.approx(-0.2)
     assert found.loc[("base", "refine"), "spread_delta"] == pytest.approx(0)
+    # A table that is not about arms reads no scores of them.
+    plain = study.scores[study.scores["arm"] == ""]
+    assert studies.further(plain, [], path)[0]["spread"].notna().any()
     # Half of a round is missing.
     (rows[(rows["arm"] != "refine") | (rows["seed"] == 0)]).to_csv(path, index=False)
     with pytest.raises(studies.UserError, match="spread of base: pictures are missing"):

@@ -20,7 +20,9 @@ from vlg.workflow import codehash
 SCRIPT = plugins.PACKAGE.parent / "figure.py"
 SETTINGS = {"confidence": 0.95}
 # Of the tables that every study has.
-NAMES = [name for name in plugins.names(plugins.FIGURES) if name not in ("judges", "diversity")]
+NAMES = [
+    name for name in plugins.names(plugins.FIGURES) if name not in ("judges", "diversity", "dose")
+]
 
 
 def study(root, **changes):

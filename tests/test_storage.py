@@ -58,8 +58,10 @@ def bucket():
 
 def nodes(folder):
     """Options for jobs that start in empty folders and find there what Snakemake brings."""
-    submit = shlex.join([sys.executable, str(ROOT / "tests/nodes.py"), str(folder)])
-    words = ["--executor", "cluster-generic", "--cluster-generic-submit-cmd", submit]
+    words = ["--executor", "cluster-generic"]
+    for what in ("submit", "status"):
+        command = [sys.executable, str(ROOT / "tests/nodes.py"), what, str(folder)]
+        words += [f"--cluster-generic-{what}-cmd", shlex.join(command)]
     words += ["--shared-fs-usage", "none", "--job-deploy-sources", "--jobs", 2]
     return [*words, "--local-cores", 2]
 

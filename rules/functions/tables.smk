@@ -1,6 +1,8 @@
 # What rules/tables.smk asks of the config and of the wildcards of a job.
 
 
+LADDERS = plan.ladders(CONFIG)
+
 # What a table may ask for (vlg.analysis.table.NEEDED), and of what it is made in this study; an
 # empty list is what the study does not have.
 TABLE_INPUTS = {
@@ -16,6 +18,7 @@ TABLE_INPUTS = {
         "scores": [LAYOUT.sample_scores(model) for model in SWEPT],
         "training": [LAYOUT.training(model, "summary.json") for model in SWEPT],
     },
+    "ladders": {"names": [*LADDERS]},  # no files: scores of their rungs are among the others
 }
 
 
@@ -63,6 +66,8 @@ def table_settings(wildcards):
     uncounted = [name for name, arm in ARMS.items() if not arm.one_a_round]
     if uncounted and "refined" in table_says(wildcards.table, "NEEDS", ()):
         values["uncounted"] = uncounted
+    if "ladders" in table_says(wildcards.table, "NEEDS", ()):
+        values["ladders"] = LADDERS
     return settings(values)
 
 

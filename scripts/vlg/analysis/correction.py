@@ -51,6 +51,21 @@ def max_t(p: np.ndarray, draws: np.ndarray) -> np.ndarray:
     return result
 
 
+def level(draws: np.ndarray, alpha: float) -> float:
+    """The p value below which the smallest of a family falls with probability `alpha` where nothing
+    is there: what a single comparison is held against by `max_t` in its first step.
+
+    draws: as in `max_t`. At least alpha / K, Bonferroni's; alpha without any draws.
+    """
+    if not draws.shape[1]:
+        return alpha
+    least = np.ones(len(draws))
+    for column in draws.T:
+        above, below = _ranks(column)
+        least = np.minimum(least, 2 * np.minimum(above, below))
+    return max(float(np.quantile(least, alpha)), alpha / draws.shape[1])
+
+
 def opposite(mean: np.ndarray, p: np.ndarray, draws: np.ndarray) -> float:
     """P value of "none of K means is above 0, or none is below": small when both are.
 

@@ -35,10 +35,10 @@ class Column:
     """How a column of a frame is shown.
 
     `chance`: a p value, whose small ones are only bounded; `large`: numbers from a million on in
-    powers of ten. `interval`: with `<name>_low` and `<name>_high` in brackets; `scale`: factor, 100
-    for shares; `marked`: carries the dagger and the bold of its row; `words`: a name like
-    best_of_n, shown without underscores; `wrap`: in LaTeX, the share of the line that a column of
-    text takes.
+    powers of ten; `exact`: as many digits as it has. `interval`: with `<name>_low` and
+    `<name>_high` in brackets; `scale`: factor, 100 for shares; `marked`: carries the dagger and the
+    bold of its row; `words`: a name like best_of_n, shown without underscores; `wrap`: in LaTeX,
+    the share of the line that a column of text takes.
     """
 
     title: str
@@ -52,6 +52,7 @@ class Column:
     wrap: float = 0.0
     chance: bool = False
     large: bool = False
+    exact: bool = False
 
 
 MODEL = Column("Model", "model", marked=True)
@@ -215,6 +216,8 @@ def _cell(row: dict[str, Any], column: Column) -> str:
         return EMPTY
     if column.chance:
         return chance(value)
+    if column.exact:
+        return f"{value:g}".replace("-", "−")
     if column.large and abs(value) >= 1e6:
         return f"{value:.3g}".replace("e+", "e")
     text = number(value * column.scale, column.digits, column.signed)

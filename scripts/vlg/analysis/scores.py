@@ -271,12 +271,16 @@ def _read_further(path: Path, seen: pd.Series) -> pd.DataFrame:
     import pandas as pd
 
     rows = read_further(path)
+    # Rounds of arms that are not asked for are in the file, too.
+    asked = {key for key, _ in seen.groupby(level=SEEN[:3])}
+    known = [arm == "" or (model, arm, n) in asked for model, arm, n in rows[SEEN[:3]].to_numpy()]
+    rows = rows[np.array(known, dtype=bool)]
     now = seen.reindex(pd.MultiIndex.from_frame(rows[SEEN])).to_numpy()
     stale = np.flatnonzero(now != rows["sha256"].to_numpy())
     if len(stale):
         row = rows.iloc[int(stale[0])]
         raise UserError(
-            f"{path}: line {stale[0] + 2} is of another picture than is there ({row['model']} "
+            f"{path}: line {row.name + 2} is of another picture than is there ({row['model']} "
             f"{row['id']} seed {row['seed']}); delete the file and rerun"
         )
     return rows

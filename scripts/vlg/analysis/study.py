@@ -20,6 +20,7 @@ from vlg import files
 from vlg.analysis import correction, power, statistics
 from vlg.analysis.scores import OWN, Grids, Key, read_prompts, with_further
 from vlg.analysis.scores import read as read_scores
+from vlg.config.keys import Keys
 from vlg.config.layout import parse_model
 from vlg.config.sections import Statistics
 from vlg.errors import UserError
@@ -33,6 +34,23 @@ MEASURES = ("clipscore", "guide", "fidelity", "strict")
 DISTANCES = ("spread", "drift")  # measures of the table of diversity
 # Sets of pictures whose prompts or seeds differ have bootstrap draws of their own.
 STREAMS = {"study": 0, "development": 1, "fresh_seeds": 3, "same_seeds": 4, "regression": 5}
+
+
+class Rung(Keys):
+    """One dose of a ladder."""
+
+    dose: float = Field(description="The value of the key.")
+    name: str = Field(description="Name of the variant or arm that has it.")
+    round: int | None = Field(None, description="Of an arm; null: the last there is.")
+
+
+class Ladder(Keys):
+    """Doses of a method or an arm (`vlg.config.plan.ladders`)."""
+
+    variant: bool = Field(description="Whether it is one of variants, and not of arms.")
+    dose: str = Field(description="The key that varies.")
+    published: float | None = Field(None, description="The published dose.")
+    rungs: list[Rung] = Field(min_length=1, description="Its doses, rising.")
 
 
 class Settings(Statistics):
@@ -49,6 +67,7 @@ class Settings(Statistics):
     uncounted: list[str] = Field(
         [], description="Arms that after r rounds have not had r + 1 samples of each picture."
     )
+    ladders: dict[str, Ladder] = Field({}, description="Ladders of doses, by name.")
 
 
 @dataclass
@@ -186,6 +205,13 @@ class Study:
         """A family of p values, corrected as the settings say; draws as in `correction.max_t`."""
         holm = self.settings.correction == "holm"
         return correction.holm(p) if holm else correction.max_t(p, draws)
+
+    def level(self, draws: np.ndarray) -> float:
+        """The p value that is small enough for the smallest of a family; draws as in `correct`."""
+        alpha = 1 - self.settings.confidence
+        if self.settings.correction == "holm":
+            return alpha / max(1, draws.shape[1])
+        return correction.level(draws, alpha)
 
     def options(self) -> dict[str, Any]:
         """Arguments that every estimate takes from the settings."""

@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # Scores of plain pictures, of refined ones and of references, the hard prompts, summaries of
-# training, scores by further judges, distances between pictures, scores of development pictures.
+# training, scores by further judges, distances between pictures, scores of development pictures;
+# ladders of doses, which the settings name.
 NEEDED = ("scores", "refined", "references", "hard", "training", "judges", "diversity", "samples")
+NEEDED += ("ladders",)
 FORMS = {"csv": "CSV", "md": "Markdown", "tex": "LaTeX"}
 
 

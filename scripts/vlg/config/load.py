@@ -68,13 +68,12 @@ def _split(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _read_entries(config: dict[str, Any]) -> None:
     """Replace the freely named entries by what they are read as."""
-    tuning, read_as = config["finetune"], variants.entries(config)
-    tuning["variants"] = {name: _plain(read_as[name].own) for name in tuning["variants"]}
+    tuning = config["finetune"]
+    variants.entries(config)
+    tuning["variants"] = {name: _plain(variants.said(config, name)) for name in tuning["variants"]}
     tuning["sweeps"] = {name: _plain(variants.grid(config, name)) for name in tuning["sweeps"]}
-    config["refine"]["arms"] = {
-        name: {"kind": arm.kind, **arm.settings.model_dump(mode="json")}
-        for name, arm in plan.all_arms(config).items()
-    }
+    plan.all_arms(config)
+    config["refine"]["arms"] = {name: plan.said(config, name) for name in config["refine"]["arms"]}
     config["guides"] = {
         name: settings.model_dump(mode="json") for name, settings in guides.entries(config).items()
     }
@@ -97,8 +96,9 @@ def _expand(config: dict[str, Any]) -> None:
     further = [*config["judges"].values(), *config["guides"].values()]
     places += [(each, "source") for each in further]
     tuning = config["finetune"]
-    for name, variant in variants.entries(config).items():
-        own = tuning["variants"].get(name, {})
+    for variant in variants.entries(config).values():
+        *_, section, name = variant.key
+        own = tuning["variants"][name] if section == "variants" else {}
         places += [(own if key in own else tuning, key) for key in variant.folders]
     for values, key in places:
         if isinstance(values.get(key), str):

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from vlg import plugins
-from vlg.config import sections, variants
+from vlg.config import grids, sections, variants
 from vlg.config.kinds import kind_of, settings_of
 from vlg.config.layout import BASE, Model, parse_model
-from vlg.config.read import fail, read
+from vlg.config.read import Key, fail, read
 from vlg.data import hub, prompts
 from vlg.workflow import slots
 
@@ -60,20 +60,89 @@ def arms(config: Config) -> dict[str, Arm]:
 
 
 def all_arms(config: Config) -> dict[str, Arm]:
-    """The arms by name. UserError names a wrong key."""
-    refine, result = config["refine"], {}
-    for name, own in refine["arms"].items():
-        key = ("refine", "arms", name)
-        kind, values = kind_of(plugins.ARMS, own, key, name, "refine")
-        settings = read(settings_of(plugins.ARMS, kind), values, key, f"arm {kind}")
-        usual = plugins.constant(plugins.ARMS, kind, "ROUNDS", refine["rounds"])
-        models = refine["models"] if settings.models is None else settings.models
-        arm = Arm(kind, settings, settings.rounds or usual, models)
-        if "base" in arm.needs:
-            arm = replace(arm, models=[model for model in models if model != BASE])
-            if models and not arm.models:
-                fail(key, f"an arm {kind} draws with a fine-tuned model", "name some in its models")
-        result[name] = arm
+    """The arms by name, rungs of ladders in their place. UserError names a wrong key."""
+    result: dict[str, Arm] = {}
+    for whole, own in config["refine"]["arms"].items():
+        key = ("refine", "arms", whole)
+        kind, values, ladder = _read_arm(whole, own)
+        rungs = {whole: values}
+        if ladder:
+            rungs = {name: {**values, ladder.dose: dose} for name, dose in ladder.rungs.items()}
+        for name, each in rungs.items():
+            arm = _arm(config, kind, each, key)
+            if result.setdefault(name, arm) != arm:
+                fail(key, f"gives a second arm the name {name}", "rename the ladder")
+    return result
+
+
+def _read_arm(name: str, own: Any) -> tuple[str, dict[str, Any], grids.Ladder | None]:
+    """(kind, values, the ladder if it is one) of an entry of `refine.arms`."""
+    key = ("refine", "arms", name)
+    kind, values = kind_of(plugins.ARMS, own, key, name, "refine")
+    if values.get(grids.DOSES) is None:
+        values.pop(grids.DOSES, None)
+        return kind, values, None
+    keys = settings_of(plugins.ARMS, kind)
+    known = [each for each in keys.model_fields if each not in ("models", "guide")]
+    found = grids.ladder(name, plugins.ARMS, kind, keys, known, values, key)
+    del values[grids.DOSES]
+    return kind, values, found
+
+
+def _arm(config: Config, kind: str, values: dict[str, Any], key: Key) -> Arm:
+    refine = config["refine"]
+    settings = read(settings_of(plugins.ARMS, kind), values, key, f"arm {kind}")
+    usual = plugins.constant(plugins.ARMS, kind, "ROUNDS", refine["rounds"])
+    models = refine["models"] if settings.models is None else settings.models
+    arm = Arm(kind, settings, settings.rounds or usual, models)
+    if "base" in arm.needs:
+        arm = replace(arm, models=[model for model in models if model != BASE])
+        if models and not arm.models:
+            fail(key, f"an arm {kind} draws with a fine-tuned model", "name some in its models")
+    return arm
+
+
+def said(config: Config, name: str) -> dict[str, Any]:
+    """What an entry of `refine.arms` says, as it is read, with every default but of its dose."""
+    kind, values, ladder = _read_arm(name, config["refine"]["arms"][name])
+    key = ("refine", "arms", name)
+    settings = read(settings_of(plugins.ARMS, kind), values, key, f"arm {kind}")
+    result = {"kind": kind, **settings.model_dump(mode="json")}
+    if ladder:
+        del result[ladder.dose]
+        result[grids.DOSES] = {ladder.dose: ladder.values}
+    return result
+
+
+def ladders(config: Config) -> dict[str, dict[str, Any]]:
+    """What tables know of the ladders of variants and, where there are arms, of theirs, by name.
+
+    variant: whether it is one. dose: the key that varies. published: the published dose, if there
+    is one. rungs: the dose, name of the variant or arm, and round, None where the last counts.
+    """
+    found: dict[str, tuple[bool, grids.Ladder]] = {}
+    for name, own in config["finetune"]["variants"].items():
+        if own_ladder := variants.ladder(name, own):
+            found[name] = (True, own_ladder)
+    for name, own in config["refine"]["arms"].items() if config["refine"]["rounds"] else ():
+        if own_ladder := _read_arm(name, own)[2]:
+            if name in found:
+                fail(own_ladder.key, f"the variant {name} is a ladder, too", "rename one")
+            found[name] = (False, own_ladder)
+    result = {}
+    for name, (variant, each) in found.items():
+        by_round = each.dose == grids.ROUNDS
+        rungs = [
+            {"dose": dose, "name": entry, "round": dose if by_round else None}
+            for entry, own in each.rungs.items()
+            for dose in (each.values if by_round else [own])
+        ]
+        result[name] = {
+            "variant": variant,
+            "dose": each.dose,
+            "published": each.published,
+            "rungs": sorted(rungs, key=lambda rung: rung["dose"]),
+        }
     return result
 
 
@@ -110,7 +179,8 @@ def judges(config: Config) -> dict[str, sections.JudgeKeys]:
 def models(config: Config) -> list[str]:
     """Names of all models that draw pictures: `base`, then `<variant>-<step>` in config order."""
     tuning = config["finetune"]
-    return [BASE, *(Model(name, s).name for name in tuning["variants"] for s in tuning["steps"])]
+    names = variants.named(config)
+    return [BASE, *(Model(name, step).name for name in names for step in tuning["steps"])]
 
 
 def swept(config: Config) -> list[str]:

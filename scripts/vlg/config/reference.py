@@ -63,8 +63,12 @@ def schema() -> dict[str, Any]:
         methods | {"properties": {**swept, "method": methods["properties"]["method"]}}
     )
     tuning |= of_methods
-    tuning["variants"]["additionalProperties"] = _or_null(methods)
     arms, judges = _entries(plugins.ARMS, "kind"), _entries(plugins.KINDS, "kind")
+    doses = _of(sections.Doses)["properties"]
+    methods, arms = (
+        {**node, "properties": {**node["properties"], **doses}} for node in (methods, arms)
+    )
+    tuning["variants"]["additionalProperties"] = _or_null(methods)
     properties["refine"]["properties"]["arms"]["additionalProperties"] = _or_null(arms)
     properties["judges"]["additionalProperties"] = _or_null(judges)
     properties["guides"]["additionalProperties"] = _or_null(_of(sections.GuideKeys))
@@ -176,7 +180,7 @@ A variant may set all keys above from `learning_rate` to `evaluate_every`, and t
 `method`, which is one of these. Keys of a method may stand in `finetune`, too, for all variants
 whose method has them."""
 OF_ARMS = (
-    "An arm has `rounds`, `models`, `guide` and the keys of its `kind`, which is one of these:"
+    "An arm has `rounds`, `models`, `guide`, `doses` and the keys of its `kind`, one of these:"
 )
 OF_JUDGES = "A judge has `source` and the keys of its `kind`, which is one of these:"
 
@@ -201,11 +205,13 @@ def page() -> str:
             lines += ["", OF_FAMILIES, "", *_residents(plugins.FAMILIES)]
         if name == "finetune":
             lines += ["", OF_METHODS, "", *_residents(plugins.METHODS), ""]
-            lines += _table(_own_rows(plugins.METHODS, "finetune"))
+            doses = _rows("finetune.variants.<name>", _of(sections.Doses))
+            lines += _table([*doses, *_own_rows(plugins.METHODS, "finetune")])
         if name == "refine":
             arm = "refine.arms.<name>"
             lines += ["", OF_ARMS, "", *_residents(plugins.ARMS), ""]
-            lines += _table([*_rows(arm, _of(sections.ArmKeys)), *_own_rows(plugins.ARMS, arm)])
+            shared = [*_rows(arm, _of(sections.ArmKeys)), *_rows(arm, _of(sections.Doses))]
+            lines += _table([*shared, *_own_rows(plugins.ARMS, arm)])
     lines += ["", "## guides", "", nodes["guides"]["description"], ""]
     lines += _table(_rows("guides.<name>", _of(sections.GuideKeys)))
     judge = "judges.<name>"
@@ -264,7 +270,7 @@ def _values(node: dict[str, Any]) -> str:
     if node["type"] == "object":
         entry, names = node["additionalProperties"], node.get("propertyNames", {})
         allowed = f" ({ALLOWED[names['pattern']]})" if names else ""
-        inner = _values(entry) if entry.get("type") == "number" else "keys"
+        inner = _values(entry) if entry.get("type") in ("number", "array") else "keys"
         return f"names{allowed}, each with {inner}"
     if node["type"] == "array":
         number = f"{node['maxItems']} " if "maxItems" in node else ""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +11,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from vlg import plugins
-from vlg.config import layout, sections
-from vlg.config.keys import Keys, said_of
+from vlg.config import grids, sections
+from vlg.config.keys import Keys
 from vlg.config.kinds import known, settings_of
 from vlg.config.read import Key, UnknownKey, clean, fail, read, read_one, refuse, shown
 
@@ -78,21 +76,71 @@ class Variant:
 
 
 def entries(config: Config) -> dict[str, Variant]:
-    """The variants by name, those of sweeps after the named ones. UserError names a wrong key."""
+    """The variants by name: the named ones, rungs of ladders in their place, then those of sweeps.
+    UserError names a wrong key."""
     tuning = config["finetune"]
-    result = {
-        name: _variant(config, name, own, ("finetune", "variants", name))
-        for name, own in tuning["variants"].items()
-    }
+    result: dict[str, Variant] = {}
+    for name, own in tuning["variants"].items():
+        key: Key = ("finetune", "variants", name)
+        for each, values in rungs(name, own).items():
+            _add(result, each, _variant(config, each, values, key), "rename the ladder")
     for sweep in tuning["sweeps"]:
         key = ("finetune", "sweeps", sweep)
         for name, own in members(config, sweep).items():
-            variant = _variant(config, sweep, own, key)
-            named = result.setdefault(name, variant)
-            # A member that has been named a variant, with the same values, is that variant.
-            if (named.method, named.settings) != (variant.method, variant.settings):
-                fail(key, f"gives a second variant the name {name}", "rename the sweep")
+            _add(result, name, _variant(config, sweep, own, key), "rename the sweep")
     return result
+
+
+def _add(known: dict[str, Variant], name: str, variant: Variant, remedy: str) -> None:
+    """A member that has been named a variant, with the same values, is that variant."""
+    named = known.setdefault(name, variant)
+    if (named.method, named.settings) != (variant.method, variant.settings):
+        fail(variant.key, f"gives a second variant the name {name}", remedy)
+
+
+def named(config: Config) -> list[str]:
+    """The names of all variants that draw the study's prompts: those of sweeps do not."""
+    given = config["finetune"]["variants"].items()
+    return list(dict.fromkeys(each for name, own in given for each in rungs(name, own)))
+
+
+def rungs(name: str, own: Any) -> dict[str, Any]:
+    """{name: own values} of a variant: itself, or the rungs of its ladder."""
+    found = ladder(name, own)
+    if found is None:
+        plain = isinstance(own, Mapping) and grids.DOSES in own  # it says null
+        return {name: {k: v for k, v in own.items() if k != grids.DOSES} if plain else own}
+    fixed = {"method": ladder_method(name, own), **own}
+    del fixed[grids.DOSES]
+    return {each: {**fixed, found.dose: dose} for each, dose in found.rungs.items()}
+
+
+def ladder(name: str, own: Any) -> grids.Ladder | None:
+    """The ladder that a variant is, if it is one. UserError names a wrong key."""
+    if not isinstance(own, Mapping) or own.get(grids.DOSES) is None:
+        return None
+    key = ("finetune", "variants", name)
+    method = ladder_method(name, own)
+    known(plugins.METHODS, method, (*key, "method"))
+    keys = settings_of(plugins.METHODS, method)
+    return grids.ladder(name, plugins.METHODS, method, keys, config_keys(keys), own, key)
+
+
+def ladder_method(name: str, own: Mapping[str, Any]) -> Any:
+    """The method of a ladder or sweep; without one it may be the guide's."""
+    return own.get("method", name if name in plugins.names(plugins.METHODS) else "embed")
+
+
+def said(config: Config, name: str) -> dict[str, Any]:
+    """What a variant says, as it is read."""
+    own = config["finetune"]["variants"][name]
+    found = ladder(name, own)
+    first = next(iter(rungs(name, own).items()))
+    values = _variant(config, *first, ("finetune", "variants", name)).own
+    if found is None:
+        return values
+    fixed = {key: value for key, value in values.items() if key in own and key != found.dose}
+    return {**fixed, grids.DOSES: {found.dose: found.values}}
 
 
 def method_of(config: Config, name: str, own: Mapping[str, Any], key: Key) -> str:
@@ -154,25 +202,13 @@ def config_keys(keys: type[Keys]) -> list[str]:
 
 
 def members(config: Config, sweep: str) -> dict[str, dict[str, Any]]:
-    """{name: own values} of the variants of a sweep, one for each combination of its lists.
-
-    A name is the sweep's, then each swept key, shortened, with its value: `strength` with
-    guide_scale 0.05 and window [0, 600] is `strength_gs0_05_w0_600`. It depends on the member's own
-    values only, so values may be added to a sweep, and its keys reordered.
-    """
-    values = grid(config, sweep)
-    fixed = {"method": values.pop("method")} if "method" in values else {}
+    """{name: own values} of the variants of a sweep, as `vlg.config.grids` names them."""
+    vary = grid(config, sweep)
+    fixed = {"method": vary.pop("method")} if "method" in vary else {}
     keys = _swept_keys(sweep, fixed)
-    order = [name for name in config_keys(keys) if name in values]
-    result = {}
-    for chosen in itertools.product(*values.values()):
-        own = dict(zip(values, chosen, strict=True))
-        name = "_".join([sweep, *(_in_a_name(keys, each, own[each]) for each in order)])
-        if not re.fullmatch(layout.NAME, name):
-            key = ("finetune", "sweeps", sweep)
-            fail(key, f"gives a variant the name {shown(name)}", "sweep other keys")
-        result[name] = fixed | own
-    return result
+    key = ("finetune", "sweeps", sweep)
+    found = grids.members(sweep, keys, vary, config_keys(keys), key)
+    return {name: fixed | own for name, own in found.items()}
 
 
 def grid(config: Config, sweep: str) -> dict[str, Any]:
@@ -190,24 +226,10 @@ def grid(config: Config, sweep: str) -> dict[str, Any]:
         at = (*key, name)
         if name not in config_keys(keys):
             raise UnknownKey(at, ["method", *config_keys(keys)], of)
-        if not isinstance(values, list):
-            fail(at, f"expected a list, got {shown(values)}", "see docs/configuration.md")
-        if not values:
-            fail(at, "must not be empty", "name at least one value")
-        result[name] = [read_one(keys, name, value, (*at, i)) for i, value in enumerate(values)]
-        if any(value in result[name][:place] for place, value in enumerate(result[name])):
-            fail(at, f"has an entry twice, got {shown(values)}", "name each once")
+        result[name] = grids.values(keys, name, values, at)
     return result
 
 
 def _swept_keys(sweep: str, fixed: Mapping[str, Any]) -> type[Keys]:
-    """The keys among which those of a sweep are; without a method they may be the guide's."""
-    method = fixed.get("method", sweep)
-    known = plugins.names(plugins.METHODS)
-    return settings_of(plugins.METHODS, method if method in known else "embed")
-
-
-def _in_a_name(keys: type[Keys], key: str, value: Any) -> str:
-    values = value if isinstance(value, list | tuple) else [value]
-    text = "_".join(str(v).lower().replace("+", "") for v in values)
-    return said_of(keys, key).get("short", f"{key}_") + re.sub("[.-]", "_", text)
+    """The keys among which those of a sweep are."""
+    return settings_of(plugins.METHODS, ladder_method(sweep, fixed))

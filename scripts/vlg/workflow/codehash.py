@@ -9,7 +9,8 @@ that it imports, directly or not, as syntax trees without what cannot change a r
   exceptions, and a UserError's arguments altogether where they only read values;
 - statements that log (`log.info(...)`) where their arguments only read values, and an `if` that
   does nothing else;
-- help texts: `description=` of a settings key's Field, `help=` of an option, `desc=` of a bar.
+- help texts: `description=` of a settings key's Field, `help=` of an option, `desc=` of a bar;
+- what a file says at its top to the plan and to tables alone (SAID).
 
 A changed expression anywhere else changes the hash. Imports are read from the source, wherever in
 a function they stand; only `importlib` calls go unseen, so what is found by name (`vlg.plugins`)
@@ -60,6 +61,8 @@ FUNCTIONS |= {"set", "sorted", "str", "sum", "tuple", "type"}
 METHODS = {"as_posix", "format", "item", "items", "join", "keys", "lower", "mean", "removeprefix"}
 METHODS |= {"removesuffix", "rpartition", "split", "strip", "tolist", "upper", "values"}
 METHODS |= {"with_name", "with_suffix"}
+# Constants at the top of a method's or arm's file that no step reads (`vlg.plugins.constant`).
+SAID = {"BLACK_BOX", "DOSE"}
 # Keywords that hold words for people, by the function that takes them.
 WORDS = {
     "Field": {"description", "title", "examples"},
@@ -130,6 +133,10 @@ class _Counting(ast.NodeTransformer):
             return None
         return node
 
+    def visit_Module(self, node: ast.Module) -> ast.AST:
+        node.body = [each for each in node.body if not _said(each)]
+        return self.generic_visit(node)
+
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             return None  # a docstring, or a string that stands alone and does nothing either
@@ -171,6 +178,13 @@ class _Wordless(ast.NodeTransformer):
     def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
         values = [self.visit(each.value) for each in node.values if hasattr(each, "conversion")]
         return ast.Tuple(values, ast.Load()) if values else ast.Constant("")
+
+
+def _said(node: ast.stmt) -> bool:
+    """Whether a statement says nothing but one of SAID."""
+    if not isinstance(node, ast.Assign) or not _reads(node.value):
+        return False
+    return all(isinstance(each, ast.Name) and each.id in SAID for each in node.targets)
 
 
 def _name(node: ast.AST | None) -> str:

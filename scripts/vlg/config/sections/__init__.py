@@ -23,6 +23,7 @@ from vlg.config.sections.data import (
     Prompts,
     Seeds,
 )
+from vlg.config.sections.doses import Doses
 from vlg.config.sections.judge import JudgeKeys, Score
 from vlg.config.sections.models import Gpu, GuideKeys, Models
 from vlg.config.sections.report import Gallery
@@ -48,6 +49,7 @@ __all__ = [
     "Dataset",
     "Denoising",
     "DevelopmentStep",
+    "Doses",
     "Encode",
     "EncodeStep",
     "Encoding",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vlg.sample.sampler import Sampler
 
 NEEDS = ("guide", "pictures")
+DOSE = ("rounds", None)
 
 
 class Settings(sections.ArmKeys):

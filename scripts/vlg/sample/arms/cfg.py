@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 NEEDS = ()
 ROUNDS = 1
+DOSE = ("guidance_scale", 7.5)
 
 
 class Settings(sections.OneRound):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 NEEDS = ("guide",)
 ROUNDS = 1
+DOSE = ("scale", 2.0)
 
 
 class Settings(sections.ArmKeys):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 NEEDS = ("base",)
 ROUNDS = 1
+DOSE = ("switch", 0.8)
 
 
 class Settings(sections.OneRound):

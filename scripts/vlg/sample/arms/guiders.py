@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 NEEDS = ()
 ROUNDS = 1
+DOSE = ("guidance_scale", None)
 
 
 class Settings(sections.OneRound):

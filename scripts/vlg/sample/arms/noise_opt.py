@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 NEEDS = ("guide",)
 ROUNDS = 1
+DOSE = ("iterations", 50)
 
 
 class Settings(sections.ArmKeys):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 NEEDS = ("guide", "pictures")
 ONE_A_ROUND = False
+DOSE = ("rounds", None)
 
 # The noise of what stands, as JSON: the (round, candidate) of the fresh noise it began from, [0, 0]
 # of the plain one, and behind it those of the neighbours that were gone to.

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 NEEDS = ("guide",)
 ROUNDS = 1
+DOSE = ("reward_scale", 10.0)
 
 
 class Settings(sections.ArmKeys):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vlg.sample.sampler import Sampler
 
 NEEDS = ("guide", "pictures")
+DOSE = ("rounds", 6)
 
 
 class Settings(sections.ArmKeys):

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from vlg.train.method import Net
 
 NEEDS = ("latents", "guide")
+DOSE = ("policy_scale", None)
 
 
 class Settings(rounds.Settings):

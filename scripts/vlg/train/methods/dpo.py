@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from vlg.train.method import Net
 
 NEEDS = ("latents", "pairs")
+DOSE = ("beta", 2500.0)
 
 
 class Settings(mixed.Settings):

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from vlg.train.method import Net
 
 NEEDS = ("latents", "guide")
+DOSE = ("guide_scale", 0.05)
 
 Timestep = Annotated[int, Field(ge=0, le=999)]
 

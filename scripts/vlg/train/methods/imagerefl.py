@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from vlg.train.method import Net
 
 NEEDS = ("latents", "guide")
+DOSE = ("guide_scale", 100.0)
 
 
 class Settings(reward.Late):

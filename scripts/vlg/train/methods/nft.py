@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from vlg.train.method import Net
 
 NEEDS = ("latents", "guide")
+DOSE = ("beta", 1.0)
 OLD = "old."
 
 

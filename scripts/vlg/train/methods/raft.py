@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vlg.train.method import Net
 
 NEEDS = ("latents", "guide")
+DOSE = ("round_samples", None)
 
 
 class Settings(rounds.Settings):
