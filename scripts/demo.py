@@ -31,9 +31,14 @@ def main(args):
         names = [study.models[0], next(filter(study.mixes, reversed(study.models)), "")]
         engine.load(*filter(None, names))
         hosts = {*app.LOCAL, args.host, *args.name}
-        app.serve(app.application(study, engine, hosts, args.mcp), args.host, args.port)
+        page = app.application(study, engine, hosts, args.mcp)
+        app.serve(page, args.host, args.port, tell)
     finally:
         engine.close()
+
+
+def tell(url):
+    print(f"Demo: {url}  (Ctrl-C ends it)", flush=True)
 
 
 MCP = (("mcp", "pip install 'gradio[mcp]' into .venv, or leave --mcp away"),)

@@ -223,9 +223,8 @@ def test_a_vote_is_blind_then_told_then_taken_back(page, votes):
     tab(page, "Vote", "#vote-next")
     page.run(CLICK.format("#vote-next"))
     page.until("return document.querySelectorAll('#vote-one img, #vote-two img').length === 2")
-    shown = (
-        "return ['one', 'two'].map((n) => document.querySelector('#vote-' + n).innerHTML).join()"
-    )
+    shown = "return document.querySelector('#vote-one').innerHTML + "
+    shown += "document.querySelector('#vote-two').innerHTML"
     before = page.run(shown)
     assert "base" not in before.replace("base64", "") and TUNED not in before
     page.run(CLICK.format("#vote-left"))
@@ -259,9 +258,8 @@ def test_pictures_of_the_study_are_compared(page):
     typed(page, "Words of the prompt", "circle")
     page.run(CLICK.format("#compare-go"))
     page.until("return document.querySelector('.sliding')")
-    titles = page.run(
-        "return [...document.querySelectorAll('.pairs figcaption')].map((c) => c.textContent)"
-    )
+    every = "return [...document.querySelectorAll('.pairs figcaption')].map((c) => c.textContent)"
+    titles = page.run(every)
     assert titles and all("circle" in title for title in titles)
     page.run(
         "const s = document.querySelector('.sliding input'); s.value = 20; "

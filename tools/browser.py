@@ -61,7 +61,7 @@ class Browser:
         self.post("/url", {"url": path if "://" in str(path) else Path(path).as_uri()})
 
     def until(self, program, seconds=60):
-        """What the body of a function returns as soon as that is true; TimeoutError with the last."""
+        """What a function's body returns, as soon as that is true; else TimeoutError."""
         end = time.monotonic() + seconds
         while not (found := self.run(program)):
             if time.monotonic() > end:

@@ -1,10 +1,11 @@
 """Resolve requirements*.in into requirements*.lock, and write the same pins into envs/*.yaml.
 
 requirements.lock is what a study needs; requirements-dev.lock is what tests and upkeep need beside
-it, and only together do they install; requirements-demo.lock is what the demo adds. A lock holds one version of every package for all of Python
-3.11 to 3.14, so that results don't depend on which of them is found. Versions already locked stay
-as they are unless requirements.in rules them out; `--upgrade` takes the newest releases. `--envs`
-needs no network: it only rewrites envs/ from the lock that is there.
+it, and only together do they install; requirements-demo.lock is what the demo adds. A lock holds
+one version of every package for all of Python 3.11 to 3.14, so that results don't depend on which
+of them is found. Versions already locked stay as they are unless requirements.in rules them out;
+`--upgrade` takes the newest releases. `--envs` needs no network: it only rewrites envs/ from the
+lock that is there.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,8 +86,11 @@ def application(
     return Guard(mounted, hosts)
 
 
-def serve(app: Any, host: str, port: int) -> None:
-    """Serve until the process is told to stop. UserError when the port is taken."""
+def serve(app: Any, host: str, port: int, tell: Callable[[str], None]) -> None:
+    """Serve until the process is told to stop; tell: called with the page's address.
+
+    UserError when the port is taken.
+    """
     import socket
 
     import uvicorn
@@ -102,7 +105,7 @@ def serve(app: Any, host: str, port: int) -> None:
                 f"--port: {host}:{port} cannot be had ({error.strerror}); give another, or 0"
             ) from None
         shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
-        print(f"Demo: http://{shown}:{listening.getsockname()[1]}  (Ctrl-C ends it)", flush=True)
+        tell(f"http://{shown}:{listening.getsockname()[1]}")
         config = uvicorn.Config(
             app, log_level="warning", timeout_graceful_shutdown=1, server_header=False
         )
