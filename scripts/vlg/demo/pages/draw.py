@@ -140,7 +140,7 @@ def build(study: Study, engine: Engine, blocks: gr.Blocks) -> None:
                 one = gr.HTML(elem_id="draw-left", min_height=180)
                 two = gr.HTML(elem_id="draw-right", min_height=180)
 
-    def draw(prompt, left, right, strength, *settings, request: gr.Request):
+    def draw(request: gr.Request, prompt, left, right, strength, *settings):
         strengths = (1, strength if study.mixes(right) else 1)
         try:
             asked = request_of(prompt, (left, right), strengths, settings)

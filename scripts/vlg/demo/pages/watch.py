@@ -46,7 +46,7 @@ def build(study: Study, engine: Engine) -> None:
             plot = gr.HTML(elem_id="watch-plot", min_height=180)
             shot = gr.HTML(elem_id="watch-picture", min_height=180)
 
-    def watch(prompt, model, *settings, request: gr.Request):
+    def watch(request: gr.Request, prompt, model, *settings):
         try:
             asked = request_of(prompt, (model,), (1,), settings, watch=True)
             drawing = engine.draw(asked, request.session_hash or "")
