@@ -39,17 +39,41 @@ def blocks(study: Study, engine: Engine) -> gr.Blocks:
     library = Library(study)
 
     with gr.Blocks(title=f"{study.name}: demo", analytics_enabled=False) as page:
+        api.build(study, engine)  # first: what pages call by the same names gets others
         gr.HTML(f"<h1>{study.name}</h1>", elem_id="head")
         with gr.Tab("Draw"):
             draw.build(study, engine, page)
-        with gr.Tab("Watch the guide"):
+        with gr.Tab("Watch"):
             watch.build(study, engine)
         with gr.Tab("Compare"):
             compare.build(library, page)
         with gr.Tab("Vote"):
             vote.build(library, page)
-        api.build(study, engine)
     return page.queue(max_size=64)
+
+
+def theme() -> gr.Theme:
+    """Gradio's own in blue, its pale texts and buttons dark enough to be read (WCAG AA)."""
+    import gradio as gr
+
+    font, mono = FONTS
+    own = gr.themes.Default(primary_hue="blue", font=list(font), font_mono=list(mono))
+    pale, dark = "*neutral_600", "*neutral_300"
+    return own.set(
+        body_text_color_subdued=pale,
+        body_text_color_subdued_dark=dark,
+        block_info_text_color=pale,
+        block_info_text_color_dark=dark,
+        block_title_text_color="*neutral_700",
+        block_title_text_color_dark="*neutral_200",
+        block_label_text_color="*neutral_700",
+        block_label_text_color_dark="*neutral_200",
+        color_accent="*primary_700",
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_hover_dark="*primary_800",
+    )
 
 
 def application(
@@ -63,8 +87,6 @@ def application(
 
     from vlg.demo.pages.vote import KEYS
 
-    font, mono = FONTS
-    theme = gr.themes.Default(font=list(font), font_mono=list(mono))
     outside = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     mounted = gr.mount_gradio_app(
         outside,
@@ -79,7 +101,7 @@ def application(
         pwa=False,
         mcp_server=mcp,
         show_error=False,
-        theme=theme,
+        theme=theme(),
         css=STYLE.read_text(encoding="utf-8"),
         head=KEYS,
     )
@@ -105,6 +127,7 @@ def serve(app: Any, host: str, port: int, tell: Callable[[str], None]) -> None:
                 f"--port: {host}:{port} cannot be had ({error.strerror}); give another, or 0"
             ) from None
         shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+        listening.listen()
         tell(f"http://{shown}:{listening.getsockname()[1]}")
         config = uvicorn.Config(
             app, log_level="warning", timeout_graceful_shutdown=1, server_header=False

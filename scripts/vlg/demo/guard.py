@@ -14,7 +14,14 @@ from urllib.parse import urlsplit
 LARGEST = 8 * 2**20  # bytes of a request
 # Of Gradio's: files come neither in nor out.
 CLOSED = ("upload", "upload_progress", "file", "file=", "stream", "proxy=", "deep_link", "dev")
-CLOSED_PAGES = ("/monitoring", "/login", "/logout", "/pwa_icon", "/gradio_api/monitoring")
+CLOSED_PAGES = (
+    "/openapi.json",
+    "/monitoring",
+    "/login",
+    "/logout",
+    "/pwa_icon",
+    "/gradio_api/monitoring",
+)
 POLICY = "; ".join(
     [
         "default-src 'self'",

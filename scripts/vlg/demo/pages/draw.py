@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import gradio as gr
 
@@ -16,6 +17,8 @@ from vlg.demo.study import PLAIN, Request, Study
 from vlg.errors import UserError
 
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+PACE = 0.04  # seconds
+T = TypeVar("T")
 # The engine itself lets one drawing after the other have its turn, and says how many are ahead.
 AT_ONCE: dict[str, Any] = {"concurrency_limit": 32, "trigger_mode": "multiple"}
 
@@ -48,6 +51,15 @@ class Side:
     def __str__(self) -> str:
         strip = f'<div class="rounds">{"".join(self.rounds)}</div>' if len(self.rounds) > 1 else ""
         return self.now + strip
+
+
+def paced(frames: Iterator[T]) -> Iterator[T]:
+    """The same, none sooner than PACE after the one before: a browser shows no more than that."""
+    last = 0.0
+    for frame in frames:
+        time.sleep(max(0.0, last + PACE - time.monotonic()))
+        last = time.monotonic()
+        yield frame
 
 
 def frames(drawing: Drawing, names: list[str], prompt: str) -> Iterator[tuple[list[str], str]]:
@@ -87,15 +99,18 @@ def prompt_of(study: Study) -> gr.Textbox:
 def settings_of(study: Study) -> list[gr.components.Component]:
     """Seed, steps, guidance, way, rounds."""
     own = study.sampling
-    with gr.Row():
-        seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=limits.SEED)
-        steps = gr.Slider(1, limits.STEPS, min(own.steps, limits.STEPS), step=1, label="Steps")
-        scale = gr.Slider(
-            1, limits.SCALE, min(own.guidance_scale, limits.SCALE), step=0.1, label="Guidance"
-        )
-    with gr.Row():
-        way = gr.Dropdown(list(study.ways), value=PLAIN, label="Way to draw")
-        rounds = gr.Slider(1, limits.ROUNDS, 3, step=1, label="Rounds, of a way other than plain")
+    with gr.Accordion("Settings", open=False):
+        with gr.Row():
+            seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=limits.SEED)
+            steps = gr.Slider(1, limits.STEPS, min(own.steps, limits.STEPS), step=1, label="Steps")
+            scale = gr.Slider(
+                1, limits.SCALE, min(own.guidance_scale, limits.SCALE), step=0.1, label="Guidance"
+            )
+        with gr.Row():
+            way = gr.Dropdown(list(study.ways), value=PLAIN, label="Way to draw")
+            rounds = gr.Slider(
+                1, limits.ROUNDS, 3, step=1, label="Rounds, of a way other than plain"
+            )
     return [seed, steps, scale, way, rounds]
 
 
@@ -146,7 +161,7 @@ def build(study: Study, engine: Engine, blocks: gr.Blocks) -> None:
             asked = request_of(prompt, (left, right), strengths, settings)
             drawing = engine.draw(asked, request.session_hash or "")
             names = [named(*each) for each in zip((left, right), strengths, strict=True)]
-            for (first, second), line in frames(drawing, names, prompt):
+            for (first, second), line in paced(frames(drawing, names, prompt)):
                 yield first, second, html.note(line)
         except UserError as error:
             raise gr.Error(str(error), duration=20) from None

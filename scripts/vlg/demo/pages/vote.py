@@ -81,7 +81,7 @@ def build(library: Library, blocks: gr.Blocks) -> None:
         two = gr.HTML(elem_id="vote-two", min_height=180)
     with gr.Row():
         votes = {
-            vote: gr.Button(label, interactive=False, elem_id=f"vote-{vote}")
+            vote: gr.Button(label, interactive=False, min_width=130, elem_id=f"vote-{vote}")
             for vote, label in BUTTONS.items()
         }
     with gr.Row():
