@@ -7,7 +7,8 @@
 #                   `make evaluate`, that writes it, too
 #            MODELS 1 puts the weights into the archive that `make archive` writes
 #            VERBOSE 1 prints all that Snakemake and the jobs say
-#            ARGS   further arguments of snakemake or pytest
+#            HOST, PORT  where `make demo` listens (127.0.0.1, 7860)
+#            ARGS   further arguments of snakemake, pytest or the demo
 #            PYTHON the Python that .venv is made from (the first of a few names that fits, or one
 #                   that uv fetches)
 
@@ -16,10 +17,13 @@ CONFIG ?=
 STUDY ?= $(if $(CONFIG),$(basename $(notdir $(CONFIG))),shapes)
 ARGS ?=
 REPORT ?= report.zip
+HOST ?= 127.0.0.1
+PORT ?= 7860
 PYTHON ?= python3.12 python3.13 python3.11 python3.14 python3
 
 INSTALLED = .venv/requirements.lock
 DEV = .venv/requirements-dev.lock
+DEMO = .venv/requirements-demo.lock
 # Rules call `python`: it must be the one of .venv, activated or not.
 RUN = PATH="$$PWD/.venv/bin:$$PATH" PYTHONPATH="$$PWD/scripts$${PYTHONPATH:+:$$PYTHONPATH}" .venv/bin/python -m
 # A run on one screen; VERBOSE=1 for all that Snakemake and the jobs say.
@@ -33,7 +37,7 @@ endif
 endif
 OVERLAY = $(if $(CONFIG),--configfile "$(CONFIG)")
 
-.PHONY: judges-selftest help study evaluate full full-size files tables figures gallery report verify archive pretrain test test-slow test-slurm lint
+.PHONY: judges-selftest help demo study evaluate full full-size files tables figures gallery report verify archive pretrain test test-slow test-slurm lint
 .PHONY: lock clean
 
 help: ## list these targets
@@ -88,6 +92,16 @@ home: $(INSTALLED)
 	    exit 1; \
 	}
 
+# Of a study that has not run the demo needs these; in the shapes world they take seconds.
+DRAWS = prompts.tsv models/base/manifest.json models/guide/manifest.json models/judge/manifest.json
+WANTED = $(addprefix results/$(STUDY)/,$(DRAWS))
+demo: $(DEMO) ## open a local page that draws with the study's models and takes people's votes
+	@for file in $(WANTED); do \
+	    [ -e "$$file" ] || exec $(MAKE) --no-print-directory files ARGS="$(WANTED)"; \
+	done
+	@.venv/bin/python scripts/demo.py --configfile config.yaml $(if $(CONFIG),"$(CONFIG)") \
+	    --host "$(HOST)" --port "$(PORT)" $(ARGS)
+
 verify: $(INSTALLED) ## hash a study again and name what differs (ARGS=--repair to restore or delete it)
 	@.venv/bin/python scripts/verify.py --study "results/$(STUDY)" $(ARGS) \
 	    --run 'make study$(WHICH)' --verify 'make verify$(WHICH)' --files 'make files$(WHICH)'
@@ -103,7 +117,7 @@ pretrain: $(INSTALLED) ## train the shipped tiny models again from scratch
 	@$(RUN) snakemake pretrain $(SCREEN) --cores $(CORES) $(OVERLAY) $(ARGS)
 
 # One thread a worker, so that workers don't fight for the cores; few workers, each loads torch.
-test: lint ## check the code and run the tests
+test: lint $(DEMO) ## check the code and run the tests
 	@OMP_NUM_THREADS=1 $(RUN) pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(ARGS)
 
 test-slurm: $(DEV) ## run the study on a Slurm that the test starts (root, Debian packages)
@@ -142,3 +156,11 @@ $(DEV): $(INSTALLED) requirements-dev.lock
 	echo 'Installing what tests need into .venv'; \
 	sh tools/venv.sh fill requirements.lock requirements-dev.lock; \
 	cp requirements-dev.lock $@
+
+# The lock holds all that the demo adds, so nothing else is looked at (tools/lock.py says why).
+$(DEMO): $(INSTALLED) requirements-demo.lock
+	@set -e; \
+	if cmp -s requirements-demo.lock $@; then exec touch $@; fi; \
+	echo 'Installing what the demo needs into .venv'; \
+	sh tools/venv.sh add requirements-demo.lock; \
+	cp requirements-demo.lock $@

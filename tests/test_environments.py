@@ -19,12 +19,13 @@ from tools import lock
 from vlg import plugins
 
 ROOT = Path(__file__).resolve().parent.parent
-LOCKS = {path.name: lock.pins(path.read_text(encoding="utf-8")) for path in (lock.LOCK, lock.DEV)}
-LOCKED, DEV = LOCKS.values()
-WANTED, DEV_WANTED = (
-    lock.requirements(path.with_suffix(".in").read_text(encoding="utf-8"))
-    for path in (lock.LOCK, lock.DEV)
+FILES = lock.LOCK, lock.DEV, lock.DEMO
+LOCKS = {path.name: lock.pins(path.read_text(encoding="utf-8")) for path in FILES}
+LOCKED, DEV, DEMO = LOCKS.values()
+WANTED, DEV_WANTED, DEMO_WANTED = (
+    lock.requirements(path.with_suffix(".in").read_text(encoding="utf-8")) for path in FILES
 )
+DEMO_ROOM = ROOT / "scripts/vlg/demo"
 DISTRIBUTIONS = importlib.metadata.packages_distributions()
 
 
@@ -41,11 +42,20 @@ def test_locks_hold_every_requirement():
     by_name = {name for name, pin in DEV.items() if "-r requirements-dev.in" in pin.wanted_by}
     # What a study has already is only named for what tests do with it.
     assert by_name and by_name == DEV_WANTED - LOCKED.keys(), "run `make lock`"
+    by_name = {name for name, pin in DEMO.items() if "-r requirements-demo.in" in pin.wanted_by}
+    assert by_name and by_name == DEMO_WANTED - LOCKED.keys(), "run `make lock`"
 
 
 def test_no_package_is_in_both_locks():
     """So they cannot say different things of one."""
-    assert not LOCKED.keys() & DEV.keys()
+    assert not LOCKED.keys() & (DEV.keys() | DEMO.keys())
+    assert {DEMO[name].version for name in DEMO.keys() & DEV.keys()} <= {
+        each.version for each in DEV.values()
+    }
+
+
+def test_the_demo_is_no_part_of_a_study():
+    assert {"gradio", "uvicorn"} <= DEMO.keys() and not {"gradio", "uvicorn"} & LOCKED.keys()
 
 
 def test_the_second_lock_has_what_its_packages_need():
@@ -189,6 +199,7 @@ def reached(script: Path) -> set[str]:
     [
         (("scripts", "tools", "bench"), WANTED, "requirements.in"),
         (("tests",), WANTED | DEV_WANTED, "requirements-dev.in"),
+        (("scripts/vlg/demo",), WANTED | DEMO_WANTED, "requirements-demo.in"),
     ],
 )
 def test_each_import_is_required_by_name(folders, wanted, file):
@@ -196,6 +207,10 @@ def test_each_import_is_required_by_name(folders, wanted, file):
     places = [ROOT, *(ROOT / name for name in ("scripts", "tests", "tools", "bench"))]
     own = {path.stem for place in places for path in place.glob("*")}
     files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    if file == "requirements-demo.in":
+        pytest.importorskip("gradio", reason="what the demo needs is not installed (`make demo`)")
+    else:
+        files = [path for path in files if DEMO_ROOM not in path.parents]
     names = set().union(*map(imported, files))
     for module in foreign(names, own):
         assert providers(module) & wanted, f"{module}: add its package to {file}"

@@ -15,6 +15,7 @@ from tools import lock
 
 ROOT = lock.ROOT
 NAMES = ("python3.12", "python3.13", "python3.11", "python3.14", "python3")
+LOCKS = lock.LOCK, lock.DEV, lock.DEMO
 MADE, FILLED = ".venv/requirements.lock", ".venv/requirements-dev.lock"
 
 
@@ -23,7 +24,7 @@ def folder(tmp_path):
     """A checkout with what sets it up; `bin` is the PATH's first, and no Python there fits."""
     (tmp_path / "tools").mkdir()
     (tmp_path / "bin").mkdir()
-    for name in ("Makefile", "requirements.lock", "requirements-dev.lock", "tools/venv.sh"):
+    for name in ("Makefile", *(path.name for path in LOCKS), "tools/venv.sh"):
         shutil.copy(ROOT / name, tmp_path / name)
     for name in NAMES:
         program(tmp_path / "bin" / name, "exit 1")
@@ -160,6 +161,16 @@ def test_locks_are_installed_once_and_tests_on_top(folder):
     assert first.startswith("uv") and second.startswith("uv")
     assert "--require-hashes" in first and "-dev" not in first
     assert "--require-hashes" in second and "requirements-dev.lock" in second
+
+
+def test_the_demo_is_added_to_a_study_and_looks_at_nothing_else(folder):
+    """Its lock says all there is: gradio's own bounds would have another pillow."""
+    python(folder / "bin/python3.12", (3, 12))
+    for _ in range(2):
+        assert make(folder, ".venv/requirements-demo.lock").returncode == 0
+    *_, study, added = said(folder)
+    assert "requirements.lock" in study and "--no-deps" not in study
+    assert added.endswith("--no-deps --requirement requirements-demo.lock")
 
 
 def test_uv_takes_the_index_that_pip_is_told(folder):

@@ -56,9 +56,24 @@ class Browser:
             return json.load(answer)["value"]
 
     def open(self, path):
-        """Open a file in a fresh page."""
+        """Open a file, or an address, in a fresh page."""
         self.post("/url", {"url": "about:blank"})
-        self.post("/url", {"url": Path(path).as_uri()})
+        self.post("/url", {"url": path if "://" in str(path) else Path(path).as_uri()})
+
+    def until(self, program, seconds=60):
+        """What a function's body returns, as soon as that is true; else TimeoutError."""
+        end = time.monotonic() + seconds
+        while not (found := self.run(program)):
+            if time.monotonic() > end:
+                raise TimeoutError(f"{program}: {found!r} after {seconds} s")
+            time.sleep(0.05)
+        return found
+
+    def colours(self, scheme):
+        """Have pages think that their visitor prefers `dark` or `light` ones."""
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        command = {"cmd": "Emulation.setEmulatedMedia", "params": {"features": features}}
+        self.post("/goog/cdp/execute", command)
 
     def frame(self, selector=None):
         """Go into the frame that a CSS selector names; out to the page without one."""

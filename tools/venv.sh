@@ -4,6 +4,7 @@
 #   sh tools/venv.sh make [--fetch] PYTHON...   .venv anew, from the first of these that fits; with
 #                                               --fetch, where none does, uv fetches a Python
 #   sh tools/venv.sh fill LOCK...               install locks into it: uv does, or pip where it can't
+#   sh tools/venv.sh add LOCK...                the same of locks that say all there is to install
 set -eu
 
 FETCHED=3.13 # ENVIRONMENT_PYTHON of tools/lock.py
@@ -91,19 +92,21 @@ fill() {
     if [ "$index" ]; then export UV_DEFAULT_INDEX="${UV_DEFAULT_INDEX:-$index}"; fi
     # Bytecode for all, as pip makes it: .venv may be read-only to those who run it.
     if { [ -x .venv/bin/uv ] || install_uv; } && .venv/bin/uv pip install \
-        --python .venv/bin/python --require-hashes --compile-bytecode $locks; then
+        --python .venv/bin/python --require-hashes --compile-bytecode $alone $locks; then
         return
     fi
     echo 'uv could not install them; pip tries'
-    pip_install $locks || {
+    pip_install $alone $locks || {
         echo 'error: .venv: not filled, for the reason above; run the same command again' >&2
         exit 1
     }
 }
 
 command=$1
+alone=
 shift
 case $command in
 make) make_venv "$@" ;;
 fill) fill "$@" ;;
+add) alone=--no-deps && fill "$@" ;;
 esac

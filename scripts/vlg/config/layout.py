@@ -219,5 +219,10 @@ class Layout:
         return f"{self.root}/gallery/index.html"
 
     @property
+    def votes(self) -> str:
+        """People's votes, which the demo writes; no step does."""
+        return f"{self.root}/votes.csv"
+
+    @property
     def provenance(self) -> str:
         return f"{self.root}/provenance.json"

@@ -33,6 +33,7 @@ from vlg.files import (
 NO_GUIDE = "none"  # the weights of a guide where there is none
 # Written while a step runs, or for looking at; nothing is computed from them.
 UNCHECKED = ("logs", "tensorboard")
+OF_PEOPLE = ("votes.csv", ".votes.csv.lock")  # who vote in the demo; it grows as they do
 RESUME = ".resume-"  # the states of a fine-tuning that is not finished (vlg.train.loop)
 # By which output the DAG knows a folder whose manifest is none of its outputs.
 OUTPUTS = {"gallery": "index.html", "sheets": "base.jpg"}
@@ -212,6 +213,8 @@ def _check_unlisted(report: Report) -> None:
         for name in names:
             path = folder / name
             if path in report.listed or name == STAMP or name.startswith(HALF):
+                continue
+            if place == report.study and name in OF_PEOPLE:
                 continue
             home = report.study.joinpath(*path.relative_to(report.study).parts[:-1][:2])
             if home.parent.name in ("models", "training") and not (home / MANIFEST).exists():
