@@ -12,6 +12,7 @@ from tests.test_judge_tables import MODELS, made, study, written
 from vlg.analysis import ratings
 from vlg.analysis.tables import calibration
 from vlg.analysis.tables import ratings as rated
+from vlg.demo.votes import COLUMNS, Votes
 from vlg.errors import UserError
 
 PROMPTS = {"p0000": "a cat", "p0001": "a dog"}
@@ -45,6 +46,37 @@ def test_scores_and_votes_are_read(tmp_path):
         "bo,p0000,base,embed-2,embed-2\ncy,p0000,embed-2,base,a\n",
     )
     assert votes.pairs["won"].tolist() == [0.5, 0, 1] and not len(votes.scores)
+
+
+def test_votes_of_the_demo_are_read(tmp_path):
+    """As it writes them; what was drawn anew since is left out, and so is half a line."""
+    names = ["base", "embed-2", "base, best_of_n, round 3"]
+    rows = [
+        ("ann", "base", "", 0, "embed-2", "", 0, "left", "1", "2"),
+        ("ann", "embed-2", "", 0, "base", "best_of_n", 3, "right", "2", "3"),
+        ("bo", "base", "", 0, "embed-2", "", 0, "both_bad", "1", "2"),
+        ("cy", "base", "", 0, "embed-2", "", 0, "right", "1", "old"),
+    ]
+    path = tmp_path / "votes.csv"
+    votes = Votes(path)
+    for number, (rater, *left_right, vote, one, two) in enumerate(rows):
+        sides = dict(zip(COLUMNS[6:12], map(str, left_right), strict=True))
+        row = {"time": "", "ballot": str(number), "rater": rater, "id": "p0000", "seed": "1"}
+        shown = {"left_sha256": one, "right_sha256": two}
+        votes.add(row | sides | shown | {"prompt": PROMPTS["p0000"], "vote": vote})
+    with open(path, "a") as file:
+        file.write("2026-01-31T12:00:00Z,x,dan,p00")
+    pictures = {(name, "p0000", 1): str(at) for at, name in enumerate(names, 1)}
+    found = ratings.read(path, PROMPTS, names, pictures)
+    said = found.pairs[["rater", "model_a", "model_b", "won"]].values.tolist()
+    assert said == [
+        ["ann", "base", "embed-2", 1.0],
+        ["ann", "embed-2", names[2], 0.0],
+        ["bo", "base", "embed-2", 0.5],
+    ]
+    assert found.stale == 1 and not len(found.scores)
+    with pytest.raises(UserError, match="all 4 votes are on pictures that the study has since"):
+        ratings.read(path, PROMPTS, names, {each: "new" for each in pictures})
 
 
 @pytest.mark.parametrize(

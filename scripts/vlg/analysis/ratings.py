@@ -2,7 +2,9 @@
 
 A file of scores has the columns rater, model, id (of the prompt; or prompt, its text), seed (may be
 missing where each model has one picture of a prompt) and score. A file of votes has rater, id or
-prompt, seed, model_a, model_b and winner: `a`, `b`, `tie`, or the name of the model that won.
+prompt, seed, model_a, model_b and winner: `a`, `b`, `tie`, or the name of the model that won. Or it
+is the demo's, whose `both_bad` counts as a tie and whose votes on pictures that the study has since
+drawn anew are left out. A round of an arm is rated under the name `base, best_of_n, round 3`.
 Intervals are a bootstrap over raters and over prompts, both at once (the pigeonhole bootstrap
 of Owen, 2007), which is rather too wide than too narrow; with one rater over prompts alone.
 """
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vlg.analysis.scores import Key
 from vlg.analysis.statistics import FEWEST
 from vlg.data.text import composed
 from vlg.errors import UserError
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
 
 SCORES = ("rater", "model", "score")
 VOTES = ("rater", "model_a", "model_b", "winner")
+# The demo's columns of who drew each side, and its votes.
+SIDES = {f"model_{end}": f"{side}_" for end, side in (("a", "left"), ("b", "right"))}
+WON = {"left": "a", "right": "b", "tie": "tie", "both_bad": "tie"}
 TIE = "tie"
 DRAWS = 2000  # at most
 STREAM = 7  # of their random numbers
@@ -36,16 +42,29 @@ STREAM = 7  # of their random numbers
 class Ratings:
     """scores: rater, model, id, seed, score, a row a rating; empty for votes. pairs: rater, id,
     seed, model_a, model_b and won: 1 for a, 0 for b, 0.5 for a tie; of scores, every pair of a
-    rater's pictures with one prompt and seed."""
+    rater's pictures with one prompt and seed. stale: votes left out."""
 
     scores: pd.DataFrame
     pairs: pd.DataFrame
+    stale: int = 0
 
 
-def read(path: Path, prompts: Mapping[str, str], models: Sequence[str]) -> Ratings:
+def name_of(key: Key) -> str:
+    """A row's name among ratings: its model's, and with an arm `base, best_of_n, round 3`."""
+    model, arm, number = key
+    return f"{model}, {arm}, round {number}" if arm else model
+
+
+def read(
+    path: Path,
+    prompts: Mapping[str, str],
+    models: Sequence[str],
+    pictures: Mapping[tuple[str, str, int], str] | None = None,
+) -> Ratings:
     """Ratings of a .csv file. UserError names the line of what is wrong.
 
-    prompts: {id: text} of the study. models: those that may be rated.
+    prompts: {id: text} of the study. models: names of those that may be rated. pictures: {(name,
+    id, seed): sha256} of their pictures, by which a stale vote of the demo is told.
     """
     import pandas as pd
 
@@ -53,10 +72,15 @@ def read(path: Path, prompts: Mapping[str, str], models: Sequence[str]) -> Ratin
         text = path.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({error}); give a .csv file in UTF-8") from None
+    given = [name.strip() for name in next(csv.reader(text.splitlines(True)[:1]), [])]
+    demo = {"vote", *(f"{side}model" for side in SIDES.values())} <= {*given}
+    if demo:
+        text = text[: text.rfind("\n") + 1]  # a vote that was being written is none
     lines = csv.DictReader(text.splitlines(True))
-    names = [name.strip() for name in lines.fieldnames or []]
-    lines.fieldnames = names
-    voted = "winner" in names
+    lines.fieldnames = given
+    next(lines.reader, None)
+    names = [*given, *VOTES] if demo else given
+    voted, stale = "winner" in names, 0
     needed = VOTES if voted else SCORES
     if missing := [name for name in needed if name not in names]:
         raise UserError(
@@ -70,6 +94,8 @@ def read(path: Path, prompts: Mapping[str, str], models: Sequence[str]) -> Ratin
     for cells in lines:
         where = f"{path}: line {lines.line_num}"
         row = {name: (cells.get(name) or "").strip() for name in names}
+        if demo:
+            row |= _of_demo(row, where)
         key = row.get("id") or ids.get(composed(row.get("prompt", "")), "")
         if key not in prompts:
             what = row.get("id") or row.get("prompt")
@@ -81,26 +107,54 @@ def read(path: Path, prompts: Mapping[str, str], models: Sequence[str]) -> Ratin
                 raise UserError(f"{where}: unknown model {row[name]!r}; there are {known}")
             made[name] = row[name]
         made |= _vote(row, where) if voted else {"score": _number(row["score"], where)}
+        if demo and _is_stale(row, made, pictures or {}):
+            stale += 1
+            continue
         same = tuple(value for name, value in made.items() if name not in ("score", "won"))
         if not row["rater"] or same in seen:
             what = "a second time" if row["rater"] else "by no rater"
             raise UserError(f"{where}: the same is rated {what}; mend or remove it")
         seen.add(same)
         rows.append(made)
+    if not rows and stale:
+        raise UserError(
+            f"{path}: all {stale} votes are on pictures that the study has since drawn anew; vote "
+            "again, or set ratings: null"
+        )
     if not rows:
         raise UserError(f"{path}: has no ratings; write at least one")
     if voted:
         none = pd.DataFrame(columns=["rater", "id", "seed", "model", "score"])
-        return Ratings(none, pd.DataFrame(rows))
+        return Ratings(none, pd.DataFrame(rows), stale)
     scores = pd.DataFrame(rows)
     return Ratings(scores, _compared(scores))
 
 
-def _whole(text: str, where: str) -> int:
+def _of_demo(row: Mapping[str, str], where: str) -> dict[str, str]:
+    """model_a, model_b and winner of a vote of the demo."""
+    if row["vote"] not in WON:
+        raise UserError(f"{where}: vote {row['vote']!r}; a vote is one of {', '.join(WON)}")
+    result = {"winner": WON[row["vote"]]}
+    for each, side in SIDES.items():
+        number = _whole(row.get(f"{side}round", ""), where, "round")
+        result[each] = name_of((row[f"{side}model"], row.get(f"{side}arm", ""), number))
+    return result
+
+
+def _is_stale(row: Mapping, made: Mapping, pictures: Mapping[tuple[str, str, int], str]) -> bool:
+    """Whether a vote of the demo is on another picture than the study now has."""
+    return any(
+        (shown := row.get(f"{side}sha256", ""))
+        and pictures.get((made[each], made["id"], made["seed"]), shown) != shown
+        for each, side in SIDES.items()
+    )
+
+
+def _whole(text: str, where: str, what: str = "seed") -> int:
     try:
         return int(text or 0)
     except ValueError:
-        raise UserError(f"{where}: seed {text!r} is no whole number; mend it") from None
+        raise UserError(f"{where}: {what} {text!r} is no whole number; mend it") from None
 
 
 def _number(text: str, where: str) -> float:

@@ -334,11 +334,22 @@ class Study:
         return float(self.values([key], self.ids, self.seeds, ["unet_calls"]).mean())
 
     def rated(self) -> ratings.Ratings:
-        """What people say of plain pictures of the study's models."""
+        """What people say of pictures of the study's models and of rounds of their arms."""
         if self.ratings is None:
             raise UserError("--ratings: no file of ratings; give one")
         texts = dict(zip(self.prompts["id"], self.prompts["Prompt"], strict=True))
-        return ratings.read(self.ratings, texts, self._models)
+        keys = [*((model, "", 0) for model in self._models), *self.refined()]
+        names = {key: ratings.name_of(key) for key in keys}
+        parts = [self.grids.plain[self.grids.plain["set"] == "study"], self.grids.refined]
+        pictures = {
+            (names[model, arm, number], prompt, seed): shown
+            for part in parts
+            for model, arm, number, prompt, seed, shown in part[
+                ["model", "arm", "round", "id", "seed", "sha256"]
+            ].itertuples(index=False)
+            if (model, arm, number) in names
+        }
+        return ratings.read(self.ratings, texts, [*names.values()], pictures)
 
     def blank(self, key: Key) -> int:
         """How many pictures of the study set, of all trainings, have one colour throughout."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from vlg.analysis import ratings
 from vlg.config import plan
 from vlg.config.layout import BASE, parse_model
 from vlg.data import pixels
@@ -37,7 +38,7 @@ class Entry(NamedTuple):
     @property
     def name(self) -> str:
         """`embed-500`, or `base, best_of_n, round 6`."""
-        return f"{self.model}, {self.arm}, round {self.round}" if self.arm else self.model
+        return ratings.name_of(self)
 
 
 class Cell(NamedTuple):

@@ -21,7 +21,7 @@ from vlg.analysis.study import Study
 if TYPE_CHECKING:
     import pandas as pd
 
-NEEDS = ("scores", "judges", "ratings")
+NEEDS = ("scores", "refined", "judges", "ratings")
 WHEN = "ratings"
 ORDER = 13
 ENDS = ("", "_low", "_high")
@@ -33,7 +33,9 @@ def build(study: Study) -> table.Table:
     own = study.rated()
     judges = {OWN: study.judges[OWN], GUIDE: GUIDE, **study.judges}
     plain = study.grids.plain
-    plain = plain[plain["set"] == "study"].set_index(["model", "id", "seed"])
+    scored = pd.concat([plain[plain["set"] == "study"], study.grids.refined])
+    places = zip(scored["model"], scored["arm"], scored["round"], strict=True)
+    scored = scored.assign(model=[*map(ratings.name_of, places)]).set_index(["model", "id", "seed"])
     pairs, means = of_people(own)
     groups = {ALL: None}
     if "Category" in study.prompts and len(study.prompts):
@@ -41,10 +43,10 @@ def build(study: Study) -> table.Table:
         groups |= {kind: kind for kind in dict.fromkeys(kinds) if kind}
     rows = []
     for judge, measure in judges.items():
-        known = plain[measure].to_dict()
-        scored = [_with(frame, known, sides) for frame, sides in ((pairs, "ab"), (means, ""))]
+        known = scored[measure].to_dict()
+        both = [_with(frame, known, sides) for frame, sides in ((pairs, "ab"), (means, ""))]
         for label, kind in groups.items():
-            chosen = [f if kind is None else f[f["id"].map(kinds) == kind] for f in scored]
+            chosen = [f if kind is None else f[f["id"].map(kinds) == kind] for f in both]
             if len(chosen[0]):
                 rows.append({"judge": judge, "prompt_kind": label} | _row(study, *chosen))
     names = ["judge", "prompt_kind"]

@@ -1,4 +1,4 @@
-"""What people say of each model: mean score, share of comparisons won, Bradley-Terry strength.
+"""What people say of models and arms: mean score, share of comparisons won, strength.
 
 score is empty where people voted. win_rate counts a tie as half; strength is the logarithm of the
 Bradley-Terry strength, its mean over models 0, and empty where a model won or lost all. alpha is
@@ -18,7 +18,7 @@ from vlg.analysis.study import Study
 if TYPE_CHECKING:
     import pandas as pd
 
-NEEDS = ("scores", "ratings")
+NEEDS = ("scores", "refined", "ratings")
 WHEN = "ratings"
 ORDER = 12
 ENDS = ("", "_low", "_high")
@@ -30,7 +30,8 @@ def build(study: Study) -> table.Table:
     own = study.rated()
     scores, pairs = own.scores, own.pairs
     rated = {*scores["model"], *pairs["model_a"], *pairs["model_b"]}
-    models = [key[0] for key in study.models if key[0] in rated]
+    keys = [key for key in (*study.models, *study.refined()) if ratings.name_of(key) in rated]
+    models = [ratings.name_of(key) for key in keys]
     at = {model: place for place, model in enumerate(models)}
     found = {"score": np.full((3, len(models)), np.nan)}
     if len(scores):
@@ -48,7 +49,7 @@ def build(study: Study) -> table.Table:
     empty = np.full((3, 2 * len(models)), np.nan)
     figures = _drawn(study, pairs).told(both) if len(pairs) else empty
     found["win_rate"], found["strength"] = np.split(figures, 2, axis=1)
-    frame = pd.DataFrame({"model": models})
+    frame = pd.DataFrame(keys, columns=["model", "arm", "round"])
     raw = scores if len(scores) else pairs
     frame["raters"], frame["prompts"] = raw["rater"].nunique(), raw["id"].nunique()
     frame["ratings"] = np.bincount(scores["model"].map(at).to_numpy(int), minlength=len(models))
@@ -59,13 +60,21 @@ def build(study: Study) -> table.Table:
     frame["alpha"] = alpha = agreement(own)
     columns = [
         markup.MODEL,
+        *([markup.ARM, markup.ROUND] if (frame["arm"] != "").any() else []),
         markup.Column("Ratings", "ratings", digits=0),
         markup.Column("Score", "score", interval=True),
         markup.Column("Comparisons", "comparisons", digits=0),
         markup.Column("Won, %", "win_rate", digits=1, interval=True, scale=100),
         markup.Column("Strength", "strength", interval=True),
     ]
-    return table.of(study, frame, _caption(study, frame, alpha, voted=not len(scores)), columns)
+    caption = _caption(study, frame, alpha, voted=not len(scores)) + _left_out(own.stale)
+    return table.of(study, frame, caption, columns)
+
+
+def _left_out(stale: int) -> str:
+    if not stale:
+        return ""
+    return f" Left out: {table.count(stale, 'vote')} on pictures that were drawn anew since."
 
 
 def agreement(own: ratings.Ratings) -> float:
