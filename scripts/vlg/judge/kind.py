@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from vlg import plugins
 from vlg.config import sections
 from vlg.errors import UserError
-from vlg.files import sha256
+from vlg.files import MANIFEST, sha256
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 
 OWN = "clip"  # the kind of the study's own judge
+PARTS = frozenset({".safetensors", ".json", ".txt", ".jinja", ".model"})  # suffixes of its files
 
 
 class Judge(ABC):
@@ -110,12 +111,18 @@ class Judge(ABC):
     @classmethod
     def files(cls, settings: sections.JudgeKeys, root: Path = Path()) -> list[Path]:
         """The files that it judges by: other bytes in them are another judge."""
-        return sorted((root / settings.source).glob("*.safetensors"))
+        return parts(root / settings.source)
 
     def fingerprint(self) -> str:
         """What identifies it: 16 hex digits of the hash of its files."""
         sums = "".join(sha256(file) for file in self.files(self.settings, self.root))
         return hashlib.sha256(sums.encode()).hexdigest()[:16]
+
+
+def parts(folder: Path) -> list[Path]:
+    """Weights of a model's folder, and what says how pictures and texts reach them."""
+    found = (path for path in folder.glob("*") if path.suffix in PARTS and path.name != MANIFEST)
+    return sorted(found)
 
 
 def find(kind: str) -> type[Judge]:

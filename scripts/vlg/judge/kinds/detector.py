@@ -16,7 +16,7 @@ from pydantic import Field
 
 from vlg.config import sections
 from vlg.errors import UserError
-from vlg.judge.kind import Judge
+from vlg.judge.kind import Judge, parts
 from vlg.models import stated
 from vlg.models.device import Parts, place, set_precision
 
@@ -135,7 +135,7 @@ class Detector(Judge):
     def files(cls, settings: Settings, root: Path = Path()) -> list[Path]:
         files = [*super().files(settings, root), root / settings.metadata]
         if settings.colours:
-            files += sorted((root / settings.colours).glob("*.safetensors"))
+            files += parts(root / settings.colours)
         return files
 
     def __call__(self, images: list[np.ndarray], prompts: list[str]) -> list[float]:
