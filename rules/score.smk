@@ -21,7 +21,7 @@ rule score:
     log:
         LAYOUT.log("score", "images", "{model}-{stage}"),
     wildcard_constraints:
-        model=one_of(RUNS),
+        model=one_of([*RUNS, *SWEPT]),
     conda:
         "../envs/models.yaml"
     threads: threads_of("score")

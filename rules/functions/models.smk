@@ -22,7 +22,7 @@ def guide_to_differ_from(wildcards):
 def used_guides():
     """The folders below models/ of the entries of `guides` that something follows."""
     named = {guides.folder(CONFIG, arm.settings.guide) for arm in ARMS.values()}
-    named |= {VARIANTS[layout.parse_model(model).variant].guide for model in RUNS[1:]}
+    named |= {VARIANTS[layout.parse_model(model).variant].guide for model in [*CHECKPOINTS, *SWEPT]}
     inside = {folder for guide in named for folder in guides_inside(guide)}
     return [guide for guide in GUIDES if guide in {"guide", *named, *inside}]
 

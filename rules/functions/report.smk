@@ -66,7 +66,7 @@ def records():
     said += [("hard_prompts",)] if HAS_BASE else []
     needs = [VARIANTS[layout.parse_model(model).variant].needs for model in CHECKPOINTS]
     said += [("encode",)] if any("pixels" not in each for each in needs) else []
-    embedded = [VARIANTS[layout.parse_model(m).variant] for m in RUNS[1:]]
+    embedded = [VARIANTS[layout.parse_model(model).variant] for model in CHECKPOINTS]
     said += sorted(
         {
             ("encode_guide", *([v.guide] if v.guide != guides.GUIDE else []))
