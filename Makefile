@@ -37,7 +37,7 @@ endif
 endif
 OVERLAY = $(if $(CONFIG),--configfile "$(CONFIG)")
 
-.PHONY: judges-selftest help demo study evaluate full full-size files tables figures gallery report verify archive pretrain test test-slow test-slurm lint
+.PHONY: judges-selftest help demo study evaluate methods full full-size files tables figures gallery report verify archive pretrain test test-slow test-slurm lint
 .PHONY: lock clean
 
 help: ## list these targets
@@ -63,6 +63,17 @@ full: $(INSTALLED) ## the whole evaluation in the shapes world: five trainings, 
 	@$(RUN) snakemake $(SCREEN) --cores $(CORES) $(ARGS) --configfile config/shapes-full.yaml
 	@$(RUN) snakemake $(SCREEN) --cores $(CORES) $(ARGS) --configfile config/shapes-early.yaml
 	@.venv/bin/python tools/strength.py results/shapes-early results/shapes-full
+
+# The overlay comes first, so that a smaller one, or one of your own, lies over it.
+methods: STUDY = $(if $(CONFIG),$(basename $(notdir $(CONFIG))),methods)
+methods: $(INSTALLED) ## every way to guide over a ladder of doses (CONFIG=config/methods-small.yaml: in minutes)
+	@$(RUN) snakemake $(SCREEN) --cores $(CORES) $(ARGS) \
+	    --configfile config/methods.yaml $(if $(CONFIG),"$(CONFIG)")
+	@for table in methods dose controls; do \
+	    [ -e "results/$(STUDY)/tables/$$table.md" ] || continue; \
+	    printf '\n%s\n\n' "$$table"; cat "results/$(STUDY)/tables/$$table.md" || exit; \
+	done
+	@printf '\nPictures: open results/%s/gallery/index.html in a browser.\n' "$(STUDY)"
 
 judges-selftest: $(INSTALLED) ## look for traps in judges and guide that move ClipScores silently
 	@$(RUN) snakemake judges_selftest $(SCREEN) --cores $(CORES) $(OVERLAY) $(ARGS)

@@ -1048,6 +1048,14 @@ def test_a_list_of_doses_is_of_the_methods_or_kinds_own_key():
     }
 
 
+def test_an_overlay_makes_a_ladder_of_an_entry_that_has_the_key():
+    """`null` takes away the single value that it lies over."""
+    result = laddered("""{finetune: {variants: {embed: {guide_scale: null, doses: [0.5, 5]}}},
+        refine: {arms: {cfg: {guidance_scale: null, doses: [3]}}}}""")
+    assert variants.entries(result)["embed_gs5_0"].settings.guide_scale == 5
+    assert plan.arms(result)["cfg_guidance_scale_3_0"].settings.guidance_scale == 3
+
+
 def test_a_ladder_of_rounds_is_one_arm():
     result = laddered("refine: {arms: {best_of_n: {doses: [1, 3, 7]}}}")
     assert plan.arms(result)["best_of_n"].rounds == 7
@@ -1107,6 +1115,9 @@ def test_shipped_overlays_load(path):
     overlay = path.read_text(encoding="utf-8")
     shipped = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
     config = merge(shipped, yaml.safe_load(overlay))
+    if path.name == "methods-small.yaml":  # which lies over another
+        under = yaml.safe_load((ROOT / "config/methods.yaml").read_text(encoding="utf-8"))
+        config = merge(merge(shipped, under), yaml.safe_load(overlay))
     if path.name == "evaluate.yaml":  # which says what is left out, and not what is compared
         config = merge(config, {"models": {"compare": {"early": "shapes-early"}}})
     load(config, ROOT)

@@ -95,7 +95,7 @@ def ladder(
     ((dose, many),) = said.items()
     if dose not in known:
         raise UnknownKey((*at, dose), list(known), f"{kind}")
-    if dose in entry:
+    if entry.get(dose) is not None:  # null in an overlay takes away what it lies over
         fail((*key, dose), "stands beside doses of it", "write it among them")
     chosen = values(keys, dose, many, (*at, dose))
     for i, value in enumerate(chosen):

@@ -85,7 +85,8 @@ def _read_arm(name: str, own: Any) -> tuple[str, dict[str, Any], grids.Ladder | 
     keys = settings_of(plugins.ARMS, kind)
     known = [each for each in keys.model_fields if each not in ("models", "guide")]
     found = grids.ladder(name, plugins.ARMS, kind, keys, known, values, key)
-    del values[grids.DOSES]
+    for given in (grids.DOSES, found.dose):
+        values.pop(given, None)
     return kind, values, found
 
 
