@@ -180,8 +180,19 @@ def typed(browser, label, value):
     browser.run(TYPE.format(label=json.dumps(label), value=json.dumps(value)))
 
 
-def drawn(browser, prompt=PROMPT):
+def many_steps(browser):
+    browser.run(
+        "[...document.querySelectorAll('button')].find((b) => b.offsetParent && "
+        "b.textContent.trim().startsWith('Settings')).click()"
+    )
+    browser.until(f"return {BOX}")
+    browser.run(SLIDE)
+
+
+def drawn(browser, prompt=PROMPT, slowly=False):
     typed(browser, "Prompt", prompt)
+    if slowly:
+        many_steps(browser)
     time.sleep(0.3)
     browser.run(CLICK.format("#draw-go"))
     browser.until(DONE, 120)
@@ -198,7 +209,7 @@ def test_two_models_are_drawn_as_they_are_denoised(page):
         "document.querySelector('#draw-left .estimate img'); if (now) seen.add(now.src); })"
         ".observe(document.body, {childList: true, subtree: true})"
     )
-    drawn(page)
+    drawn(page, slowly=True)
     assert page.run("return seen.size") > 2
     for side, model in (("left", "base"), ("right", TUNED)):
         text = page.run(f"return document.querySelector('#draw-{side}').textContent")
@@ -293,12 +304,7 @@ def test_the_guide_is_watched(page):
 
 
 def test_the_server_dies_in_mid_picture_and_comes_back(page, server, top, votes):
-    page.run(
-        "[...document.querySelectorAll('button')].find((b) => b.offsetParent && "
-        "b.textContent.trim().startsWith('Settings')).click()"
-    )
-    page.until(f"return {BOX}")
-    page.run(SLIDE)
+    many_steps(page)
     page.run(CLICK.format("#draw-go"))
     page.until("return document.querySelector('#draw-left .estimate')")
     tab(page, "Vote", "#vote-next")
