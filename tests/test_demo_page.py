@@ -189,10 +189,8 @@ def many_steps(browser):
     browser.run(SLIDE)
 
 
-def drawn(browser, prompt=PROMPT, slowly=False):
+def drawn(browser, prompt=PROMPT):
     typed(browser, "Prompt", prompt)
-    if slowly:
-        many_steps(browser)
     time.sleep(0.3)
     browser.run(CLICK.format("#draw-go"))
     browser.until(DONE, 120)
@@ -207,9 +205,9 @@ def test_two_models_are_drawn_as_they_are_denoised(page):
     page.run(
         "window.seen = new Set(); new MutationObserver(() => { const now = "
         "document.querySelector('#draw-left .estimate img'); if (now) seen.add(now.src); })"
-        ".observe(document.body, {childList: true, subtree: true})"
+        ".observe(document.body, {attributes: true, childList: true, subtree: true})"
     )
-    drawn(page, slowly=True)
+    drawn(page)
     assert page.run("return seen.size") > 2
     for side, model in (("left", "base"), ("right", TUNED)):
         text = page.run(f"return document.querySelector('#draw-{side}').textContent")
