@@ -8,6 +8,7 @@ import socket
 import time
 from pathlib import Path
 
+import axe_core_python
 import pytest
 
 from tests import demo
@@ -343,8 +344,7 @@ def test_every_tab_can_be_read(page, server, scheme):
 
 def violations(page):
     """What axe finds serious, with the elements that it is about."""
-    axe = pytest.importorskip("axe_core_python", reason="the package axe-core-python is not there")
-    source = Path(axe.__path__[0]) / "axe.min.js"
+    source = Path(axe_core_python.__path__[0]) / "axe.min.js"
     page.run(source.read_text(encoding="utf-8") + "; window.axe = window.axe || axe")
     page.run("window.found = null; axe.run().then((r) => { window.found = r.violations })")
     found = page.until("return window.found && {all: window.found}")["all"]

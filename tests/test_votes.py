@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import multiprocessing
 import random
@@ -109,6 +110,13 @@ def test_several_demos_may_write_at_once(votes):
 @pytest.fixture
 def arena(finished, votes):
     return Arena(finished, votes, random.Random(0))
+
+
+def test_what_was_finished_elsewhere_is_asked_about_too(finished):
+    more = copy.copy(finished)
+    theirs, tuned = Entry("theirs"), Entry(TUNED)
+    more.entries = {**finished.entries, theirs: finished.entries[tuned]}
+    assert {(Entry(BASE), theirs), (tuned, theirs)} <= set(more.comparisons())
 
 
 def test_sides_are_balanced_and_no_rater_sees_a_ballot_twice(arena):

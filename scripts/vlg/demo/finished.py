@@ -111,8 +111,9 @@ class Finished:
         return sorted(found, key=keys[order]) if order in keys else found
 
     def comparisons(self) -> list[tuple[Entry, Entry]]:
-        """What is worth asking people about: the last checkpoint of each variant against the base
-        and against each other, and the last round of each arm against its plain pictures."""
+        """What is worth asking people about: the last checkpoint of each variant, and what was
+        finished elsewhere, against the base and against each other, and the last round of each arm
+        against its plain pictures."""
         last: dict[str, Entry] = {}
         rounds: dict[tuple[str, str], Entry] = {}
         for entry in self.entries:
@@ -122,7 +123,7 @@ class Finished:
                     rounds[key] = entry
                 continue
             variant, step, seed = parse_model(entry.model)
-            if step and seed is None:
+            if seed is None and entry.model != BASE:
                 known = last.get(variant)
                 if known is None or parse_model(known.model).step < step:
                     last[variant] = entry
