@@ -94,7 +94,7 @@ def main():
     arguments.add_argument("--clicks", type=int, default=15)
     arguments.add_argument("--pages", type=int, default=0)
     arguments.add_argument("--minutes", type=float, default=10)
-    arguments.add_argument("--threads", type=int, default=2)
+    arguments.add_argument("--threads", type=int, default=0, help="0: as the demo chooses")
     args = arguments.parse_args()
     if not all(programs()):
         sys.exit("error: no chromium with chromedriver; on Debian: apt-get install chromium-driver")

@@ -26,7 +26,7 @@ def main(args):
     from vlg.demo import app
     from vlg.demo.engine import Engine
 
-    engine = Engine(study, args.device, args.threads)
+    engine = Engine(study, args.device, args.threads or threads_for(study))
     try:
         names = [study.models[0], next(filter(study.mixes, reversed(study.models)), "")]
         engine.load(*filter(None, names))
@@ -37,10 +37,17 @@ def main(args):
         engine.close()
 
 
+def threads_for(study):
+    """How many CPU threads a picture is drawn with: small models are slower with more than one."""
+    weights = study.model(study.models[0]).rglob("*.safetensors")
+    return 1 if sum(file.stat().st_size for file in weights) < SMALL else os.cpu_count()
+
+
 def tell(url):
     print(f"Demo: {url}  (Ctrl-C ends it)", flush=True)
 
 
+SMALL = 100e6  # bytes of a model
 MCP = (("mcp", "pip install 'gradio[mcp]' into .venv, or leave --mcp away"),)
 
 
@@ -74,7 +81,7 @@ if __name__ == "__main__":
     add("--name", action="append", default=[], help="a further host name by which browsers ask")
     add("--port", type=int, default=7860, help="0 takes a free one")
     add("--device", default="auto", help="auto, cpu or cuda, and options: auto,channels_last")
-    add("--threads", type=int, default=os.cpu_count(), help="CPU threads")
+    add("--threads", type=int, default=0, help="CPU threads; 0 chooses by the size of the model")
     add(
         "--mcp",
         action="store_true",

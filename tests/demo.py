@@ -52,12 +52,11 @@ def with_models(top: Path) -> Study:
 class Server:
     """The demo of the study under `top`, as its command line starts it."""
 
-    def __init__(self, top: Path, port: int = 0, threads: int = 1) -> None:
+    def __init__(self, top: Path, port: int = 0, threads: int = 0) -> None:
         words = [sys.executable, ROOT / "scripts/demo.py", "--configfile", "config.yaml"]
         self.process = subprocess.Popen(
             [*words, "--port", str(port), "--device", "cpu", "--threads", str(threads)],
             cwd=top,
-            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
             stdout=subprocess.PIPE,
             text=True,
         )

@@ -24,7 +24,6 @@ from tools.browser import Browser, programs  # noqa: E402
 from vlg.demo import app  # noqa: E402
 from vlg.demo.engine import Engine  # noqa: E402
 
-PROMPT = "a large red circle left of a small blue square"
 WIDTH, HEIGHT = 1000, 760
 PACE = 0.5  # seconds from event to event
 FRAME, LAST = 160, 2500  # milliseconds
@@ -63,7 +62,7 @@ def main():
     if not all(programs()):
         sys.exit("error: no chromium with chromedriver; on Debian: apt-get install chromium-driver")
     study = open_study(args.configfile)
-    engine = Slow(study, "cpu", 2)
+    engine = Slow(study, "cpu", 1)
     engine.load(*study.models[:1], *study.models[-1:])
     served = app.application(study, engine)
     ready = threading.Event()
