@@ -25,7 +25,7 @@ LOCKED, DEV, DEMO = LOCKS.values()
 WANTED, DEV_WANTED, DEMO_WANTED = (
     lock.requirements(path.with_suffix(".in").read_text(encoding="utf-8")) for path in FILES
 )
-DEMO_ROOM = ROOT / "scripts/vlg/demo"
+DEMO_ROOM, DEMO_BENCH = ROOT / "scripts/vlg/demo", ROOT / "bench/demo.py"
 DISTRIBUTIONS = importlib.metadata.packages_distributions()
 
 
@@ -207,10 +207,11 @@ def test_each_import_is_required_by_name(folders, wanted, file):
     places = [ROOT, *(ROOT / name for name in ("scripts", "tests", "tools", "bench"))]
     own = {path.stem for place in places for path in place.glob("*")}
     files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    files += [DEMO_BENCH] * (file == "requirements-demo.in")
     if file == "requirements-demo.in":
         pytest.importorskip("gradio", reason="what the demo needs is not installed (`make demo`)")
     else:
-        files = [path for path in files if DEMO_ROOM not in path.parents]
+        files = [path for path in files if DEMO_ROOM not in path.parents and path != DEMO_BENCH]
     names = set().union(*map(imported, files))
     for module in foreign(names, own):
         assert providers(module) & wanted, f"{module}: add its package to {file}"
