@@ -65,6 +65,7 @@ def schema() -> dict[str, Any]:
     tuning |= of_methods
     arms, judges = _entries(plugins.ARMS, "kind"), _entries(plugins.KINDS, "kind")
     for node, beside in ((methods, sections.Beside), (arms, sections.Doses)):
+        node["properties"] = {k: _may_be_dosed(v) for k, v in node["properties"].items()}
         node["properties"] |= _of(beside)["properties"]
     tuning["variants"]["additionalProperties"] = _or_null(methods)
     properties["refine"]["properties"]["arms"]["additionalProperties"] = _or_null(arms)
@@ -96,6 +97,15 @@ def _entries(room: str, named: str) -> dict[str, Any]:
         if nodes
     }
     return {"type": "object", "additionalProperties": False, "properties": properties}
+
+
+def _may_be_dosed(node: dict[str, Any]) -> dict[str, Any]:
+    """A number may be null in an overlay, beside `doses` of it."""
+    if node.get("type") in ("number", "integer"):
+        return {**node, "type": [node["type"], "null"]}
+    if any(each.get("type") in ("number", "integer") for each in node.get("anyOf", ())):
+        return {**node, "anyOf": [*node["anyOf"], {"type": "null"}]}
+    return node
 
 
 def _or_null(node: dict[str, Any]) -> dict[str, Any]:
