@@ -18,7 +18,7 @@ import gc
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -419,8 +419,8 @@ def scoring(bench: Bench, work: dict[str, float], threads: int) -> None:
     bench.row("scoring, the judge alone", f"{1 / seconds:.3g} scores/s", work["judge"] / seconds)
 
 
-def measure(bench: Bench, threads: int) -> None:
-    """Every section in turn, the most important first."""
+def measure(bench: Bench, threads: int, ways: Sequence[str] = ()) -> None:
+    """Every section in turn, the most important first; ways: see --ways."""
     from vlg import plugins
     from vlg.data.embedded import encode_guide
     from vlg.data.encoded import encode
@@ -457,12 +457,17 @@ def measure(bench: Bench, threads: int) -> None:
                     draws = draws or sampler(bench)
                     drawing(bench, draws, batch, steps, work)
     draws = None
-    methods = [name for name in plugins.names(plugins.METHODS) if name not in ("normal", "embed")]
+    methods, arms = (
+        [name for name in plugins.names(room) if name in (ways or (name,))]
+        for room in (plugins.METHODS, plugins.ARMS)
+    )
     for method in methods:
+        if method in ("normal", "embed"):  # above
+            continue
         with bench.section(f"{method} training", 30 * full) as enough:
             if enough:
                 way_to_train(bench, method)
-    for kind in plugins.names(plugins.ARMS):
+    for kind in arms:
         with bench.section(f"arm {kind}", 20 * full) as enough:
             if enough:
                 draws = draws or sampler(bench, bench.base)
@@ -500,6 +505,7 @@ def main() -> None:
     add("--device", default="cuda,channels_last,vae_slicing", help="as in scripts/*.py")
     add("--precision", default="bf16", choices=["tf32", "bf16", "fp16"])
     add("--threads", type=int, default=4, help="CPU threads")
+    add("--ways", nargs="+", default=[], help="of the methods and kinds of arms only these")
     add("--minutes", type=float, default=8.5, help="after which the table is finished")
     add("--seconds", type=float, default=4, help="that a measurement takes at least")
     args = parser.parse_args()
@@ -523,7 +529,7 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(args.size, device, args.precision, deadline, args.seconds, Path(folder))
-        measure(bench, args.threads)
+        measure(bench, args.threads, args.ways)
     if bench.failed:
         sys.exit(f"failed: {', '.join(bench.failed)}")
 

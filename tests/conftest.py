@@ -8,6 +8,14 @@ import pytest
 from tests.pipeline import Checkout
 from tools.browser import Browser, programs
 
+# Files that take minutes. They come first, so that no worker is left alone with one at the end.
+LONG = "pipeline slurm sd15 arms bad_input reruns ways additions training refusals evaluate storage"
+LONG_FILES = {f"test_{name}.py": place for place, name in enumerate(LONG.split())}
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: LONG_FILES.get(item.path.name, len(LONG_FILES)))  # stable
+
 
 @pytest.fixture(scope="session")
 def checkout(tmp_path_factory):

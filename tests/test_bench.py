@@ -89,17 +89,24 @@ def bench(tmp_path, seconds=600.0):
     return gpu.Bench("tiny", "cpu", "bf16", time.monotonic() + seconds, 0.0, tmp_path)
 
 
-def test_every_section_of_the_gpu_table_is_measured(tmp_path, capsys):
+WAYS = [plugins.names(plugins.METHODS), plugins.names(plugins.ARMS)]
+
+
+@pytest.mark.parametrize(
+    ("methods", "arms"),
+    [pytest.param(["raft"], ["refine"]), pytest.param(*WAYS, marks=pytest.mark.slow)],
+    ids=["one", "all"],
+)
+def test_every_section_of_the_gpu_table_is_measured(methods, arms, tmp_path, capsys):
     measured = bench(tmp_path)
-    gpu.measure(measured, threads=1)
+    gpu.measure(measured, 1, [*methods, *arms])
     out = capsys.readouterr().out
     assert measured.failed == []
     for row in ("ceiling: bf16", "ceiling: copy", "normal training, batch 4",
                 "embed training, checkpointing, batch 4", "drawing, 3 steps, batch 2",
                 "naive drawing, fp32", "naive training, fp32, batch 4", "scoring from PNG files",
-                "scoring, the judge alone",
-                *(f"{name} training" for name in plugins.names(plugins.METHODS)),
-                *(f"arm {name}, a round of" for name in plugins.names(plugins.ARMS))):  # fmt: skip
+                "scoring, the judge alone", *(f"{name} training" for name in methods),
+                *(f"arm {name}, a round of" for name in arms)):  # fmt: skip
         assert f"| {row}" in out, row
     assert "not measured" not in out and set(gpu.GOALS) <= measured.found.keys()
     assert all(value > 0 for value in measured.found.values())

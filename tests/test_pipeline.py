@@ -265,7 +265,6 @@ def test_a_finished_study_is_archived_to_the_same_bytes(study, tmp_path):
 
 # A sample; test_faults.py has all kinds, and takes long.
 FAULTS = [Fault("kill all", "tables"), Fault("kill job", "dataset"), Fault("flip", "weights")]
-FAULTS += [Fault("power cut", "generate")]
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
