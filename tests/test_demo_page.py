@@ -97,6 +97,8 @@ def asked(server, path="/", method="GET", **headers):
         ("/config", {"Host": "127.0.0.1.evil.example:7860"}, 421),
         ("/", {"Origin": "http://evil.example"}, 403),
         ("/", {"Origin": "null"}, 403),
+        ("/", {"Origin": "http://127.0.0.1:1"}, 403),
+        ("/", {"Host": "localhost:7860", "Origin": "http://localhost:7860"}, 200),
         ("/gradio_api/queue/join", {"method": "POST", "Content_Length": 10**9}, 413),
         ("/gradio_api/upload", {"method": "POST", "Content_Length": 0}, 404),
         ("/gradio_api/file=/etc/passwd", {}, 404),

@@ -58,6 +58,11 @@ def host_of(name: str) -> str:
         return ""
 
 
+def place_of(name: str) -> str:
+    """The host and port of the same."""
+    return (name.partition("//")[2] or name).lower()
+
+
 class Guard:
     """An ASGI application before another one; hosts: names by which it may be asked for."""
 
@@ -92,7 +97,8 @@ class Guard:
         }
         if host_of(headers.get("host", "")) not in self.hosts:
             return 421
-        if (origin := headers.get("origin")) and host_of(origin) not in self.hosts:
+        # The page's own, port and all: another program of this machine is another origin.
+        if (origin := headers.get("origin")) and place_of(origin) != place_of(headers["host"]):
             return 403
         path = scope["path"]
         if path.startswith(CLOSED_PAGES):
