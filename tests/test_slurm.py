@@ -71,6 +71,7 @@ def test_each_job_asks_for_what_its_rule_says(cluster, there):
     assert "TimeLimit=00:17:00" in said and "mem=1234M" in said, said
 
 
+@pytest.mark.slow
 def test_a_job_that_computes_asks_for_its_gpu(cluster, there):
     """The cluster's GPUs are none, so the job is told to compute on the processor."""
     target = "results/reduced/latents/manifest.json"
