@@ -1,8 +1,6 @@
 # Names and functions that the rules share. Light imports alone: every run and remote job reads this.
 
-import json
 import os
-import shlex
 import sys
 from pathlib import Path
 
@@ -19,7 +17,6 @@ from vlg.config import guides, layout, plan, variants, written
 from vlg.config.load import load
 from vlg.data import hub
 from vlg.workflow import bundle, environment, retries, running, warm
-from vlg.workflow.codehash import code_hash
 from vlg.errors import UserError
 from vlg.files import CHECKSUM
 
@@ -81,18 +78,7 @@ wildcard_constraints:
 
 
 include: "functions/bundles.smk"
-
-
-def script(name):
-    """The path of a step's script in a shell command, as seen from the working folder."""
-    path = shlex.quote(os.path.relpath(SCRIPTS / f"{name}.py"))
-    return path.replace("{", "{{").replace("}", "}}")
-
-
-def python(name):
-    """The beginning of a shell command: the script of a step, as a fork of what has its imports."""
-    packages = "models" if name in {*COMPUTING, "launch", "model", "guide"} else "tables"
-    return f"{bundled()}python -S {script('vlg/workflow/warm')} {packages} {script(name)}"
+include: "functions/commands.smk"
 
 
 def one_of(names):
@@ -111,30 +97,6 @@ def needs(name, gpu=0, times=1):
     given = plan.needs(CONFIG, name, name in COMPUTING)
     memory = lambda wildcards, attempt: given["mem_mb"] * times * attempt
     return {"mem_mb": memory, "runtime": given["runtime"], "gpu": gpu}
-
-
-def settings(values):
-    """The values that change a step's result, as one JSON text: Snakemake reruns when it changes."""
-    return json.dumps(values, sort_keys=True)
-
-
-def code(name, *chosen):
-    """Hash of what scripts/<name>.py does: reruns when code changes, not when a comment does.
-
-    chosen: (room, name) of what the script finds by name, for example (plugins.METHODS, "embed").
-    """
-    return code_hash(SCRIPTS / f"{name}.py", *(plugins.file(*each) for each in chosen))
-
-
-def family_of(model):
-    """The family of a model, for the hash of a step's code."""
-    own = COMPARED[model].family if model in COMPARED else None
-    return (plugins.FAMILIES, own) if own else FAMILY
-
-
-def guide_code(name=None):
-    """(room, name) of the kinds of judges by which a guide looks, for the hash of a step's code."""
-    return [(plugins.KINDS, kind) for kind in guides.kinds(CONFIG, name)]
 
 
 def folders(files):
