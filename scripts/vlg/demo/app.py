@@ -34,9 +34,9 @@ def blocks(study: Study, engine: Engine) -> gr.Blocks:
     import gradio as gr
 
     from vlg.demo.pages import api, compare, draw, vote, watch
-    from vlg.demo.pages.library import Library
+    from vlg.demo.pages.shared import Shared
 
-    library = Library(study)
+    shared = Shared(study)
 
     with gr.Blocks(title=f"{study.name}: demo", analytics_enabled=False) as page:
         api.build(study, engine)  # first: what pages call by the same names gets others
@@ -46,9 +46,9 @@ def blocks(study: Study, engine: Engine) -> gr.Blocks:
         with gr.Tab("Watch"):
             watch.build(study, engine)
         with gr.Tab("Compare"):
-            compare.build(library, page)
+            compare.build(shared, page)
         with gr.Tab("Vote"):
-            vote.build(library, page)
+            vote.build(shared, page)
     return page.queue(max_size=64)
 
 

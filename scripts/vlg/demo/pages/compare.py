@@ -7,7 +7,7 @@ import gradio as gr
 from vlg.demo.finished import GAIN, ORDERS, Entry, Finished
 from vlg.demo.pages import html
 from vlg.demo.pages.draw import PRIVATE
-from vlg.demo.pages.library import Library
+from vlg.demo.pages.shared import Shared
 from vlg.errors import UserError
 
 SHOWN = 12  # pairs, and so many more at each press
@@ -38,7 +38,7 @@ def listed(
     )
 
 
-def build(library: Library, blocks: gr.Blocks) -> None:
+def build(shared: Shared, blocks: gr.Blocks) -> None:
     """The tab."""
     with gr.Row():
         left = gr.Dropdown([], label="Left")
@@ -53,7 +53,7 @@ def build(library: Library, blocks: gr.Blocks) -> None:
 
     def search(left, right, words, order, count):
         try:
-            cards, line = listed(library.finished(), (left, right), words, order, count)
+            cards, line = listed(shared.finished(), (left, right), words, order, count)
         except UserError as error:
             raise gr.Error(str(error), duration=20) from None
         return cards, html.note(line), gr.Button(visible=count < MOST), count
@@ -66,10 +66,10 @@ def build(library: Library, blocks: gr.Blocks) -> None:
 
     def choices():
         try:
-            names = [entry.name for entry in library.finished().entries]
+            names = [entry.name for entry in shared.finished().entries]
         except UserError as error:
             return gr.Dropdown([]), gr.Dropdown([]), html.note(str(error))
-        plain = [e.name for e in library.finished().entries if not e.arm]
+        plain = [e.name for e in shared.finished().entries if not e.arm]
         first = Entry("base").name if Entry("base").name in names else names[0]
         return (
             gr.Dropdown(names, value=first),

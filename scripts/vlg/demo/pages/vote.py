@@ -7,7 +7,7 @@ import gradio as gr
 from vlg.demo.arena import BACK, NAME, Arena, Ballot, Comparison, rater_name
 from vlg.demo.pages import html
 from vlg.demo.pages.draw import PRIVATE
-from vlg.demo.pages.library import Library
+from vlg.demo.pages.shared import Shared
 from vlg.demo.votes import BAD, LEFT, RIGHT, TIE
 from vlg.errors import UserError
 
@@ -42,9 +42,9 @@ def asked(arena: Arena, name: str) -> Comparison | None:
     return {named(each): each for each in arena.comparisons}.get(name)
 
 
-def pictures(library: Library, ballot: Ballot, titles: tuple[str, str]) -> tuple[str, str]:
+def pictures(shared: Shared, ballot: Ballot, titles: tuple[str, str]) -> tuple[str, str]:
     """Both pictures of a ballot under these titles."""
-    finished = library.finished()
+    finished = shared.finished()
     both = zip(titles, ballot.pictures, ("left", "right"), strict=True)
     return tuple(  # type: ignore[return-value]
         html.figure(title, html.picture(finished.image(each), f"{ballot.prompt}: {side} picture"))
@@ -67,7 +67,7 @@ def progress(arena: Arena, comparison: Comparison) -> str:
     )
 
 
-def build(library: Library, blocks: gr.Blocks) -> None:
+def build(shared: Shared, blocks: gr.Blocks) -> None:
     """The tab."""
     with gr.Row():
         rater = gr.Textbox(label="Your name, if you like", max_length=NAME, max_lines=1)
@@ -99,12 +99,12 @@ def build(library: Library, blocks: gr.Blocks) -> None:
         guest = guest or rater_name("")
         who = rater_name(name) if str(name or "").strip() else guest
         try:
-            arena = library.arena()
+            arena = shared.arena()
             ballot = arena.ballot(who, asked(arena, which))
             if ballot is None:
                 line = html.note("You have judged all there are here; thank you")
                 return closed(line, guest)
-            both = pictures(library, ballot, ("Left", "Right"))
+            both = pictures(shared, ballot, ("Left", "Right"))
         except UserError as error:
             raise gr.Error(str(error), duration=20) from None
         on = [gr.Button(interactive=True) for _ in buttons]
@@ -120,9 +120,9 @@ def build(library: Library, blocks: gr.Blocks) -> None:
     def given(vote):
         def give(name, guest):
             try:
-                arena = library.arena()
+                arena = shared.arena()
                 ballot = arena.vote(name, vote)
-                both = pictures(library, ballot, tuple(side.name for side in ballot.sides))
+                both = pictures(shared, ballot, tuple(side.name for side in ballot.sides))
                 at = progress(arena, next(c for c in arena.comparisons if set(c) == ballot.of))
             except UserError as error:
                 raise gr.Error(str(error), duration=20) from None
@@ -139,7 +139,7 @@ def build(library: Library, blocks: gr.Blocks) -> None:
 
     def take_back(name, guest):
         try:
-            done = library.arena().take_back(name)
+            done = shared.arena().take_back(name)
         except UserError as error:
             raise gr.Error(str(error), duration=20) from None
         line = html.note("Taken back" if done else "Too late to take it back")
@@ -160,7 +160,7 @@ def build(library: Library, blocks: gr.Blocks) -> None:
 
     def choices():
         try:
-            names = [named(each) for each in library.arena().comparisons]
+            names = [named(each) for each in shared.arena().comparisons]
         except UserError as error:
             return gr.Dropdown([ANY], value=ANY), html.note(str(error))
         return gr.Dropdown([ANY, *names], value=ANY), gr.skip()

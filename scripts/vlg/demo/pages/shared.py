@@ -10,7 +10,7 @@ from vlg.demo.study import Study
 from vlg.demo.votes import Votes
 
 
-class Library:
+class Shared:
     """Read when it is first asked for, and again after `make study` has written other scores."""
 
     def __init__(self, study: Study) -> None:
