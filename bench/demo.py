@@ -2,8 +2,8 @@
 
 Opens the demo of a made-up study with the shapes world's models in headless Chromium, draws `base`
 and a checkpoint side by side with the study's settings, and prints the median and the worst of
-several clicks. `--pages N --minutes M` then has N clients draw all the while, and prints how much
-memory the server takes.
+several clicks. `--pages N --minutes M` then opens N pages that draw all the while, and prints how
+much memory the server takes.
 
     .venv/bin/python bench/demo.py --clicks 15 --pages 8 --minutes 10
 
@@ -14,7 +14,6 @@ beside the server.
 import argparse
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 from statistics import median
@@ -42,6 +41,18 @@ const all = {attributes: true, characterData: true, childList: true, subtree: tr
 looks.observe(document.body, all);
 document.querySelector('#draw-go').click();
 """
+# A page that draws again as soon as it has drawn.
+AGAIN = """
+window.drawn = 0;
+let begun = false;
+const draw = () => document.querySelector('#draw-go').click();
+setInterval(() => {
+  const over = /Done/.test(document.querySelector('#draw-status').textContent);
+  if (begun && over) { drawn += 1; draw(); }
+  begun = !over;
+}, 50);
+draw();
+"""
 
 
 def clicks(url: str, number: int, folder: Path) -> list[dict[str, float]]:
@@ -67,26 +78,27 @@ def megabytes(process: int) -> float:
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
 
 
-def crowd(server: demo.Server, pages: int, minutes: float) -> tuple[list[float], int]:
+def crowd(server: demo.Server, pages: int, minutes: float, folder: Path) -> tuple[list[float], int]:
     """Memory every few seconds while so many pages draw one picture after the other, and how many
-    pictures they got."""
-    from gradio_client import Client
-
-    end, drawn, memory = time.monotonic() + 60 * minutes, [0] * pages, []
-
-    def page(place: int) -> None:
-        client = Client(server.url, verbose=False)
+    drawings they got."""
+    browser, memory, drawn = Browser(folder), [], 0
+    try:
+        windows = [browser.window() for _ in range(pages)]
+        for window in windows:
+            browser.window(window)
+            browser.open(server.url)
+            browser.until(READY)
+            browser.run(AGAIN)
+        end = time.monotonic() + 60 * minutes
         while time.monotonic() < end:
-            client.predict("a red circle", seed=drawn[place], api_name="/draw")
-            drawn[place] += 1
-
-    threads = [threading.Thread(target=page, args=(place,)) for place in range(pages)]
-    for thread in threads:
-        thread.start()
-    while any(thread.is_alive() for thread in threads):
-        memory.append(megabytes(server.process.pid))
-        time.sleep(5)
-    return memory, sum(drawn)
+            memory.append(megabytes(server.process.pid))
+            time.sleep(5)
+        for window in windows:
+            browser.window(window)
+            drawn += browser.run("return drawn")
+    finally:
+        browser.close()
+    return memory, drawn
 
 
 def main():
@@ -107,10 +119,10 @@ def main():
                 times = [each[key] / 1000 for each in found]
                 print(f"{what}: {median(times):.2f} s, at worst {max(times):.2f} s")
             if args.pages:
-                memory, drawn = crowd(server, args.pages, args.minutes)
+                memory, drawn = crowd(server, args.pages, args.minutes, Path(name) / "crowd")
                 third = max(1, len(memory) // 3)
                 print(
-                    f"{args.pages} pages, {args.minutes:g} minutes, {drawn} pictures: "
+                    f"{args.pages} pages, {args.minutes:g} minutes, {drawn} drawings: "
                     f"{memory[0]:.0f} MB at first, {median(memory[:third]):.0f} MB in the first "
                     f"third, {median(memory[-third:]):.0f} MB in the last, {max(memory):.0f} MB "
                     "at most"

@@ -65,12 +65,8 @@ GPUS = plan.gpus(CONFIG)  # of each process that computes with a model
 PROCESSES, NODES = CONFIG["finetune"]["processes"], CONFIG["finetune"]["nodes"]
 
 # Rules whose jobs compute with a model; all others are light.
-COMPUTING = set(
-    "compared encode encode_guide finetune generate refine score judge pairs diversity".split()
-)
-COMPUTING |= set(
-    "score_pictures reference judges_selftest pretrain_part pretrain_base pretrain".split()
-)
+COMPUTING = set("encode encode_guide finetune generate refine score judge pairs diversity".split())
+COMPUTING |= set("compared reference judges_selftest pretrain_part pretrain_base pretrain".split())
 
 
 wildcard_constraints:

@@ -10,7 +10,7 @@ rule score:
     input:
         pictures=lambda wildcards: images(wildcards.model, wildcards.stage),
         judge=LAYOUT.model("judge"),
-        guide=LAYOUT.model("guide"),
+        guide=GUIDED,
         bundles=lambda wildcards: scored_bundles(images(wildcards.model, wildcards.stage)),
     output:
         LAYOUT.image_scores("{model}", "{stage}"),
@@ -21,7 +21,7 @@ rule score:
     log:
         LAYOUT.log("score", "images", "{model}-{stage}"),
     wildcard_constraints:
-        model=one_of([*RUNS, *SWEPT]),
+        model=one_of([*RUNS, *SWEPT, *SETS]),
     conda:
         "../envs/models.yaml"
     threads: threads_of("score")
@@ -31,10 +31,10 @@ rule score:
         batch=CONFIG["score"]["batch_size"],
     params:
         settings=score_settings(),
-        code=code("score", (plugins.KINDS, judge_kind.OWN), *guide_code()),
+        code=code("score", (plugins.KINDS, judge_kind.OWN), *(guide_code() if HAS_BASE else [])),
         pictures=lambda wildcards, input: folders(input.pictures),
         judge=subpath(input.judge, parent=True),
-        guide=subpath(input.guide, parent=True),
+        guide=score_guide,
         root=lambda wildcards: here(OUT),
     shell:
         SCORE
@@ -44,7 +44,7 @@ use rule score as score_refined with:
     input:
         pictures=lambda wildcards: refined(wildcards.model, wildcards.arm),
         judge=LAYOUT.model("judge"),
-        guide=LAYOUT.model("guide"),
+        guide=GUIDED,
         bundles=lambda wildcards: scored_bundles(refined(wildcards.model, wildcards.arm)),
     output:
         LAYOUT.refined_scores("{model}", "{arm}"),
@@ -60,7 +60,7 @@ use rule score as score_samples with:
     input:
         pictures=[LAYOUT.samples("{model}")],
         judge=LAYOUT.model("judge"),
-        guide=LAYOUT.model("guide"),
+        guide=GUIDED,
         bundles=scored_bundles([LAYOUT.training("{model}")]),
     output:
         LAYOUT.sample_scores("{model}"),
@@ -69,16 +69,14 @@ use rule score as score_samples with:
         LAYOUT.log("score", "samples", "{model}"),
 
 
-if HAS_BASE:
-
-    use rule score as score_references with:
-        input:
-            pictures=[LAYOUT.reference(reference) for reference in REFERENCES],
-            judge=LAYOUT.model("judge"),
-            guide=LAYOUT.model("guide"),
-            bundles=scored_bundles([LAYOUT.reference(reference) for reference in REFERENCES]),
-        output:
-            LAYOUT.reference_scores,
-            rest(LAYOUT.log("score", "references"), LAYOUT.reference_scores),
-        log:
-            LAYOUT.log("score", "references"),
+use rule score as score_references with:
+    input:
+        pictures=[LAYOUT.reference(reference) for reference in REFERENCES],
+        judge=LAYOUT.model("judge"),
+        guide=GUIDED,
+        bundles=scored_bundles([LAYOUT.reference(reference) for reference in REFERENCES]),
+    output:
+        LAYOUT.reference_scores,
+        rest(LAYOUT.log("score", "references"), LAYOUT.reference_scores),
+    log:
+        LAYOUT.log("score", "references"),

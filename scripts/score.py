@@ -1,8 +1,8 @@
 """Score pictures, one row each: ClipScore by the judge, the guide's cosine and, where the world is
 drawn, fidelity as the verifier reads it from the pixels.
 
-Reads picture folders (metadata.jsonl and PNG, checksums compared), a Hugging Face CLIP and an
-open_clip folder; writes one CSV.
+Reads picture folders (metadata.jsonl and pictures, checksums compared), a Hugging Face CLIP and,
+where there is one, an open_clip folder; writes one CSV.
 """
 
 from pathlib import Path
@@ -10,6 +10,7 @@ from statistics import fmean
 
 from vlg.files import identity, write_rows
 from vlg.judge.columns import COLUMNS
+from vlg.record.integrity import NO_GUIDE
 from vlg.workflow import cli
 
 
@@ -23,22 +24,16 @@ def main(args):
     device = set_up(args.device, args.threads)
     entry = {"kind": kind.OWN, "source": str(args.judge)}
     judge = kind.load(entry, device, precision=settings.precision)
-    guide, ledger = load_guide(args.guide, device), Ledger()
-    traps.check(str(args.guide), guide)
+    guide, ledger = None, Ledger()
+    weights = {"judge_weights": identity(args.judge), "guide_weights": NO_GUIDE}
+    if args.guide:
+        guide = load_guide(args.guide, device)
+        traps.check(str(args.guide), guide)
+        guide.watch(ledger)
+        weights["guide_weights"] = identity(args.guide)
     judge.watch(ledger)
-    guide.watch(ledger)
-    rows = list(
-        scoring.study(
-            args.pictures,
-            judge,
-            guide,
-            {"judge_weights": identity(args.judge), "guide_weights": identity(args.guide)},
-            settings.truth,
-            args.root,
-            args.batch_size,
-            args.threads,
-        )
-    )
+    options = (settings.truth, args.root, args.batch_size, args.threads)
+    rows = list(scoring.study(args.pictures, judge, guide, weights, *options))
     write_rows(args.out, COLUMNS, rows)
     args.computed = ledger.take().json()
     args.found = found(rows)
@@ -57,7 +52,7 @@ if __name__ == "__main__":
     add = arguments.add_argument
     add("--pictures", type=Path, nargs="+", required=True, help="picture folders")
     add("--judge", type=Path, required=True, help="Hugging Face CLIP folder")
-    add("--guide", type=Path, required=True, help="open_clip folder")
+    add("--guide", type=Path, help="open_clip folder")
     add("--root", type=Path, required=True, help="results/<study>, to which paths are relative")
     add("--out", type=Path, required=True, help="CSV to write")
     add("--batch-size", type=int, default=64, help="pictures scored at once")

@@ -27,14 +27,21 @@ def reference_score_files():
     return [LAYOUT.reference_scores] if REFERENCES else []
 
 
+GUIDED = [LAYOUT.model("guide")] if HAS_BASE else []  # the guide whose scores stand beside
+
+
+def score_guide(wildcards, input):
+    """The guide, if there is one, as words of a command line."""
+    return ["--guide", *folders(input.guide)] if input.guide else []
+
+
 def scored_bundles(pictures):
     """Pictures, judge and guide, where they come as bundles."""
-    guide = [LAYOUT.model("guide")] if HAS_BASE else []
-    return bundles(*pictures, LAYOUT.model("judge"), *guide)
+    return bundles(*pictures, LAYOUT.model("judge"), *GUIDED)
 
 
 SCORE = writing_one(
     python("score") + " --settings {params.settings:q} --pictures {params.pictures:q}"
-    " --judge {params.judge:q} --guide {params.guide:q} --root {params.root:q} --out {output:q}"
+    " --judge {params.judge:q} {params.guide:q} --root {params.root:q} --out {output:q}"
     " --batch-size {resources.batch} --device {resources.device} --threads {threads} --log {log:q}"
 )

@@ -4,7 +4,7 @@
     results = vlg.evaluate(pictures={"mine": "out/mine", "theirs": "out/theirs"}, judges=["clip"])
     vlg.tables(results)["compare"]
 
-It is the code of the workflow's steps `pictures`, `score_pictures`, `judge` and `table`; no
+It is the code of the workflow's steps `pictures`, `score`, `judge` and `table`; no
 Snakemake is needed, and no study.
 """
 
@@ -66,7 +66,7 @@ def evaluate(
     """
     import pandas as pd
 
-    from vlg.judge.given import scored
+    from vlg.judge.scoring import scored
     from vlg.models.device import set_up
 
     found = {

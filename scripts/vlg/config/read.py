@@ -8,6 +8,7 @@ defaults, and a freely named entry that is null is dropped.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import re
 import reprlib
@@ -165,6 +166,15 @@ def kind(annotation: Any) -> str:
 def fail(key: Key, what: str, remedy: str) -> NoReturn:
     """Raise a UserError about a key, in one line."""
     raise UserError(f"config: {dotted(key)}: {what}; {remedy}")
+
+
+@contextlib.contextmanager
+def under(key: Key) -> Iterator[None]:
+    """What is wrong within is told of this key."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"config: {dotted(key)}: {error}") from None
 
 
 def dotted(key: Key) -> str:

@@ -1,4 +1,4 @@
-"""Score picture folders: by the study's judge and guide with ground truth, or by a further judge.
+"""Score pictures: by the study's judge and guide with ground truth, by a further judge, or by any.
 
 Pictures are read, and prepared for the judge, a few batches ahead of the one that is being scored.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from pydantic import Field
@@ -26,6 +26,14 @@ log = logging.getLogger("vlg")
 
 Row = dict[str, Any]
 Wanted = Sequence[tuple[Path, Row]]
+Load = Callable[[Path, Row], np.ndarray]
+
+
+class Scores(Protocol):
+    """What scores pictures: a `Judge`, or what can be asked as one."""
+
+    def prepare(self, images: list[np.ndarray]) -> Any: ...
+    def __call__(self, images: Any, prompts: list[str]) -> list[float]: ...
 
 
 class Settings(Keys):
@@ -37,45 +45,61 @@ class Settings(Keys):
     )
 
 
+def scored(
+    wanted: Wanted,
+    judges: Mapping[str, Scores],
+    truth: bool,
+    batch_size: int,
+    threads: int,
+    guide: Guide | None = None,
+    load: Load = pictures.load_checked,
+) -> Iterator[tuple[Path, Row, Row]]:
+    """(folder, metadata row, what is said of it) of each picture of any size, in order.
+
+    What is said: the number of each judge by its name, that of the guide as `guide` if there is
+    one, `blank` (1 for one colour throughout, else 0) and, with `truth`, what of a prompt of the
+    shapes world is shown. load: the pixels of a row.
+    """
+    verified = verifier() if truth else lambda image, prompt: {}
+    for batch, images, ready in _batches(wanted, judges, batch_size, threads, "score", load):
+        texts = [row["prompt"] for _, row in batch]
+        told = {name: judge(ready[name], texts) for name, judge in judges.items()}
+        if guide:
+            told["guide"] = _guided(guide, images, texts)
+        told["blank"] = [int(one) for one in pictures.one_coloured(images)]
+        for place, ((folder, row), image) in enumerate(zip(batch, images, strict=True)):
+            said = {name: numbers[place] for name, numbers in told.items()}
+            yield folder, row, said | dict(verified(image, row["prompt"]))
+
+
 def study(
     folders: Sequence[Path],
     judge: Judge,
-    guide: Guide,
+    guide: Guide | None,
     weights: Mapping[str, str],
     truth: bool,
     root: Path,
     batch_size: int,
     threads: int,
 ) -> Iterator[Row]:
-    """A row of `COLUMNS` for each picture.
+    """A row of `COLUMNS` for each picture; `guide` is empty where there is none.
 
     weights: judge_weights and guide_weights. truth: as in `Settings`. root: results/<study>, to
     which paths are relative.
     """
-    verified = verifier() if truth else lambda image, prompt: {}
     wanted = pictures.listed(folders)
     flat: list[Path] = []
-    for batch, images, ready in _batches(wanted, judge, batch_size, threads, "score"):
-        texts = [row["prompt"] for _, row in batch]
-        one = pictures.one_coloured(images)
-        flat += [
-            folder / row["file_name"] for (folder, row), yes in zip(batch, one, strict=True) if yes
-        ]
-        by_judge = judge(ready, texts)
-        by_guide = guide_scores(guide, np.stack(images), texts)
-        for (folder, row), image, blank, clipscore, guided in zip(
-            batch, images, one, by_judge, by_guide, strict=True
-        ):
-            facts = verified(image, row["prompt"])
-            yield {
-                **{name: row.get(name) for name in COLUMNS},
-                **weights,
-                "clipscore": f"{clipscore:.4f}",
-                "guide": f"{guided:.4f}",
-                "blank": int(blank),
-                **{name: round(value, 4) for name, value in facts.items() if value is not None},
-                "picture": _below(root, folder, row),
-            }
+    own = {"clipscore": judge}
+    for folder, row, said in scored(wanted, own, truth, batch_size, threads, guide):
+        if said["blank"]:
+            flat.append(folder / row["file_name"])
+        numbers = {
+            name: f"{value:.4f}" if name in ("clipscore", "guide") else round(value, 4)
+            for name, value in said.items()
+            if value is not None
+        }
+        found = {**{name: row.get(name) for name in COLUMNS}, **weights, **numbers}
+        yield {**found, "picture": _below(root, folder, row)}
     if flat:
         log.warning(
             "%d of %d pictures are of one colour, %s the first; their scores count as all others",
@@ -91,8 +115,8 @@ def further(
     """A row of `FURTHER` for each study picture."""
     known = judge.fingerprint()
     wanted = pictures.listed(folders, only="study")
-    for batch, _, ready in _batches(wanted, judge, batch_size, threads, "judge"):
-        numbers = judge(ready, [row["prompt"] for _, row in batch])
+    for batch, _, ready in _batches(wanted, {"": judge}, batch_size, threads, "judge"):
+        numbers = judge(ready[""], [row["prompt"] for _, row in batch])
         for (folder, row), number in zip(batch, numbers, strict=True):
             yield {
                 **{name: row[name] for name in ("model", "id", "seed", "sha256")},
@@ -127,18 +151,37 @@ def verifier() -> Callable[[np.ndarray, str], Mapping[str, float | None]]:
 
 
 def _batches(
-    wanted: Wanted, judge: Judge, size: int, threads: int, what: str
-) -> Iterator[tuple[Wanted, list[np.ndarray], Any]]:
-    """(rows, their pictures, the same as the judge wants them), a batch at a time."""
+    wanted: Wanted,
+    judges: Mapping[str, Scores],
+    size: int,
+    threads: int,
+    what: str,
+    load: Load = pictures.load_checked,
+) -> Iterator[tuple[Wanted, list[np.ndarray], dict[str, Any]]]:
+    """(rows, their pictures, the same as each judge wants them), a batch at a time."""
 
-    def read(batch: Wanted) -> tuple[list[np.ndarray], Any]:
-        images = [pictures.load_checked(folder, row) for folder, row in batch]
-        return images, judge.prepare(images)
+    def read(batch: Wanted) -> tuple[list[np.ndarray], dict[str, Any]]:
+        images = [load(folder, row) for folder, row in batch]
+        return images, {name: judge.prepare(images) for name, judge in judges.items()}
 
     batches = list(pictures.chunks(wanted, size))
     ready = pictures.ahead(read, batches, threads)
     for batch, (images, prepared) in tqdm(ready, what, len(batches), mininterval=5):
         yield batch, images, prepared
+
+
+def _guided(guide: Guide, images: Sequence[np.ndarray], texts: Sequence[str]) -> list[float]:
+    """`guide_scores` of pictures of several sizes."""
+    sizes: dict[tuple[int, ...], list[int]] = {}
+    for place, image in enumerate(images):
+        sizes.setdefault(image.shape, []).append(place)
+    result = [0.0] * len(images)
+    for places in sizes.values():
+        same = np.stack([images[place] for place in places])
+        scores = guide_scores(guide, same, [texts[place] for place in places])
+        for place, score in zip(places, scores, strict=True):
+            result[place] = score
+    return result
 
 
 def _below(root: Path, folder: Path, row: Row) -> str:
