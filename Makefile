@@ -93,7 +93,7 @@ report: $(INSTALLED) ## the whole study as one file, report.zip (or REPORT=repor
 	@$(RUN) snakemake --report "$(REPORT)" $(OVERLAY) $(ARGS)
 
 # Snakemake keeps copies of rules in the user's cache folder, and would end in a traceback without one.
-study evaluate full files tables figures gallery report pretrain judges-selftest: | home
+study evaluate methods full files tables figures gallery report pretrain judges-selftest: | home
 .PHONY: home
 CACHE = import os, platformdirs as p; os.makedirs(p.user_cache_dir("snakemake", "snakemake"), exist_ok=True)
 home: $(INSTALLED)

@@ -7,7 +7,8 @@ include: "functions/pictures.smk"
 rule pictures:
     """Take a set of finished pictures into the study."""
     input:
-        source=lambda wildcards: given(SETS[wildcards.model]["source"]),
+        # Not by its own time, which any file that comes and goes in it changes.
+        source=lambda wildcards: ancient(given(SETS[wildcards.model]["source"])),
         prompts=LAYOUT.prompts,
     output:
         LAYOUT.images("{model}", "final", 0),

@@ -180,7 +180,7 @@ rule provenance:
             LAYOUT.model(model)
             for model in dict.fromkeys([*RUNS, *given_models(), *used_guides()])
         ],
-        downloads=[LAYOUT.download(what) for what in hub_sources()],
+        downloads=[LAYOUT.download(what) for what in used_sources()],
         training=[LAYOUT.training(model, "summary.json") for model in CHECKPOINTS],
         inputs=[
             LAYOUT.prompts,

@@ -17,9 +17,9 @@ from vlg.models import folders, lora
 from vlg.workflow import cli
 
 
-def half(folder):
-    """A folder for what is needed in between."""
-    return tempfile.TemporaryDirectory(dir=folder, prefix=HALF)
+def half(out):
+    """A folder for what is needed in between; what a killed job leaves of it, the next removes."""
+    return tempfile.TemporaryDirectory(dir=out.parent, prefix=f"{HALF}{out.name}-")
 
 
 class Settings(Keys):
@@ -36,7 +36,7 @@ def main(args):
 
     settings = args.settings
     try:
-        with atomic_folder(args.out) as out, half(args.out.parent) as spare:
+        with atomic_folder(args.out) as out, half(args.out) as spare:
             whole = Path(spare) / "whole" if args.lora else out
             whole.mkdir(exist_ok=True)
             if args.shipped:

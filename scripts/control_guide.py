@@ -7,6 +7,7 @@ folder of the guide that is shown other texts, and that of the data, whose capti
 from pathlib import Path
 
 from vlg import plugins
+from vlg.config.guides import SHUFFLED
 from vlg.config.sections import GuideKeys
 from vlg.errors import UserError
 from vlg.files import MANIFEST, atomic_folder, link, read_json, write_json, write_manifest
@@ -18,7 +19,7 @@ def main(args):
     settings = args.settings
     with atomic_folder(args.out) as out:
         write_json(out / SPEC, settings.seen())
-        if plugins.constant(plugins.KINDS, settings.kind, "CONTROL") == "shuffled":
+        if settings.control == SHUFFLED:
             shuffle(args.guide, args.data, out)
         write_manifest(out, **settings.handed_on())
 

@@ -47,7 +47,9 @@ def main(args):
     if source is None:
         raise UserError(f"{settings.source}: not hub:owner/name[@revision]; mend it")
     section, _, further = what.partition("_")
-    if further:  # a further judge or guide
+    if section == "compare":
+        key, form = f"models.compare.{further}", "base"
+    elif further:  # a further judge or guide
         key = f"{section}s.{further}.source"
         form = settings.form
     elif section in ("base", "guide", "judge"):

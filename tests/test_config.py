@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tests import tiny
 from tools import config_reference
 from vlg import plugins
-from vlg.config import checks, kinds, layout, plan, reference, sections, variants
+from vlg.config import checks, guides, kinds, layout, plan, reference, sections, variants
 from vlg.config.load import load
 from vlg.config.read import read_one
 from vlg.errors import UserError
@@ -59,6 +59,9 @@ def root(tmp_path_factory):
         "one.ckpt": "",
         "wide.safetensors": tiny.file_of("lora_te2_to_q.lora_down.weight"),
         "lora.safetensors": tiny.file_of("lora_unet_to_q.lora_down.weight"),
+        "one.sft": tiny.one_file(),
+        **tiny.hollow("cut/"),
+        "cut/unet/diffusion_pytorch_model.safetensors": tiny.file_of("a")[:-1],
         "lora/pytorch_lora_weights.safetensors": tiny.HOLLOW,
         **tiny.hollow("inpainting/", unet={"in_channels": 9}),
         "wordless/open_clip_config.json": '{"model_cfg": {"text_cfg": {"hf_tokenizer_name": "x"}}}',
@@ -401,6 +404,21 @@ INVALID = {
     "models: {guide: null}": "models.guide: is null, and there is a base; the default is …",
     "models: {compare: {guide: shapes}}": (
         "models.compare.guide: is the name of something else; choose another"
+    ),
+    """{guides: {o: {kind: verifier}}, refine: {arms: {best_of_n: {guide: o}}},
+        models: {compare: {guide_o: shapes}}}""": (
+        "models.compare.guide_o: is the name of something else; choose another"
+    ),
+    """{finetune: {variants: {embed: null, mine: {method: dpo, doses: [9]}}},
+        models: {compare: {mine_b9_0: shapes}}}""": (
+        "models.compare.mine_b9_0: is the name of something else; choose another"
+    ),
+    "models: {compare: {x: one.sft}}": (
+        "models.compare.x.source: one.sft is a safetensors file; name it .safetensors"
+    ),
+    "models: {compare: {x: cut}}": (
+        "models.compare.x.source: ROOT/cut/unet/diffusion_pytorch_model.safetensors: not a whole "
+        "safetensors file (cut short); get it again"
     ),
     "models: {compare: {x: gone}}": (
         "models.compare.x.source: no folder 'gone'; give a diffusers folder or a file"
@@ -1082,6 +1100,37 @@ def test_a_variant_follows_a_guide_of_its_own_and_no_other_changes():
     assert variants.entries(plain)["dpo"].pairs == found["dpo"].pairs
     twins = {each["name"]: each["twin"] for each in plan.controls(result)}
     assert twins == {"a": "raft", "b": "dpo"}
+
+
+def test_an_oracle_by_its_reward_is_one_beside_another_guide_too():
+    """So that it is no other oracle's twin."""
+    result = laddered("""{guides: {other: {source: shapes}}, finetune: {variants: {
+        a: {method: dpo, reward: verifier}, b: {method: dpo, reward: verifier, guide: other},
+        c: {method: dpo}}}}""")
+    found = {each["name"]: (each["kind"], each["twin"]) for each in plan.controls(result)}
+    assert found == {"a": ("oracle", "c"), "b": ("oracle", "c")}
+
+
+def test_a_guide_looks_by_all_that_is_in_it():
+    """What is shuffled may itself be made of several."""
+    result = load(
+        merged("""guides: {other: {kind: clip, source: 'hub:a/b'},
+        both: {members: {guide: 1, other: 1}}, wrong: {kind: shuffled, members: {both: 1}}}"""),
+        ROOT,
+    )
+    assert guides.kinds(result, "both") == ["clip"]
+    assert guides.kinds(result, "wrong") == ["clip", "shuffled"] and guides.kinds(result) == []
+
+
+def test_without_a_base_nothing_needs_one(root):
+    """A config that has one, too, becomes an evaluation of pictures by a key."""
+    result = load(
+        merged("""{models: {base: null}, pictures: {x: {source: sd, pattern: '{id}.png'}},
+        guides: {o: {kind: verifier}}, refine: {arms: {best_of_n: {guide: o}}},
+        positive_controls: [embed]}"""),
+        root,
+    )
+    assert not plan.controls(result) and not variants.entries(result)
 
 
 def test_guide_settings_do_not_touch_normal_finetuning():

@@ -117,6 +117,20 @@ def test_a_table_and_a_figure_of_ones_own_are_made_of_what_they_need(tmp_path):
     assert plain and not any("refined" in file or "training" in file for file in plain)
 
 
+def test_an_evaluation_reads_no_training_data_and_has_no_controls(checkout):
+    """Controls that draw nothing have no table, and what is not read is not fetched."""
+    done = checkout.snakemake(
+        *("evaluate", "--dry-run"),
+        overlays=["config/evaluate.yaml"],
+        models="{compare: {late: shapes-early}}",
+        dataset="{source: 'hub:owner/pictures'}",
+        positive_controls="[best_of_n]",
+    )
+    assert done.code == 0, done.output
+    assert "tables/compare.csv" in done.output
+    assert "tables/controls.csv" not in done.output and "rule fetch" not in done.output
+
+
 def test_a_judge_with_words_in_braces_and_ratings_of_people_are_read(tmp_path):
     """`{prompt}` of a template is no wildcard of a rule; ratings make two tables."""
     tree = Checkout(tmp_path / "tree")

@@ -52,6 +52,7 @@ def test_a_table_of_ones_own_and_geneval_2s(tmp_path):
         ("prompt,question,parent\na,b?,x\n", "line 2: number and parent are numbers"),
         ("prompt,question\na,\n", "line 2: the question is empty"),
         ("prompt,question\n", "has no questions"),
+        ("prompt,question\na cat, asleep,b?\n", "line 2: more cells than the header has"),
     ],
 )
 def test_a_wrong_table_is_told_in_one_line(tmp_path, text, message):

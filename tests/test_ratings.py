@@ -90,6 +90,7 @@ def test_votes_of_the_demo_are_read(tmp_path):
         ("rater,model,id,score\nann,base,p0000,1\nann,base,p0000,2\n", "line 3: .* a second time"),
         ("rater,model,id,score\n,base,p0000,1\n", "line 2: .* by no rater"),
         ("rater,model,id,score\n", "has no ratings"),
+        ("rater,model,prompt,score\nann,base,a cat, asleep,1\n", "line 2: more cells than the"),
         ("rater,id,model_a,model_b,winner\nann,p0000,base,embed-2,c\n", "line 2: winner 'c'"),
         ("rater,id,model_a,model_b,winner\nann,p0000,base,base,a\n", "line 2: 'base' against"),
     ],

@@ -138,13 +138,24 @@ def test_what_a_folder_has_wrong_is_one_line(tmp_path):
             "{id}_{seed}.png")  # fmt: skip
     refused("no such folder", folder=tmp_path / "gone")
     (tmp_path / "metadata.jsonl").write_text('{"file_name": "y.png", "prompt": "a"}\n')
-    refused("'y.png' is no file below")
+    refused("y.png is no file below")
     (tmp_path / "metadata.jsonl").write_text('{"file_name": "../x.png", "prompt": "a"}\n')
-    refused("'../x.png' is no file below")
+    refused("../x.png is no file below")
     (tmp_path / "metadata.jsonl").write_text("{\n")
     refused("line 1 is no JSON")
     (tmp_path / "metadata.jsonl").write_bytes(b"\xff\xfe{\0")
     refused("not UTF-8 text")
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "x.png", "id": 1, "id": 2}\n')
+    refused("two keys are named id")
+    (tmp_path / "metadata.jsonl").write_text(json.dumps({"file_name": "y" * 300, "id": 1}))
+    refused("is no file below")
+    (tmp_path / "metadata.jsonl").unlink()
+    (tmp_path / "metadata.csv").write_text("file_name,id,id\nx.png,1,2\n")
+    refused("two columns are named id")
+    (tmp_path / "metadata.csv").write_text("version https://git-lfs.github.com/spec/v1\noid a\n")
+    refused("git lfs pull")
+    (tmp_path / "metadata.csv").write_text('file_name, prompt\nx.png, "a, b"\n')
+    assert [each.prompt for each in sets.entries(tmp_path)] == ["a, b"]
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,11 @@ def used_guides():
     """The folders below models/ of the entries of `guides` that something follows."""
     named = {guides.folder(CONFIG, arm.settings.guide) for arm in ARMS.values()}
     named |= {VARIANTS[layout.parse_model(model).variant].guide for model in [*CHECKPOINTS, *SWEPT]}
-    inside = {folder for guide in named for folder in guides_inside(guide)}
-    return [guide for guide in GUIDES if guide in {"guide", *named, *inside}]
+    found, more = set(), {"guide", *named}
+    while more:
+        found |= more
+        more = {folder for guide in more for folder in guides_inside(guide)} - found
+    return [guide for guide in GUIDES if guide in found]
 
 
 # The controls among guides, which have a rule of their own.

@@ -62,15 +62,14 @@ def records():
     said = [("model", kind) for kind in given_models() if kind not in GUIDES]
     said += [("guide", guide) for guide in used_guides()] + [("prompts",)]
     said += [("dataset",)] if CHECKPOINTS else []
-    said += [("fetch", what) for what in hub_sources()]
+    said += [("fetch", what) for what in used_sources()]
     said += [("hard_prompts",)] if HAS_BASE else []
-    needs = [VARIANTS[layout.parse_model(model).variant].needs for model in CHECKPOINTS]
-    said += [("encode",)] if any("pixels" not in each for each in needs) else []
-    embedded = [VARIANTS[layout.parse_model(model).variant] for model in CHECKPOINTS]
+    trained = [VARIANTS[layout.parse_model(model).variant] for model in CHECKPOINTS]
+    said += [("encode",)] if any("pixels" not in each.needs for each in trained) else []
     said += sorted(
         {
             ("encode_guide", *([v.guide] if v.guide != guides.GUIDE else []))
-            for v in embedded
+            for v in trained
             if {"guide", "pairs"} & v.needs
         }
     )

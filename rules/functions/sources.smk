@@ -16,6 +16,13 @@ def hub_sources():
     return {what: source for what, source in sources.items() if source and hub.parse(source)}
 
 
+def used_sources():
+    """Those of them that this study reads: the data set's captions may be all that it does of it."""
+    shown = any(guides_inside(guide) for guide in used_guides() if guide in CONTROL_GUIDES)
+    data = CHECKPOINTS or SWEPT or shown
+    return [what for what in hub_sources() if what != "dataset" or data]
+
+
 def as_source(path, file=""):
     """The option --source for a path; of a download it is the folder, or a file in it."""
     if not path:
@@ -66,9 +73,9 @@ def fetch_settings(wildcards):
     values = {"what": what, "source": hub_sources()[what]}
     if what == "base":
         values |= plan.family(CONFIG)
-    if what.startswith("compare_"):  # is fetched as a base is
-        own = COMPARED[what.removeprefix("compare_")].family or CONFIG["models"]["family"]
-        values |= {"what": "base", "family": own}
+    if what.startswith("compare_"):
+        own = COMPARED[what.removeprefix("compare_")].family
+        values["family"] = own or CONFIG["models"]["family"]
     if what == "dataset":
         values |= plan.dataset(CONFIG)
         del values["background"]  # which changes nothing of the download

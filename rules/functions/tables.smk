@@ -2,7 +2,10 @@
 
 
 LADDERS = plan.ladders(CONFIG)
-CONTROLS = plan.controls(CONFIG)
+# Variants and arms that draw the study's prompts; members of sweeps do not.
+DRAWING = {(True, layout.parse_model(model).variant) for model in TUNED}
+DRAWING |= {(False, arm) for _, arm in REFINED}
+CONTROLS = [each for each in plan.controls(CONFIG) if (each["variant"], each["name"]) in DRAWING]
 
 # What a table may ask for (vlg.analysis.table.NEEDED), and of what it is made in this study; an
 # empty list is what the study does not have.

@@ -93,6 +93,8 @@ def read(
     rows, seen = [], set()
     for cells in lines:
         where = f"{path}: line {lines.line_num}"
+        if None in cells:
+            raise UserError(f"{where}: more cells than the header has; quote a cell with a comma")
         row = {name: (cells.get(name) or "").strip() for name in names}
         if demo:
             row |= _of_demo(row, where)

@@ -66,9 +66,9 @@ def _check_names(config: dict[str, Any]) -> None:
 def _check_rows(config: dict[str, Any]) -> None:
     """There is something to compare, under names that differ."""
     given, chosen = config["pictures"], config["reference"]
-    compared, variants = config["models"]["compare"], config["finetune"]["variants"]
+    compared, tuned = config["models"]["compare"], config["finetune"]["variants"]
     if plan.has_base(config):
-        if not variants and not given and not compared:
+        if not tuned and not given and not compared:
             fail(("finetune", "variants"), "must not be empty", "name at least one")
         if config["models"]["guide"] is None:
             fail(("models", "guide"), "is null, and there is a base", "the default is shapes")
@@ -88,7 +88,8 @@ def _check_rows(config: dict[str, Any]) -> None:
         fail(
             ("score", "diversity"), "is measured against a base, and there is none", "leave it out"
         )
-    taken = {*GIVEN, *plugins.names(plugins.REFERENCES), *variants, "all"}
+    taken = {*GIVEN, *plugins.names(plugins.REFERENCES), *tuned, *variants.entries(config), "all"}
+    taken |= {*guides.made(config)}
     for key, names in ((("models", "compare"), compared), (("pictures",), given)):
         for name in names:
             if name in taken:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vlg import plugins
 from vlg.config import sections
 from vlg.config.read import clean, fail, read, shown
 
@@ -44,10 +43,9 @@ def kinds(config: Config, name: str | None = None) -> list[str]:
     if settings is None:
         return []
     usual = sections.GuideKeys.model_fields["kind"].default
-    members = [entry(config, member) for member in inside(settings)]
-    kinds = {each.kind for each in (settings, *members) if each and not each.members}
-    kinds |= {settings.kind} if settings.control else set()
-    return sorted(kinds - {usual})
+    found = set() if settings.members and not settings.control else {settings.kind}
+    found |= {kind for member in inside(settings) for kind in kinds(config, member)}
+    return sorted(found - {usual})
 
 
 def inside(settings: sections.GuideKeys) -> list[str]:
@@ -57,9 +55,7 @@ def inside(settings: sections.GuideKeys) -> list[str]:
 
 def black_box(settings: sections.GuideKeys | None) -> bool:
     """Whether a guide says what a picture is worth, and has no gradient."""
-    kind = settings.kind if settings else sections.GuideKeys.model_fields["kind"].default
-    known = kind in plugins.names(plugins.KINDS)
-    return known and plugins.constant(plugins.KINDS, kind, "BLACK_BOX", False)
+    return settings is not None and settings.control == ORACLE
 
 
 def made(config: Config) -> dict[str, sections.GuideKeys]:

@@ -92,9 +92,10 @@ def _without_base(config: dict[str, Any]) -> None:
     config["finetune"] |= {"variants": {}, "sweeps": {}}
     config["refine"]["models"] = []
     config["refine"]["arms"] = {
-        name: {**arm, "models": None} for name, arm in config["refine"]["arms"].items()
+        name: {**arm, "models": None, "guide": None}
+        for name, arm in config["refine"]["arms"].items()
     }
-    config["models"]["guide"], config["guides"] = None, {}
+    config["models"]["guide"], config["guides"], config["positive_controls"] = None, {}, []
 
 
 def _plain(values: Any) -> Any:

@@ -106,10 +106,14 @@ def _check_compared_model(path: Path, name: str, family: str) -> None:
         if _is_pickled(path):
             raise UserError(headers.pickled(path))
         headers.check_base_file(path)
+        if path.suffix != ".safetensors":
+            raise UserError(f"{name} is a safetensors file; name it .safetensors")
         return
     if not os.path.isdir(path):
         raise UserError(f"no folder {shown(name)}; give {MODEL_KIND['base']} or a file")
-    check_whole("base", listed(path), name, family, path)
+    for file in check_whole("base", listed(path), name, family, path):
+        if file.endswith(".safetensors"):
+            headers.check_safetensors(path / file)
     check_family(path, family, name)
     stated.check("base", path, name, family)
 

@@ -30,7 +30,7 @@ Config = Mapping[str, Any]
 @dataclass(frozen=True)
 class Arm:
     """A way to draw in rounds: its kind with its settings, how many rounds, with which models
-    (`base` or `<variant>-<step>`)."""
+    (`base`, `<variant>-<step>` or an entry of `models.compare`)."""
 
     kind: str
     settings: sections.ArmKeys
@@ -159,26 +159,24 @@ def controls(config: Config) -> list[dict[str, Any]]:
         named = known.get(arm.settings.guide or "") if "guide" in arm.needs else None
         return named.control if named else ""
 
-    def plainly(variant: variants.Variant) -> dict[str, Any]:
-        return {**variant.handed_on(1), "reward": None}
-
-    for name, variant in trained.items():
-        twins = [
-            other
-            for other, each in trained.items()
-            if not each.control and plainly(each) == plainly(variant)
-        ]
-        if variant.control:
-            result.append(_control(variant.control, name, True, twins))
-    for name, arm in drawn.items():
-        twins = [
-            other
-            for other, each in drawn.items()
-            if not control(each)
-            and (each.handed_on(), each.rounds) == (arm.handed_on(), arm.rounds)
-            and set(arm.models) <= set(each.models)
-        ]
-        if word := control(arm):
+    # Read at every start, so nothing is asked for where there is no control.
+    words = {name: word for name, each in trained.items() if (word := each.control)}
+    if words:
+        told = {name: {**each.handed_on(1), "reward": None} for name, each in trained.items()}
+        for name, word in words.items():
+            twins = [o for o, own in told.items() if o not in words and own == told[name]]
+            result.append(_control(word, name, True, twins))
+    words = {name: word for name, each in drawn.items() if (word := control(each))}
+    if words:
+        ways = {name: (each.handed_on(), each.rounds) for name, each in drawn.items()}
+        for name, word in words.items():
+            twins = [
+                other
+                for other, own in ways.items()
+                if other not in words
+                and own == ways[name]
+                and {*drawn[name].models} <= {*drawn[other].models}
+            ]
             result.append(_control(word, name, False, twins))
     for name in config["positive_controls"]:
         result.append(_control("positive", name, name in trained, []))

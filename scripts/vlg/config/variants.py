@@ -236,7 +236,8 @@ def _guided(config: Config, variant: Variant, name: str | None) -> Variant:
             fail(place, f"{name} does not rank beside reward: {reward}", "leave one of them out")
         if getattr(settings, "target", "text") != "text":
             fail(place, f"{name} shuffles texts, and target is another", "set target: text")
-    return replace(variant, guide=guides.folder(config, name), control=entry.control)
+    control = entry.control or (guides.ORACLE if reward == "verifier" else "")
+    return replace(variant, guide=guides.folder(config, name), control=control)
 
 
 def ranking() -> list[str]:

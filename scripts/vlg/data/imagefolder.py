@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
-import json
 import logging
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from vlg.data import pixels
+from vlg.data import listings, pixels
 from vlg.data.columns import LISTS, caption_columns, named, of_split, told
 from vlg.data.text import is_whole
 from vlg.data.wordless import is_blank, is_data
@@ -22,7 +19,6 @@ from vlg.files import POINTER, below, check_pointer
 log = logging.getLogger("vlg")
 
 BESIDE = (".txt", ".caption")  # endings of caption files: of two the first counts
-ENCODE = "save as such (from Latin-1: iconv -f LATIN1 -t UTF-8)"
 REMEDY = "name the pictures' column file_name, and the captions' in dataset.captions"
 
 Row = dict[str, Any]
@@ -123,7 +119,9 @@ def _listed(
         if not lists:
             rows = _beside(source)
         else:
-            rows = _json_rows(table) if table.name == LISTS[0] else _csv_rows(table, captions)
+            rows = (
+                listings.json_rows(table) if table.name == LISTS[0] else _csv_rows(table, captions)
+            )
         folder = table.parent.relative_to(source).as_posix() if lists else "."
         for number, row in enumerate(rows, start=1):
             yield f"{table}: row {number}", folder, row if isinstance(row, dict) else {}
@@ -131,64 +129,13 @@ def _listed(
         raise UserError(f"{tables[0]}: no captioned pictures; dataset.source needs at least one")
 
 
-def _json_rows(table: Path) -> Iterator[Any]:
-    for number, line in enumerate(_lines(table), start=1):
-        try:
-            row = json.loads(line, object_pairs_hook=_each_once) if line.strip() else None
-        except (ValueError, RecursionError) as error:
-            why = f"line {number} is no JSON ({getattr(error, 'msg', error)})"
-            raise UserError(f"{table}: {why}; mend it") from None
-        if line.strip():
-            yield row
-
-
-def _each_once(pairs: list[tuple[str, Any]]) -> Row:
-    """An object of JSON, of whose equal names readers would take the last."""
-    row = dict(pairs)
-    if len(row) != len(pairs):
-        twice = next(
-            name for name, count in Counter(name for name, _ in pairs).items() if count > 1
-        )
-        raise ValueError(f"two keys are named {told(twice)}")
-    return row
-
-
-def _lines(table: Path, newline: str | None = None) -> Iterator[str]:
-    """Of a list of captions, without the byte order mark that spreadsheets put there.
-
-    newline: as that of `open`."""
-    check_pointer(table)
-    try:
-        with open(table, newline=newline, encoding="utf-8-sig") as file:
-            yield from file
-    except UnicodeDecodeError as error:
-        raise UserError(f"{table}: not UTF-8 text ({error}); {ENCODE}") from None
-
-
 def _csv_rows(table: Path, captions: list[str] | None) -> Iterator[Row]:
     """The rows of a metadata.csv."""
-    rows = _records(table)
-    header = [name.strip() for name in next(rows, [])]
-    if twice := [name for name, count in Counter(header).items() if name and count > 1]:
-        raise UserError(f"{table}: two columns are named {told(twice[0])}; rename or delete one")
+    header, rows = listings.csv_table(table)
     if header and (lacking := _lacking(dict.fromkeys(header), captions)):
         commas = "" if len(header) > 1 else "separate cells by commas, "
         raise UserError(f"{table}: lacks {lacking}; {commas}{REMEDY}")
-    for number, cells in enumerate(rows, start=1):
-        if len(cells) != len(header):
-            raise UserError(
-                f"{table}: row {number}: {len(cells)} cells where the header has {len(header)}; "
-                "quote a caption that has a comma, and write one comma a further column"
-            )
-        yield dict(zip(header, cells, strict=True))
-
-
-def _records(table: Path) -> Iterator[list[str]]:
-    """The cells of each line of a CSV file that is not empty."""
-    try:
-        yield from filter(None, csv.reader(_lines(table, ""), strict=True, skipinitialspace=True))
-    except csv.Error as error:
-        raise UserError(f"{table}: not a CSV file ({error}); mend it") from None
+    yield from rows
 
 
 def _lacking(row: Row, captions: list[str] | None) -> str | None:
@@ -239,7 +186,7 @@ def _beside(source: Path) -> list[Row]:
         empty += [] if captions else [text]
         rows.append({"file_name": path.relative_to(source).as_posix(), "text": captions})
     if strange:
-        raise UserError(f"{strange[0]}: not UTF-8 text{_more(strange)}; {ENCODE}")
+        raise UserError(f"{strange[0]}: not UTF-8 text{_more(strange)}; {listings.ENCODE}")
     if empty:
         raise UserError(
             f"{empty[0]}: has no caption{_more(empty)}; write one or remove it with its picture"

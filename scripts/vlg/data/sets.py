@@ -5,22 +5,20 @@ A list beside the pictures says it (metadata.jsonl or .csv), or a pattern of the
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import logging
+import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
-from tqdm import tqdm
 
 from vlg.config.keys import Keys
-from vlg.data.columns import LISTS
+from vlg.data import listings
+from vlg.data.columns import LISTS, told
 from vlg.data.text import composed
 from vlg.errors import UserError
 from vlg.files import below
@@ -155,8 +153,8 @@ def _entries(table: Path) -> Iterator[Entry]:
                 f"{where} has no file_name; give the picture's path from {table.parent}"
             )
         path = table.parent / name
-        if Path(name).is_absolute() or ".." in Path(name).parts or not path.is_file():
-            raise UserError(f"{where}: {name!r} is no file below {table.parent}; mend it")
+        if Path(name).is_absolute() or ".." in Path(name).parts or not os.path.isfile(path):
+            raise UserError(f"{where}: {told(name)} is no file below {table.parent}; mend it")
         said = {}
         for part, names in COLUMNS.items():
             cells = [row[each] for each in names if row.get(each) not in (None, "")]
@@ -167,26 +165,10 @@ def _entries(table: Path) -> Iterator[Entry]:
         yield Entry(path, where, seed=_seed(said["seed"], where), **texts)
 
 
-def _rows(table: Path) -> Iterable[Mapping[str, Any]]:
-    try:
-        text = table.read_text("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{table}: not UTF-8 text ({error}); save it as such") from None
-    if table.suffix == ".csv":
-        try:
-            rows: list[Any] = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
-        except csv.Error as error:
-            raise UserError(f"{table}: not a CSV file ({error}); mend it") from None
-        if torn := next((n for n, row in enumerate(rows, 1) if None in row), None):
-            raise UserError(f"{table}: row {torn} has more cells than the header; quote its commas")
-        return rows
-    rows = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        try:
-            rows += [json.loads(line)] if line.strip() else []
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{table}: line {number} is no JSON ({error}); mend it") from None
-    return [row if isinstance(row, dict) else {} for row in rows]
+def _rows(table: Path) -> Iterator[Mapping[str, Any]]:
+    is_csv = table.suffix == ".csv"
+    for row in listings.csv_table(table)[1] if is_csv else listings.json_rows(table):
+        yield row if isinstance(row, dict) else {}
 
 
 def _seed(value: Any, where: str) -> int | None:
@@ -304,6 +286,8 @@ def numbered(
 def take(given: Sequence[Given], settings: Settings, out: Path, threads: int) -> None:
     """Fill the picture folder `out` with a set: files as they are where every program shows the
     same of them, and otherwise 8-bit PNG, upright. UserError for one that cannot be read."""
+    from tqdm import tqdm
+
     from vlg.data import pictures
 
     seeds = numbered(given, settings.selection, settings.fresh)

@@ -150,6 +150,11 @@ def _records(path: Path) -> Iterator[tuple[int, str, Sequence[Mapping[str, str]]
                 f"{', '.join(COLUMNS)}, of which the first two are needed"
             )
         for row in rows:
+            if None in row:
+                raise UserError(
+                    f"{path}: line {rows.line_num}: more cells than the header has; quote a cell "
+                    "that has a comma"
+                )
             cells = {known.get(name, name): cell or "" for name, cell in row.items() if name}
             yield rows.line_num, cells["prompt"], [cells]
     else:

@@ -6,6 +6,7 @@ Both layouts are read by diffusers' own loaders: its own (`unet.….lora_A.weigh
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +29,7 @@ def check(file: Path, base: Path | None = None) -> None:
 
     base: the folder of the model that it shall change, if it is here already.
     """
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise UserError(f"{file}: no such file; check the path")
     if file.suffix != ".safetensors":
         if file.suffix in headers.PICKLES:

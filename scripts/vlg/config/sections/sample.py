@@ -121,8 +121,8 @@ class Refine(Keys):
     models: Annotated[list[str], Once] = Field(
         ["base"],
         description=(
-            "Models to refine, `base` or `<variant>-<step>` (each of its trainings); an empty "
-            "list refines none."
+            "Models to refine: `base`, `<variant>-<step>` (each of its trainings) or an entry "
+            "of `models.compare`; an empty list refines none."
         ),
     )
     rounds: int = Field(

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import torch
 
 CONTROL = "oracle"  # what a guide of this kind is, in tables
-BLACK_BOX = True
 SHAPES = "shapes"  # the source of such a judge; a guide needs none
 
 
