@@ -81,24 +81,23 @@ def megabytes(process: int) -> float:
 def crowd(server: demo.Server, pages: int, minutes: float, folder: Path) -> tuple[list[float], int]:
     """Memory every few seconds while so many pages draw one picture after the other, and how many
     drawings they got."""
-    browser, memory, drawn = Browser(folder), [], 0
+    browsers, memory = [], []
     try:
-        windows = [browser.window() for _ in range(pages)]
-        for window in windows:
-            browser.window(window)
-            browser.open(server.url)
-            browser.until(READY)
+        # A browser each: one has six connections to a server, and a page takes two.
+        for number in range(pages):
+            browsers.append(Browser(folder / str(number)))
+            browsers[-1].open(server.url)
+            browsers[-1].until(READY)
+        for browser in browsers:
             browser.run(AGAIN)
         end = time.monotonic() + 60 * minutes
         while time.monotonic() < end:
             memory.append(megabytes(server.process.pid))
             time.sleep(5)
-        for window in windows:
-            browser.window(window)
-            drawn += browser.run("return drawn")
+        return memory, sum(browser.run("return drawn") for browser in browsers)
     finally:
-        browser.close()
-    return memory, drawn
+        for browser in browsers:
+            browser.close()
 
 
 def main():

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import pickle
+import re
 import struct
 import subprocess
 import sys
@@ -299,30 +300,14 @@ def write(root, files):
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
 
 
-def test_there_are_many_cases_of_every_kind():
+def test_there_are_as_many_cases_as_the_documentation_says():
     """With those of the config and of prompt files, which have tables of their own."""
-    assert min(len(test_config.INVALID), sum(map(len, CASES.values()))) >= 40
-    assert (
-        len(test_config.INVALID) + len(test_prompts.INVALID) + sum(map(len, CASES.values())) >= 150
-    )
-
-
-def test_the_documentation_counts_the_cases():
-    text = " ".join((ROOT / "docs/robustness.md").read_text("utf-8").split())
-    configs, files = len(test_config.INVALID), len(test_prompts.INVALID)
-    sets, models, prompt_files = (len(CASES[kind]) for kind in ("dataset", "model", "prompts"))
-    bases, parts = len(test_stated.BASES), len(test_stated.FILES)
-    judges, formats = len(test_stated.JUDGES), len(test_stated.OTHERS)
-    stated = bases + judges + parts + formats
-    number = configs + files + stated + sets + models + prompt_files + ENVIRONMENTS
-    assert f"{number} invalid inputs" in text
-    assert f"{configs} configs (`tests/test_config.py`), {files} prompt files" in text
-    assert f"{bases} bases and {judges} judges that say of themselves" in text
-    assert f"{parts} files that are part of a model or another one and {formats} of other" in text
-    assert (
-        f"{sets} data sets, {models} model folders, {prompt_files} prompt files and "
-        f"{ENVIRONMENTS} environments through the real command lines" in text
-    )
+    own = [*map(len, CASES.values()), ENVIRONMENTS]
+    others = (test_config.INVALID, test_prompts.INVALID, test_stated.BASES, test_stated.JUDGES)
+    others += (test_stated.FILES, test_stated.OTHERS)
+    number = sum(own) + sum(map(len, others))
+    told = re.search(r"More than (\d+) invalid inputs", (ROOT / "docs/robustness.md").read_text())
+    assert number > int(told[1])
 
 
 @pytest.mark.parametrize("script", CASES)

@@ -149,6 +149,12 @@ INVALID = {
         "judges.other.source: no repository of the Hub: 'hub:nothing'; "
         "write hub:owner/name[@revision]"
     ),
+    "judges: {other: {kind: questions, source: 'hub:a/b', questions: none.csv}}": (
+        "judges.other: ROOT/none.csv: No such file or directory; give a file of questions"
+    ),
+    "judges: {other: {kind: detector, source: 'hub:a/b', metadata: none.jsonl}}": (
+        "judges.other: metadata: no file 'none.jsonl'; give GenEval's evaluation_metadata.jsonl"
+    ),
     "judges: {other: {kind: magic, source: x}}": (
         "judges.other.kind: unknown value, got 'magic'; there are "
         + ", ".join(plugins.names(plugins.KINDS))

@@ -187,6 +187,16 @@ def test_every_table_marks_its_controls_and_calls_none_of_them_best(study, name)
     assert not (np.array(best) & frame["control"].ne("").to_numpy()).any()
 
 
+def test_the_leaderboard_marks_arms_and_models(study):
+    frame = build(study, "compare").frame
+    rows = frame[frame["kind"] == "row"].set_index("model")["control"]
+    for name, found in rows.items():
+        of = "oracle" if name.startswith("raft_true") else ""
+        of = "shuffled" if name == "base wrong round 2" else of
+        assert found == of or " wrong " in name and found, name
+    assert frame.loc[frame["kind"] == "pair", "control"].eq("").all()
+
+
 def test_a_study_without_controls_has_no_such_column(study):
     import dataclasses
 

@@ -174,6 +174,7 @@ def test_what_a_detector_lacks_is_told_before_any_job(root, tmp_path):
         entry = {"kind": "detector", "source": "owl", "metadata": "said.jsonl", **keys}
         with pytest.raises(UserError, match=match):
             of.check(kind.settings(entry), root)
+            of.check_beside(kind.settings(entry), root)
 
     refused("names colours .*give the folder of a Hugging Face CLIP")
     refused("model_type is 'clip'", source="clip")

@@ -43,6 +43,18 @@ def test_a_table_of_ones_own_and_geneval_2s(tmp_path):
     assert [each.answer for each in found] == ["two", "Yes", "Yes"]
 
 
+def test_separators_within_a_line_are_part_of_it(tmp_path):
+    (tmp_path / "q.csv").write_text('prompt,question\n"a\u2028cat",Is there?\n"a\ndog",Is it?\n')
+    assert len(read(tmp_path / "q.csv")) == 2
+    said = {"prompt": "a\u2028cat", "vqa_list": [["How many cats?", 1]]}
+    (tmp_path / "q.jsonl").write_text(json.dumps(said, ensure_ascii=False) + "\n")
+    ((question,),) = read(tmp_path / "q.jsonl").values()
+    assert question.answer == "1"
+    (tmp_path / "q.jsonl").write_text(json.dumps(said | {"prompt": 5}))
+    with pytest.raises(UserError, match="line 1: neither of GenEval"):
+        read(tmp_path / "q.jsonl")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

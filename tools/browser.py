@@ -13,9 +13,6 @@ from pathlib import Path
 # Without these Chromium looks up hosts of its own at every start.
 QUIET = ("no-first-run", "disable-background-networking", "disable-component-update")
 QUIET += ("disable-sync", "disable-quic")
-# Windows that are not looked at go on as they are.
-AWAKE = ("disable-background-timer-throttling", "disable-renderer-backgrounding")
-AWAKE += ("disable-backgrounding-occluded-windows",)
 
 
 def programs():
@@ -38,7 +35,7 @@ class Browser:
         self.session = ""
         options = {"binary": chromium, "args": ["--headless=new", "--no-sandbox", "--disable-gpu"]}
         options["args"] += ["--disable-dev-shm-usage", f"--user-data-dir={folder}"]
-        options["args"] += [f"--{word}" for word in QUIET + AWAKE]
+        options["args"] += [f"--{word}" for word in QUIET]
         wanted = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
         for _ in range(100):
             with contextlib.suppress(OSError):
@@ -71,12 +68,6 @@ class Browser:
                 raise TimeoutError(f"{program}: {found!r} after {seconds} s")
             time.sleep(0.05)
         return found
-
-    def window(self, handle=None):
-        """Look at the window of a handle, or at a new one; returns its handle."""
-        handle = handle or self.post("/window/new", {"type": "window"})["handle"]
-        self.post("/window", {"handle": handle})
-        return handle
 
     def colours(self, scheme):
         """Have pages think that their visitor prefers `dark` or `light` ones."""

@@ -10,6 +10,7 @@ the shipped base has learned after `shapes-early`, as far as matrices of a low r
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import json
 import random
@@ -77,5 +78,8 @@ def lora(file: Path) -> None:
 
 
 if __name__ == "__main__":
-    sets(Path(sys.argv[1]))
-    lora(Path(sys.argv[1]) / "lora.safetensors")
+    arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    arguments.add_argument("folder", type=Path, help="where they are written")
+    folder = arguments.parse_args().folder
+    sets(folder)
+    lora(folder / "lora.safetensors")

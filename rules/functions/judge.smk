@@ -7,16 +7,16 @@ def judge_files(wildcards):
 
 
 def further_judge_files(name):
-    """A judge's files, or its download."""
-    judge = JUDGES[name]
-    if hub.parse(judge.source):
-        return [LAYOUT.download(f"judge_{name}")]
-    return [given(str(file)) for file in judge_kind.find(judge.kind).files(judge)]
+    """A judge's files, its download in the place of those of its source."""
+    judge, download = JUDGES[name], fetched(name)
+    kind = judge_kind.find(judge.kind)
+    own = kind.beside(judge) if download else kind.files(judge)
+    return [*download, *(given(str(file)) for file in own)]
 
 
 def fetched(name):
     """A judge's download, if it is one."""
-    return further_judge_files(name) if hub.parse(JUDGES[name].source) else []
+    return [LAYOUT.download(f"judge_{name}")] if hub.parse(JUDGES[name].source) else []
 
 
 def judge_bundles(wildcards):

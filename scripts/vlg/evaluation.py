@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 SHAPES = "shapes"  # the judge that is shipped
 TEXTS = ("model", "id", "prompt", "Category", "Challenge", "split", "seed", "picture")
 TRUE = ("fidelity", "strict", *FACTS)
+# What no judge can be called; `judge` and `guide` are rows of the tables.
+TAKEN = frozenset({*TEXTS, *TRUE, "blank", "judge", "guide"})
 Pictures = str | Path | Mapping[str, str | Path | Mapping[str, Any]]
 
 
@@ -65,22 +67,22 @@ def evaluate(
     whatever is wrong with a set, a prompt file or a judge.
     """
     import pandas as pd
+    import torch
 
     from vlg.judge.scoring import scored
     from vlg.models.device import set_up
 
-    found = {
-        name: sets.entries(Path(own.source), own.pattern) for name, own in _sets(pictures).items()
-    }
+    given = _sets(pictures)
+    found = {name: sets.entries(Path(own.source), own.pattern) for name, own in given.items()}
     rows = _prompts(prompts, [each for entries in found.values() for each in entries])
-    ready = _judges(judges, set_up(device, threads))
+    ready = _judges(judges, set_up(device, torch.get_num_threads()))
     lines = []
-    for name, own in _sets(pictures).items():
+    for name, own in given.items():
         try:
-            given = sets.matched(found[name], rows, own.column, own.others)
+            known = sets.matched(found[name], rows, own.column, own.others)
         except UserError as error:
             raise UserError(f"pictures.{name}: {error}") from None
-        wanted = [(each.path.parent, _row(name, each)) for each in given]
+        wanted = [(each.path.parent, _row(name, each)) for each in known]
         told = scored(wanted, ready, truth, batch_size, threads, load=_load)
         lines += [{**row, **said} for _, row, said in told]
     columns = [*TEXTS, *ready, "blank", *(TRUE if truth else ())]
@@ -163,7 +165,7 @@ def _judges(given: Sequence[Any] | Mapping[str, Any], device: str) -> dict[str, 
     for name, judge in named:
         usual, ready = _judge(judge, device)
         name = name or usual
-        if name in result or name in (*TEXTS, *TRUE, "blank"):
+        if name in result or name in TAKEN:
             raise UserError(f"judges: {name} is taken; name the judges, as {{'mine': ...}}")
         result[name] = ready
     if not result:
@@ -235,6 +237,15 @@ def _study(results: pd.DataFrame, reference: str | None, statistics: Mapping[str
     judges = [name for name in results if name not in (*TEXTS, *TRUE, "blank")]
     if not judges:
         raise UserError("results: no column of a judge; give a frame that `evaluate` returned")
+    for name in judges:
+        if name in TAKEN or not pd.api.types.is_numeric_dtype(results[name]):
+            what = "is what the tables call another" if name in TAKEN else "is no column of numbers"
+            raise UserError(f"results: {name} {what}; rename or drop the column")
+    several = results.groupby("id")["prompt"].nunique()
+    if (several > 1).any():
+        raise UserError(
+            f"results: id {several.idxmax()} stands for two prompts; evaluate the sets together"
+        )
     names = list(dict.fromkeys(results["model"]))
     if reference is not None and reference not in names:
         raise UserError(f"reference: no set {reference!r}; there are {', '.join(names)}")

@@ -31,7 +31,7 @@ import numpy as np
 
 from vlg.analysis import statistics
 from vlg.analysis.scores import CONTROL, Key
-from vlg.analysis.study import MEASURES, Study, trained
+from vlg.analysis.study import MEASURES, Study
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -174,6 +174,14 @@ def alike(
     return list(found.values())
 
 
+def among(every: Sequence[str], ids: Sequence[str] | None) -> tuple[list[int], int] | None:
+    """Which of all prompts these are, as `Study.estimate` takes it; None for all of them."""
+    if ids is None:
+        return None
+    places = {prompt: place for place, prompt in enumerate(every)}
+    return [places[prompt] for prompt in ids], len(every)
+
+
 def arranged(parts: Sequence[Rows], places: Sequence[int]) -> Rows:
     """The rows of parts in the order of their places."""
     if list(places) == list(range(len(places))) and len(parts) == 1:
@@ -195,7 +203,7 @@ def contrasts(
     """One row per pair of (weights of what the row is, weights of its reference): `compare` without
     the column model, for rows and references that are mixtures. paired: as of a `Part`."""
     every, seeds = study.where(where)
-    among = None if ids is None else ([every.index(name) for name in ids], len(every))
+    some = among(every, ids)
     ids = every if ids is None else ids
     names = {measure: measure for measure in MEASURES} | dict(columns or {})
     own, references = sides(study, pairs, ids, seeds, list(names.values()), paired)
@@ -204,7 +212,7 @@ def contrasts(
         quantities[measure] = own[..., i]
         quantities[delta(measure)] = own[..., i] - references[..., i]
     itself = np.array([row == reference for row, reference in pairs])
-    rows = summary(study, quantities, itself, tested, where, among)
+    rows = summary(study, quantities, itself, tested, where, some)
     numbers = [trainings(study, *pair) for pair in pairs]
     number = len(seeds) if paired else study.each([next(iter(row)) for row, _ in pairs], ids, seeds)
     labels = {"prompts": len(ids), "seeds": number, "trainings": numbers}
@@ -239,7 +247,8 @@ def sides(
 
 def trainings(study: Study, *sides: Mapping[Key, float]) -> int:
     """How many trainings a row is the mean of; 0 when nothing in it was trained."""
-    return study.trainings if any(trained(key[0]) for side in sides for key in side) else 0
+    names = {key[0] for side in sides for key in side}
+    return study.trainings if any(map(study.is_trained, names)) else 0
 
 
 def about(trainings: int) -> str:
@@ -272,12 +281,13 @@ def summary(
         if quantities[name].shape[1] >= FEWEST:
             certain(frame, itself, name)
     columns = [f"{tested}_share_{source}" for source in SOURCES]
-    means = quantities["delta"].mean(axis=(1, 2))  # (trainings, R)
-    empty = np.full(len(frame), np.nan)
+    spread = np.full(len(frame), np.nan)
+    if len(quantities["delta"]) > 1 and quantities["delta"].size:
+        spread = quantities["delta"].mean(axis=(1, 2)).std(axis=0, ddof=1)
     own = {"p": found[f"{tested}_p"], "mde": found[f"{tested}_mde"]}
     own |= {f"share_{source}": found[name] for source, name in zip(SOURCES, columns, strict=True)}
     own["worth_adding"] = np.where(itself, "", largest(found[columns].to_numpy().T))
-    own["delta_sd"] = means.std(axis=0, ddof=1) if len(means) > 1 else empty
+    own["delta_sd"] = spread
     place = frame.columns.get_loc("delta_high") + 1
     for offset, (name, numbers) in enumerate(own.items()):
         words = name == "worth_adding"

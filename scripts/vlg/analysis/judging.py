@@ -50,7 +50,7 @@ class Pictures:
 
         def share(weights: np.ndarray) -> np.ndarray:
             of = (weights @ numbers[0]) * (weights @ numbers[1])
-            return _divided(((weights @ won) * weights).sum(axis=1), of)
+            return divided(((weights @ won) * weights).sum(axis=1), of)
 
         return self._told(share, size, size, size)
 
@@ -65,7 +65,7 @@ class Pictures:
             ranks = (_ranks(weights, *each) for each in both)
             x, y = (each - (own * each).sum(axis=1, keepdims=True) / total for each in ranks)
             spread = (own * x**2).sum(axis=1) * (own * y**2).sum(axis=1)
-            return _divided((own * x * y).sum(axis=1), np.sqrt(spread))
+            return divided((own * x * y).sum(axis=1), np.sqrt(spread))
 
         return self._told(correlation, size, size, len(prompts))
 
@@ -85,7 +85,7 @@ class Pictures:
             pairs[prompt], told[prompt] = alone.sum(axis=0), (alone * (1 + agree) / 2).sum(axis=0)
 
         def share(fact: int) -> Callable[[np.ndarray], np.ndarray]:
-            return lambda weights: _divided(weights @ told[:, fact], weights @ pairs[:, fact])
+            return lambda weights: divided(weights @ told[:, fact], weights @ pairs[:, fact])
 
         differing = (pairs > 0).sum(axis=0)
         return [self._told(share(f), size, n, size) for f, n in enumerate(differing)]
@@ -136,5 +136,6 @@ def _ranks(weights: np.ndarray, numbers: np.ndarray, places: np.ndarray) -> np.n
     return (of.cumsum(axis=1) - of / 2)[:, places]
 
 
-def _divided(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    return np.divide(above, below, out=np.full(len(below), np.nan), where=below > 0)
+def divided(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    """Quotients, NaN where the divisor is not above 0."""
+    return np.divide(above, below, out=np.full(below.shape, np.nan), where=below > 0)

@@ -4,7 +4,7 @@ A file of scores has the columns rater, model, id (of the prompt; or prompt, its
 missing where each model has one picture of a prompt) and score. A file of votes has rater, id or
 prompt, seed, model_a, model_b and winner: `a`, `b`, `tie`, or the name of the model that won. Or it
 is the demo's, whose `both_bad` counts as a tie and whose votes on pictures that the study has since
-drawn anew are left out. A round of an arm is rated under the name `base, best_of_n, round 3`.
+drawn anew are left out. A round of an arm is rated under the name `base best_of_n round 3`.
 Intervals are a bootstrap over raters and over prompts, both at once (the pigeonhole bootstrap
 of Owen, 2007), which is rather too wide than too narrow; with one rater over prompts alone.
 """
@@ -12,6 +12,7 @@ of Owen, 2007), which is rather too wide than too narrow; with one rater over pr
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vlg.analysis.scores import Key
+from vlg.analysis.judging import DRAWS, divided
+from vlg.analysis.scores import name as row_name
 from vlg.analysis.statistics import FEWEST
 from vlg.data.text import composed
 from vlg.errors import UserError
@@ -34,7 +36,6 @@ VOTES = ("rater", "model_a", "model_b", "winner")
 SIDES = {f"model_{end}": f"{side}_" for end, side in (("a", "left"), ("b", "right"))}
 WON = {"left": "a", "right": "b", "tie": "tie", "both_bad": "tie"}
 TIE = "tie"
-DRAWS = 2000  # at most
 STREAM = 7  # of their random numbers
 
 
@@ -49,12 +50,6 @@ class Ratings:
     stale: int = 0
 
 
-def name_of(key: Key) -> str:
-    """A row's name among ratings: its model's, and with an arm `base, best_of_n, round 3`."""
-    model, arm, number = key
-    return f"{model}, {arm}, round {number}" if arm else model
-
-
 def read(
     path: Path,
     prompts: Mapping[str, str],
@@ -64,7 +59,8 @@ def read(
     """Ratings of a .csv file. UserError names the line of what is wrong.
 
     prompts: {id: text} of the study. models: names of those that may be rated. pictures: {(name,
-    id, seed): sha256} of their pictures, by which a stale vote of the demo is told.
+    id, seed): sha256} of their pictures, which are all that can be rated; a vote of the demo on
+    another picture is stale.
     """
     import pandas as pd
 
@@ -72,13 +68,11 @@ def read(
         text = path.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({error}); give a .csv file in UTF-8") from None
-    given = [name.strip() for name in next(csv.reader(text.splitlines(True)[:1]), [])]
-    demo = {"vote", *(f"{side}model" for side in SIDES.values())} <= {*given}
-    if demo:
-        text = text[: text.rfind("\n") + 1]  # a vote that was being written is none
-    lines = csv.DictReader(text.splitlines(True))
-    lines.fieldnames = given
-    next(lines.reader, None)
+    try:
+        given, lines = _lines(text)
+    except csv.Error as error:
+        raise UserError(f"{path}: no table ({error}); mend it") from None
+    demo = _is_demo(given)
     names = [*given, *VOTES] if demo else given
     voted, stale = "winner" in names, 0
     needed = VOTES if voted else SCORES
@@ -91,27 +85,33 @@ def read(
         raise UserError(f"{path}: has no column id or prompt; say which prompt a picture is of")
     ids = {composed(text): key for key, text in prompts.items()}
     rows, seen = [], set()
-    for cells in lines:
-        where = f"{path}: line {lines.line_num}"
-        if None in cells:
+    for number, cells in lines:
+        where = f"{path}: line {number}"
+        if len(cells) > len(given):
             raise UserError(f"{where}: more cells than the header has; quote a cell with a comma")
-        row = {name: (cells.get(name) or "").strip() for name in names}
+        row = dict.fromkeys(names, "") | dict(zip(given, map(str.strip, cells), strict=False))
         if demo:
             row |= _of_demo(row, where)
         key = row.get("id") or ids.get(composed(row.get("prompt", "")), "")
         if key not in prompts:
             what = row.get("id") or row.get("prompt")
             raise UserError(f"{where}: {what!r} is no prompt of the study; mend or remove it")
-        made = {"rater": row["rater"], "id": key, "seed": _whole(row.get("seed", ""), where)}
+        made = {"rater": row["rater"], "id": key, "seed": 0}
         for name in ("model_a", "model_b") if voted else ("model",):
             if row[name] not in models:
                 known = ", ".join(models[:8]) + (", ..." if len(models) > 8 else "")
                 raise UserError(f"{where}: unknown model {row[name]!r}; there are {known}")
             made[name] = row[name]
         made |= _vote(row, where) if voted else {"score": _number(row["score"], where)}
-        if demo and _is_stale(row, made, pictures or {}):
+        given_seed = row.get("seed", "")
+        made["seed"] = _whole(given_seed, where) if given_seed else _seed(made, pictures)
+        if demo and _is_stale(row, made, pictures):
             stale += 1
             continue
+        for who in _shown(made):
+            if pictures is not None and (who, key, made["seed"]) not in pictures:
+                what = f"with seed {given_seed}" if given_seed else "that needs no seed"
+                raise UserError(f"{where}: {who} has no picture of {key} {what}; mend the seed")
         same = tuple(value for name, value in made.items() if name not in ("score", "won"))
         if not row["rater"] or same in seen:
             what = "a second time" if row["rater"] else "by no rater"
@@ -132,6 +132,21 @@ def read(
     return Ratings(scores, _compared(scores))
 
 
+def _lines(text: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """(header, (line, cells) of each row that is not empty) of a .csv file."""
+    header = next(csv.reader(io.StringIO(text, newline="")), [])
+    header = [name.strip() for name in header]
+    if _is_demo(header):
+        text = text[: text.rfind("\n") + 1]  # a vote that was being written is none
+    rows = csv.reader(io.StringIO(text, newline=""))
+    next(rows, None)
+    return header, [(rows.line_num, cells) for cells in rows if cells]
+
+
+def _is_demo(header: Sequence[str]) -> bool:
+    return {"vote", *(f"{side}model" for side in SIDES.values())} <= {*header}
+
+
 def _of_demo(row: Mapping[str, str], where: str) -> dict[str, str]:
     """model_a, model_b and winner of a vote of the demo."""
     if row["vote"] not in WON:
@@ -139,17 +154,33 @@ def _of_demo(row: Mapping[str, str], where: str) -> dict[str, str]:
     result = {"winner": WON[row["vote"]]}
     for each, side in SIDES.items():
         number = _whole(row.get(f"{side}round", ""), where, "round")
-        result[each] = name_of((row[f"{side}model"], row.get(f"{side}arm", ""), number))
+        result[each] = row_name((row[f"{side}model"], row.get(f"{side}arm", ""), number))
     return result
 
 
-def _is_stale(row: Mapping, made: Mapping, pictures: Mapping[tuple[str, str, int], str]) -> bool:
+def _is_stale(
+    row: Mapping, made: Mapping, pictures: Mapping[tuple[str, str, int], str] | None
+) -> bool:
     """Whether a vote of the demo is on another picture than the study now has."""
-    return any(
+    return pictures is not None and any(
         (shown := row.get(f"{side}sha256", ""))
-        and pictures.get((made[each], made["id"], made["seed"]), shown) != shown
+        and pictures.get((made[each], made["id"], made["seed"])) != shown
         for each, side in SIDES.items()
     )
+
+
+def _shown(made: Mapping) -> list[str]:
+    """Whose pictures a line is about."""
+    return [made[name] for name in ("model", *SIDES) if name in made]
+
+
+def _seed(made: Mapping, pictures: Mapping[tuple[str, str, int], str] | None) -> int:
+    """The seed of a line that says none: the only one that all have of the prompt, or -1."""
+    if pictures is None:
+        return 0
+    shown = _shown(made)
+    seeds = {n for who, prompt, n in pictures if prompt == made["id"] and who in shown}
+    return seeds.pop() if len(seeds) == 1 else -1
 
 
 def _whole(text: str, where: str, what: str = "seed") -> int:
@@ -219,8 +250,8 @@ def bradley_terry(wins: np.ndarray, rounds: int = 500) -> np.ndarray:
 
 
 def krippendorff(values: np.ndarray, level: str = "interval") -> float:
-    """Krippendorff's alpha of values (raters, units), NaN where one has not rated; level: nominal,
-    ordinal or interval. NaN where nothing can be compared or nothing varies.
+    """Krippendorff's alpha of values (raters, units), NaN where one has not rated; level: nominal
+    or interval. NaN where nothing can be compared or nothing varies.
 
     K. Krippendorff, Computing Krippendorff's Alpha-Reliability, 2011.
     """
@@ -235,13 +266,7 @@ def krippendorff(values: np.ndarray, level: str = "interval") -> float:
     number = table.sum(axis=1)
     met = (table.T / (number - 1)) @ table - np.diag((table.T / (number - 1)).sum(axis=1))
     totals = met.sum(axis=1)
-    if level == "nominal":
-        apart = 1.0 - np.eye(len(known))
-    elif level == "ordinal":
-        middle = totals.cumsum() - totals / 2
-        apart = (middle[:, None] - middle) ** 2
-    else:
-        apart = (known[:, None] - known) ** 2
+    apart = 1.0 - np.eye(len(known)) if level == "nominal" else (known[:, None] - known) ** 2
     expected = (np.outer(totals, totals) * apart).sum() / (totals.sum() - 1)
     return float(1 - (met * apart).sum() / expected)
 
@@ -334,8 +359,3 @@ def win_rates(won: np.ndarray) -> np.ndarray:
     """Share of its comparisons that each model won, (draws, M), of `wins`."""
     played = won.sum(axis=2) + won.sum(axis=1)
     return divided(won.sum(axis=2), played)
-
-
-def divided(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """Quotients, NaN where the divisor is not above 0."""
-    return np.divide(above, below, out=np.full(below.shape, np.nan), where=below > 0)

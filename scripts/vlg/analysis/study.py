@@ -21,6 +21,7 @@ from pydantic import Field
 from vlg import files
 from vlg.analysis import correction, power, ratings, statistics
 from vlg.analysis.scores import OWN, Grids, Key, read_prompts, with_further
+from vlg.analysis.scores import name as row_name
 from vlg.analysis.scores import read as read_scores
 from vlg.config.keys import Keys
 from vlg.config.layout import parse_model
@@ -150,18 +151,16 @@ class Study:
             return self.settings.models
         plain = self.grids.plain
         names = plain["model"][plain["set"] == "study"].unique()
-        first = [name for name in names if not trained(name) or parse_model(name).seed is None]
+        first = [n for n in names if not self.is_trained(n) or parse_model(n).seed is None]
         return sorted(first, key=lambda name: name != "base")
 
     @property
     def last(self) -> dict[str, str]:
-        """The last checkpoint of each variant, and base, in the order of the config.
-
-        Of rows that pair with base's picture by picture.
-        """
+        """The last checkpoint of each variant, and base, in the order of the config; sets of
+        pictures are left out."""
         result: dict[str, str] = {}
         for model, *_ in filter(self.paired, self.models):
-            variant = parse_model(model).variant if trained(model) else model
+            variant = parse_model(model).variant if self.is_trained(model) else model
             known = result.setdefault(variant, model)
             if parse_model(model).step > parse_model(known).step:
                 result[variant] = model
@@ -172,7 +171,7 @@ class Study:
 
         model: its name, or that of a variant.
         """
-        variant = parse_model(model).variant if trained(model) else model
+        variant = parse_model(model).variant if self.is_trained(model) else model
         names = {(False, arm), (True, variant)}
         controls = self.settings.controls
         kinds = [each.kind for each in controls if (each.variant, each.name) in names]
@@ -188,17 +187,17 @@ class Study:
         models = plain["model"][plain["set"] == "development"].unique()
         return [(model, "", 0) for model in sorted(models)]
 
-    def where(self, name: str) -> tuple[list[str], list[int]]:
+    def where(self, part: str) -> tuple[list[str], list[int]]:
         """Prompt ids and seeds of `study`, of `same_seeds` and `fresh_seeds` (the hard prompts),
         or of `development`."""
-        if name == "study":
+        if part == "study":
             return self.ids, self.seeds
-        if name == "development":
+        if part == "development":
             plain = self.grids.plain
-            seeds = plain["seed"][plain["set"] == name].unique()
-            return self._prompts(name), sorted(int(seed) for seed in seeds)
+            seeds = plain["seed"][plain["set"] == part].unique()
+            return self._prompts(part), sorted(int(seed) for seed in seeds)
         hard = [] if self.hard is None else list(self.hard["id"])
-        return hard, self.seeds if name == "same_seeds" else self.fresh
+        return hard, self.seeds if part == "same_seeds" else self.fresh
 
     def _prompts(self, name: str) -> list[str]:
         return list(self.prompts["id"][self.prompts["set"] == name])
@@ -217,7 +216,7 @@ class Study:
 
     def runs(self, key: Key) -> list[Key]:
         """`key` and the same of its further trainings; what is not trained alone."""
-        further = self.settings.train_seeds[1:] if trained(key[0]) else []
+        further = self.settings.train_seeds[1:] if self.is_trained(key[0]) else []
         return [key, *((f"{key[0]}-s{seed}", *key[1:]) for seed in further)]
 
     def values(
@@ -239,7 +238,7 @@ class Study:
         has none."""
         grids = []
         for key in keys:
-            if self.is_set(key) or self.is_set(self.reference):  # whose seeds are nobody else's
+            if self.is_set(key):  # whose seeds are nobody else's
                 own = [self.grids.means(key, ids, measures)]
             else:
                 own = [self.grids.values(run, ids, seeds, measures) for run in self.runs(key)]
@@ -273,10 +272,15 @@ class Study:
         """Whether a row is a set of pictures that were drawn elsewhere."""
         return key[0] in self.settings.sets
 
+    def is_trained(self, model: str) -> bool:
+        """Whether a row is a checkpoint of a variant, which further trainings have, too."""
+        return model not in self.settings.sets and trained(model)
+
     def paired(self, *keys: Key) -> bool:
         """Whether rows pair picture by picture: all drawn from the same noise."""
         strange = {key[0] for key in keys} & self.strangers
-        return not any(map(self.is_set, keys)) and (not strange or len({*keys}) == 1)
+        alone = len({key[0] for key in keys}) == 1
+        return not any(map(self.is_set, keys)) and (not strange or alone)
 
     def has(self, key: Key, ids: Sequence[str]) -> np.ndarray:
         """Of which prompts a row has pictures, (prompts,) bool: a set may lack some."""
@@ -339,8 +343,8 @@ class Study:
             raise UserError("--ratings: no file of ratings; give one")
         texts = dict(zip(self.prompts["id"], self.prompts["Prompt"], strict=True))
         keys = [*((model, "", 0) for model in self._models), *self.refined()]
-        names = {key: ratings.name_of(key) for key in keys}
-        parts = [self.grids.plain[self.grids.plain["set"] == "study"], self.grids.refined]
+        names = {key: row_name(key) for key in keys}
+        parts = [self.grids.plain, self.grids.refined]
         pictures = {
             (names[model, arm, number], prompt, seed): shown
             for part in parts
@@ -372,14 +376,14 @@ class Study:
 
     def train_seconds(self, model: str) -> float:
         """Mean seconds of the trainings up to a checkpoint; 0 for what is not trained."""
-        if not trained(model):
+        if not self.is_trained(model):
             return 0.0
         return float(np.mean([float(one["train_seconds"]) for one in self.summaries(model)]))
 
     def train_flops(self, model: str) -> float:
         """Mean FLOPs of the steps of the trainings up to a checkpoint and of what was drawn for
         them before, looks at held-out pictures left out; 0 for what is not trained."""
-        if not trained(model):
+        if not self.is_trained(model):
             return 0.0
         spent = [
             sum(cost["flops"] for what, cost in one["cost"].items() if what != "looks")
@@ -389,7 +393,7 @@ class Study:
 
 
 def trained(model: str) -> bool:
-    """Whether a model is a checkpoint of a variant, which further trainings have, too."""
+    """Whether a name is that of a checkpoint of a variant."""
     try:
         return parse_model(model).step > 0
     except ValueError:

@@ -99,7 +99,8 @@ def of(
 ) -> Table:
     """A table whose marks are those of the study's confidence.
 
-    Rows of an oracle or of a shuffled guide are marked as such, in the column `control`.
+    Rows of an oracle or of a shuffled guide are marked as such, in the column `control`, which the
+    frame has where model and arm do not stand in columns of their own.
     """
     if study.settings.controls and "model" in frame:
         frame, columns, words = _controls(study, frame, columns)
@@ -111,13 +112,14 @@ def _controls(
     study: Study, frame: pd.DataFrame, columns: Sequence[markup.Column]
 ) -> tuple[pd.DataFrame, list[markup.Column], str]:
     """The frame and what is shown of it with the column `control`, and what the caption says."""
-    arms = frame["arm"] if "arm" in frame else [""] * len(frame)
-    kinds = [study.control(model, arm) for model, arm in zip(frame["model"], arms, strict=True)]
-    last = max(frame.columns.get_loc(name) for name in ("model", "arm") if name in frame)
     frame = frame.copy()
-    frame.insert(last + 1, "control", kinds)
+    if "control" not in frame:
+        arms = frame["arm"] if "arm" in frame else [""] * len(frame)
+        kinds = [study.control(model, arm) for model, arm in zip(frame["model"], arms, strict=True)]
+        last = max(frame.columns.get_loc(name) for name in ("model", "arm") if name in frame)
+        frame.insert(last + 1, "control", kinds)
     words = ""
-    if any(kinds):
+    if frame["control"].any():
         words = (
             " Control: a row whose guide is the verifier itself (oracle) or is shown other texts "
             "(shuffled), there for comparison alone."

@@ -247,9 +247,12 @@ def _check_guide(settings: Any, key: Key, root: Path) -> None:
 def _check_source(settings: Any, key: Key, root: Path) -> None:
     """What a kind of judge is made from, where it is here; what is on the Hub is looked at by the
     job that fetches it."""
+    kind = plugins.own(plugins.KINDS, settings.kind)
     if not is_hub(settings.source, key):
         with under(key):
-            plugins.own(plugins.KINDS, settings.kind).check(settings, root)
+            kind.check(settings, root)
+    with under(key[:-1]):
+        kind.check_beside(settings, root)
 
 
 def _check_differ(config: dict[str, Any], root: Path) -> None:

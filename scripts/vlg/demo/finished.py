@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from vlg.analysis import ratings
+from vlg.analysis import scores
 from vlg.config import plan
 from vlg.config.layout import BASE, parse_model
 from vlg.data import pixels
@@ -37,8 +37,8 @@ class Entry(NamedTuple):
 
     @property
     def name(self) -> str:
-        """`embed-500`, or `base, best_of_n, round 6`."""
-        return ratings.name_of(self)
+        """`embed-500`, or `base best_of_n round 6`."""
+        return scores.name(self)
 
 
 class Cell(NamedTuple):

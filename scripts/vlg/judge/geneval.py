@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from vlg.data.text import composed
 from vlg.errors import UserError
+from vlg.judge.questions import key
 
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white")
 # {colour} of a {thing}, averaged as open_clip's zero-shot classifiers are.
@@ -102,7 +102,7 @@ def iou(one: np.ndarray, other: np.ndarray) -> float:
 def read(path: Path) -> dict[str, dict[str, Any]]:
     """{prompt: what it says} of an evaluation_metadata.jsonl; UserError names a wrong line."""
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_bytes().decode("utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"{path}: cannot be read ({type(error).__name__}); give GenEval's "
@@ -114,9 +114,10 @@ def read(path: Path) -> dict[str, dict[str, Any]]:
             continue
         try:
             said = json.loads(line)
-            for place, each in enumerate(said["include"]):
+            for each in [*said["include"], *said.get("exclude", [])]:
                 if not isinstance(each["class"], str) or not isinstance(each["count"], int):
                     raise ValueError("a class is a name and a count a number")
+            for place, each in enumerate(said["include"]):
                 if "position" in each and not 0 <= each["position"][1] < place:
                     raise ValueError("a position refers to one that stands before it")
                 if each.get("color", COLOURS[0]) not in COLOURS:
@@ -130,11 +131,6 @@ def read(path: Path) -> dict[str, dict[str, Any]]:
     if not found:
         raise UserError(f"{path}: is empty; give GenEval's evaluation_metadata.jsonl")
     return found
-
-
-def key(prompt: str) -> str:
-    """By what a prompt is found again."""
-    return composed(prompt.strip())
 
 
 def names(said: Mapping[str, Any]) -> list[str]:

@@ -100,7 +100,7 @@ class Judge(ABC):
 
     @classmethod
     def check(cls, settings: sections.JudgeKeys, root: Path = Path()) -> None:
-        """UserError when what it judges by is not there; not asked of a source on the Hub."""
+        """UserError when its source does not hold what it must; not asked of one on the Hub."""
         folder = root / settings.source
         if not (folder / cls.mark).is_file() or not list(folder.glob("*.safetensors")):
             raise UserError(
@@ -111,7 +111,17 @@ class Judge(ABC):
     @classmethod
     def files(cls, settings: sections.JudgeKeys, root: Path = Path()) -> list[Path]:
         """The files that it judges by: other bytes in them are another judge."""
-        return parts(root / settings.source)
+        return [*parts(root / settings.source), *cls.beside(settings, root)]
+
+    @classmethod
+    def beside(cls, settings: sections.JudgeKeys, root: Path = Path()) -> list[Path]:
+        """Those of them that its source does not hold."""
+        return []
+
+    @classmethod
+    def check_beside(cls, settings: sections.JudgeKeys, root: Path = Path()) -> None:
+        """UserError when what it needs beside its source is not there."""
+        return
 
     def fingerprint(self) -> str:
         """What identifies it: 16 hex digits of the hash of its files."""

@@ -10,6 +10,7 @@ grammar.
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -53,21 +54,22 @@ class Questions:
 
     def of(self, prompt: str) -> Sequence[Question]:
         """Those of one prompt, in order; UserError when there are none."""
-        key = _key(prompt)
-        if self.source == "shapes" and key not in self._made:
+        place = key(prompt)
+        if self.source == "shapes" and place not in self._made:
             from vlg.shapes import captions
 
             said = captions.parse(prompt)
-            self._made[key] = of_shapes(said) if said else ()
-        if not self._made.get(key):
+            self._made[place] = of_shapes(said) if said else ()
+        if not self._made.get(place):
             raise UserError(
                 f"{self.source}: no question about the prompt {prompt!r}; add one, or leave this "
                 "judge out"
             )
-        return self._made[key]
+        return self._made[place]
 
 
-def _key(prompt: str) -> str:
+def key(prompt: str) -> str:
+    """By what a prompt is found again in a file."""
     return composed(prompt.strip())
 
 
@@ -83,11 +85,15 @@ def read(path: Path) -> dict[str, Sequence[Question]]:
     names the line of what is wrong.
     """
     found: dict[str, list[Question]] = {}
-    for line, prompt, questions in _records(path):
+    try:
+        records = list(_records(path))
+    except csv.Error as error:
+        raise UserError(f"{path}: no table ({error}); mend it") from None
+    for line, prompt, questions in records:
         where = f"{path}: line {line}"
         if not prompt.strip():
             raise UserError(f"{where}: the prompt is empty; write one")
-        own = found.setdefault(_key(prompt), [])
+        own = found.setdefault(key(prompt), [])
         for made in questions:
             try:
                 number = int(made.get("number") or len(own) + 1)
@@ -134,14 +140,14 @@ def _records(path: Path) -> Iterator[tuple[int, str, Sequence[Mapping[str, str]]
         raise UserError(f"{path}: not UTF-8 text; save the file as UTF-8") from None
     suffix = path.suffix.lower()
     if suffix == ".jsonl":
-        for line, words in enumerate(text.splitlines(), 1):
+        for line, words in enumerate(text.split("\n"), 1):
             if words.strip():
                 yield line, *_of_json(path, line, words)
     elif suffix in (".csv", ".tsv"):
         # Like all tables of this pipeline, a .tsv has no quoting.
         quoting = csv.QUOTE_NONE if suffix == ".tsv" else csv.QUOTE_MINIMAL
         delimiter = "\t" if suffix == ".tsv" else ","
-        rows = csv.DictReader(text.splitlines(True), delimiter=delimiter, quoting=quoting)
+        rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting)
         names = rows.fieldnames or []
         known = {name: DSG.get(name, name) for name in names} if "text" in names else {}
         if missing := [n for n in COLUMNS[:2] if n not in {known.get(x, x) for x in names}]:
@@ -166,10 +172,10 @@ def _of_json(path: Path, line: int, words: str) -> tuple[str, Sequence[Mapping[s
     try:
         said = json.loads(words)
         if "vqa_list" in said:
-            made = [{"question": q, "answer": a} for q, a in said["vqa_list"]]
+            made = [{"question": q + "", "answer": str(a)} for q, a in said["vqa_list"]]
         else:
             made = of_geneval(said)
-        return said["prompt"], made
+        return said["prompt"] + "", made
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path}: line {line}: neither of GenEval (prompt, include) nor of GenEval 2 (prompt, "

@@ -17,9 +17,9 @@ from tqdm import tqdm
 from vlg.config import sections
 from vlg.config.keys import Keys
 from vlg.data import pictures
+from vlg.judge import sizes
 from vlg.judge.columns import COLUMNS
 from vlg.judge.kind import Judge
-from vlg.models.cosines import guide_scores
 from vlg.models.guide import Guide
 
 log = logging.getLogger("vlg")
@@ -65,7 +65,7 @@ def scored(
         texts = [row["prompt"] for _, row in batch]
         told = {name: judge(ready[name], texts) for name, judge in judges.items()}
         if guide:
-            told["guide"] = _guided(guide, images, texts)
+            told["guide"] = sizes.guided(guide, images, texts)
         told["blank"] = [int(one) for one in pictures.one_coloured(images)]
         for place, ((folder, row), image) in enumerate(zip(batch, images, strict=True)):
             said = {name: numbers[place] for name, numbers in told.items()}
@@ -132,20 +132,14 @@ def verifier() -> Callable[[np.ndarray, str], Mapping[str, float | None]]:
     {} for a prompt that the shapes world does not understand. A picture of another side than the
     world's, as one's own base may draw, is resized.
     """
-    from PIL import Image
-
     from vlg.shapes.captions import parse
     from vlg.shapes.verify import check
-    from vlg.shapes.world import SIDE
 
     def verified(image: np.ndarray, prompt: str) -> Mapping[str, float | None]:
         said = parse(prompt)
         if said is None:
             return {}
-        if image.shape[:2] != (SIDE, SIDE):
-            small = Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BOX)
-            image = np.asarray(small)
-        return check(image, said)
+        return check(sizes.of_the_world(image), said)
 
     return verified
 
@@ -168,20 +162,6 @@ def _batches(
     ready = pictures.ahead(read, batches, threads)
     for batch, (images, prepared) in tqdm(ready, what, len(batches), mininterval=5):
         yield batch, images, prepared
-
-
-def _guided(guide: Guide, images: Sequence[np.ndarray], texts: Sequence[str]) -> list[float]:
-    """`guide_scores` of pictures of several sizes."""
-    sizes: dict[tuple[int, ...], list[int]] = {}
-    for place, image in enumerate(images):
-        sizes.setdefault(image.shape, []).append(place)
-    result = [0.0] * len(images)
-    for places in sizes.values():
-        same = np.stack([images[place] for place in places])
-        scores = guide_scores(guide, same, [texts[place] for place in places])
-        for place, score in zip(places, scores, strict=True):
-            result[place] = score
-    return result
 
 
 def _below(root: Path, folder: Path, row: Row) -> str:

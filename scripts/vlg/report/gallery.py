@@ -191,9 +191,13 @@ def page(data: Mapping[str, Any]) -> str:
 def _noise(settings: Settings) -> str:
     """What rows have in common, in words."""
     apart = ", ".join(name.replace("_", " ") for name in settings.sets)
+    drawn = "drawn with the same noise by every model"
+    drawing = [model for model in settings.models if model not in (BASE, *settings.sets)]
+    if not all(parse_model(model).step for model in drawing):
+        drawn += " whose latents have the shape of base's"
     if not apart:
-        return "drawn with the same noise by every model"
-    drawn = "drawn with the same noise by every model; " if BASE in settings.models else ""
+        return drawn
+    drawn = f"{drawn}; " if BASE in settings.models else ""
     return f"{drawn}pictures of {apart} are from elsewhere, whose seeds are only numbers"
 
 

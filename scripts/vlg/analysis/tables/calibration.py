@@ -16,6 +16,7 @@ import numpy as np
 
 from vlg.analysis import judging, markup, ratings, table
 from vlg.analysis.scores import ALL, GUIDE, OWN
+from vlg.analysis.scores import name as row_name
 from vlg.analysis.study import Study
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def build(study: Study) -> table.Table:
     plain = study.grids.plain
     scored = pd.concat([plain[plain["set"] == "study"], study.grids.refined])
     places = zip(scored["model"], scored["arm"], scored["round"], strict=True)
-    scored = scored.assign(model=[*map(ratings.name_of, places)]).set_index(["model", "id", "seed"])
+    scored = scored.assign(model=[*map(row_name, places)]).set_index(["model", "id", "seed"])
     pairs, means = of_people(own)
     groups = {ALL: None}
     if "Category" in study.prompts and len(study.prompts):

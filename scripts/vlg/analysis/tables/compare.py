@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vlg.analysis import markup, table
-from vlg.analysis.comparison import Rows, alike, arranged, corrected, estimates, sides
+from vlg.analysis.comparison import Rows, alike, among, arranged, corrected, estimates, sides
 from vlg.analysis.scores import Key, name
 from vlg.analysis.study import Study
 
@@ -50,7 +50,7 @@ def build(study: Study) -> table.Table:
     ]
     rows = rows.sort_values(["rank", "clipscore"], ascending=[True, False], kind="stable")
     frame = pd.concat([rows, pairs.drop(columns=["first", "second"])], ignore_index=True)
-    for column in ("against", "paired", "words", "family"):
+    for column in ("against", "paired", "words", "family", "control"):
         frame[column] = frame[column].fillna("")
     ranks = zip(frame["rank"], frame["rank_last"], strict=True)
     frame["ranks"] = [_ranks(first, lowest) for first, lowest in ranks]
@@ -79,14 +79,14 @@ def _rows(study: Study, keys: Sequence[Key]) -> pd.DataFrame:
         ids = study.ids if part.ids is None else part.ids
         own = study.by_prompt([keys[place] for place in part.places], ids, study.seeds, MEASURES)
         quantities = {measure: own[..., i] for i, measure in enumerate(MEASURES)}
-        found.append(estimates(study, quantities, among=_among(study, part.ids)))
+        found.append(estimates(study, quantities, among=among(study.ids, part.ids)))
         numbers |= dict.fromkeys(part.places, len(ids))
     frame = arranged(found, [place for part in parts for place in part.places]).frame
     frame = frame[[f"{measure}{end}" for measure in MEASURES for end in ENDS]].copy()
     frame.insert(0, "kind", "row")
     frame.insert(1, "model", [name(key) for key in keys])
     frame.insert(2, "prompts", [numbers[place] for place in range(len(keys))])
-    return frame
+    return frame.assign(control=[study.control(*key[:2]) for key in keys])
 
 
 def _pairs(study: Study, keys: Sequence[Key]) -> pd.DataFrame:
@@ -101,7 +101,7 @@ def _pairs(study: Study, keys: Sequence[Key]) -> pd.DataFrame:
         own, other = sides(study, pairs, ids, study.seeds, MEASURES, paired=False)
         change = own - other
         quantities = {"delta": change[..., 0], "fidelity_delta": change[..., 1]}
-        found.append(estimates(study, quantities, among=_among(study, part.ids)))
+        found.append(estimates(study, quantities, among=among(study.ids, part.ids)))
         numbers |= dict.fromkeys(part.places, len(ids))
     if not places:
         found.append(
@@ -119,14 +119,6 @@ def _pairs(study: Study, keys: Sequence[Key]) -> pd.DataFrame:
     frame = corrected(study, Rows(frame, draws), FAMILY).drop(columns="gain_seen_by")
     frame["first"], frame["second"] = np.array(places, dtype=int).reshape(-1, 2).T
     return frame
-
-
-def _among(study: Study, ids: Sequence[str] | None) -> tuple[list[int], int] | None:
-    """Which of the study's prompts these are, as `Study.estimate` takes it."""
-    if ids is None:
-        return None
-    places = {each: place for place, each in enumerate(study.ids)}
-    return [places[each] for each in ids], len(study.ids)
 
 
 def _above(pairs: pd.DataFrame, number: int, p: str, delta: str, study: Study) -> np.ndarray:

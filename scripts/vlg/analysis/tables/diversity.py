@@ -40,16 +40,19 @@ def build(study: Study) -> table.Table:
     for name in quantities:
         for end in ("", "_low", "_high"):
             frame[f"{name}{end}"] = rows.frame[f"{name}{end}"]
+    strange = [not study.paired(key, BASE) for key in keys]
+    frame.loc[strange, [f"drift{end}" for end in ("", "_low", "_high")]] = np.nan
     itself = np.array([key == BASE for key in keys])
     certain(frame, itself, "delta")
     frame.insert(frame.columns.get_loc("delta_high") + 1, "p", rows.frame["delta_p"].mask(itself))
     frame = corrected(study, Rows(frame, {"p": rows.draws["delta_p"]}), AGAINST_BASE)
+    shared = ", where both start from the same noise" if any(strange) else ""
     caption = (
         "Diversity and drift: distances (1 − cos) in the judge's embedding, times 100. Diversity: "
         "between pictures of one prompt on different seeds; Δ is its paired difference to base, "
         "and a model that collapses falls far below 0. Drift: from base's picture of the same "
-        f"prompt and seed. In brackets: {table.percent(study)} intervals; p of Δ is corrected "
-        f"({table.method(study)} over the table). {table.retrained(study)}"
+        f"prompt and seed{shared}. In brackets: {table.percent(study)} intervals; p of Δ is "
+        f"corrected ({table.method(study)} over the table). {table.retrained(study)}"
     )
     hundred = {"scale": 100.0, "interval": True}
     columns = [

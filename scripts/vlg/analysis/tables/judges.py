@@ -21,6 +21,7 @@ from vlg.analysis.comparison import (
     Rows,
     about,
     alike,
+    among,
     arranged,
     certain,
     corrected,
@@ -83,7 +84,8 @@ def build(study: Study) -> table.Table:
 class Seen:
     """What all judges say of all models, each model compared with the reference.
 
-    found: estimates of `<judge> score` and `<judge> delta`, a row a model. scores: {judge: of each
+    found: estimates of `<judge> score` and `<judge> delta`, with the number of prompts and seeds, a
+    row a model. scores: {judge: of each
     model the scores of N pictures}. true: of each model strict, fidelity and FACTS, (N, facts).
     prompts: of each model the N pictures' prompts, whole numbers. changes: (judges, M), differences
     to the reference of single pictures, or of prompts where pictures do not pair.
@@ -112,8 +114,11 @@ def _seen(study: Study, judges: Mapping[str, str]) -> Seen:
         for place, judge in enumerate(judges):
             quantities[f"{judge} score"] = ours[..., place]
             quantities[f"{judge} delta"] = (ours - theirs)[..., place]
-        among = None if part.ids is None else ([study.ids.index(i) for i in ids], len(study.ids))
-        found.append(estimates(study, quantities, among=among))
+        rows = estimates(study, quantities, among=among(study.ids, part.ids))
+        rows.frame["prompts"] = len(ids)
+        number = len(study.seeds)
+        rows.frame["seeds"] = number if part.paired else study.each(own, ids, study.seeds)
+        found.append(rows)
         tuned = [place for place, key in enumerate(own) if key != reference]
         changes.append((ours - theirs)[..., tuned, :].reshape(-1, len(judges)).T)
         for place, key in zip(part.places, own, strict=True):
@@ -148,7 +153,8 @@ def _rows(study: Study, judge: str, seen: Seen) -> Rows:
     frame = pd.concat([empty, frame], ignore_index=True)
     numbers = [trainings(study, {key: 1.0}) for key in study.models]
     labels = {"judge": judge, "model": [ALL, *(key[0] for key in study.models)]}
-    labels |= {"prompts": len(study.ids), "seeds": len(study.seeds)}
+    labels |= {"prompts": [len(study.ids), *found["prompts"]]}
+    labels |= {"seeds": [len(study.seeds), *found["seeds"]]}
     labels["trainings"] = [max(numbers), *numbers]
     labels["about"] = [about(number) for number in labels["trainings"]]
     for place, key in enumerate(study.models, start=1):

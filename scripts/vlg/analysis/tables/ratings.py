@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vlg.analysis import markup, ratings, table
+from vlg.analysis.scores import name as row_name
 from vlg.analysis.study import Study
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ def build(study: Study) -> table.Table:
     own = study.rated()
     scores, pairs = own.scores, own.pairs
     rated = {*scores["model"], *pairs["model_a"], *pairs["model_b"]}
-    keys = [key for key in (*study.models, *study.refined()) if ratings.name_of(key) in rated]
-    models = [ratings.name_of(key) for key in keys]
+    keys = [key for key in (*study.models, *study.refined()) if row_name(key) in rated]
+    models = [row_name(key) for key in keys]
     at = {model: place for place, model in enumerate(models)}
     found = {"score": np.full((3, len(models)), np.nan)}
     if len(scores):

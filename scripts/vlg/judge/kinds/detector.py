@@ -22,6 +22,7 @@ from vlg.models.device import Parts, place, set_precision
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
 # `model_type` of what transformers detects by words, and how each is asked for a thing.
 ASKED = {
@@ -73,6 +74,7 @@ class Detector(Judge):
 
         own, folder = self.settings, self.root / self.settings.source
         self.check(own, self.root)
+        self.check_beside(own, self.root)
         self.said = geneval.read(self.root / own.metadata)
         try:
             self.processor: Any = AutoProcessor.from_pretrained(folder, local_files_only=True)
@@ -98,6 +100,7 @@ class Detector(Judge):
             own.position_threshold,
         )
         self._parts = Parts("detecting")
+        self._known: dict[str, torch.Tensor] = {}
 
     @property
     def inside(self) -> Any:
@@ -115,6 +118,9 @@ class Detector(Judge):
             )
         if not stated.has_tokenizer(folder):
             raise UserError(f"{settings.source}: has no tokenizer; save the model's own into it")
+
+    @classmethod
+    def check_beside(cls, settings: Settings, root: Path = Path()) -> None:
         if not (root / settings.metadata).is_file():
             raise UserError(
                 f"metadata: no file {settings.metadata!r}; give GenEval's evaluation_metadata.jsonl"
@@ -132,18 +138,17 @@ class Detector(Judge):
                     )
 
     @classmethod
-    def files(cls, settings: Settings, root: Path = Path()) -> list[Path]:
-        files = [*super().files(settings, root), root / settings.metadata]
-        if settings.colours:
-            files += parts(root / settings.colours)
-        return files
+    def beside(cls, settings: Settings, root: Path = Path()) -> list[Path]:
+        colours = parts(root / settings.colours) if settings.colours else []
+        return [root / settings.metadata, *colours]
 
     def __call__(self, images: list[np.ndarray], prompts: list[str]) -> list[float]:
         from vlg.judge import geneval
+        from vlg.judge.questions import key
 
         said = []
         for prompt in prompts:
-            if (own := self.said.get(geneval.key(prompt))) is None:
+            if (own := self.said.get(key(prompt))) is None:
                 raise UserError(
                     f"{self.settings.metadata}: says nothing of the prompt {prompt!r}; add it, or "
                     "leave this judge out"
@@ -188,17 +193,26 @@ class Detector(Judge):
         )
         return [(each["boxes"].cpu().numpy(), each["scores"].cpu().numpy()) for each in told]
 
-    def _colours(self, image: np.ndarray, boxes: list[np.ndarray], name: str) -> list[str]:
-        """The colour of what is in each box: the nearest of a CLIP's averaged texts."""
-        import numpy as np
+    def _classes(self, name: str) -> torch.Tensor:
+        """Unit embeddings of a thing in each of COLOURS, (colours, d)."""
         import torch
-        from PIL import Image
 
         from vlg.judge.geneval import COLOURS, TEMPLATES
 
-        texts = [each.format(c=colour, t=name) for colour in COLOURS for each in TEMPLATES]
-        mean = self.clip.encode_text(texts).unflatten(0, (len(COLOURS), -1)).mean(dim=1)
-        classes = torch.nn.functional.normalize(mean, dim=-1)
+        if name not in self._known:
+            texts = [each.format(c=colour, t=name) for colour in COLOURS for each in TEMPLATES]
+            mean = self.clip.encode_text(texts).unflatten(0, (len(COLOURS), -1)).mean(dim=1)
+            self._known[name] = torch.nn.functional.normalize(mean, dim=-1)
+        return self._known[name]
+
+    def _colours(self, image: np.ndarray, boxes: list[np.ndarray], name: str) -> list[str]:
+        """The colour of what is in each box: the nearest of a CLIP's averaged texts."""
+        import numpy as np
+        from PIL import Image
+
+        from vlg.judge.geneval import COLOURS
+
+        classes = self._classes(name)
         whole, crops = Image.fromarray(image), []
         for left, top, right, bottom in boxes:
             box = (left, top, max(right, left + 1), max(bottom, top + 1))

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from vlg.config import sections
 from vlg.errors import UserError
-from vlg.judge.kind import Judge
+from vlg.judge.kind import Judge, parts
 from vlg.models import stated, weights
 from vlg.models.device import Parts, place, send, set_precision
 
@@ -122,7 +122,9 @@ class ImageReward(Judge):
 
     @classmethod
     def files(cls, settings: Settings, root: Path = Path()) -> list[Path]:
-        return [_file(root / settings.source)]
+        folder = root / settings.source
+        texts = [path for path in parts(folder) if path.suffix != ".safetensors"]
+        return [_file(folder), *texts]
 
     def watch(self, ledger: Ledger, part: str = "judge") -> None:
         ledger.watch(part, self.eye)

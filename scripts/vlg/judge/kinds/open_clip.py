@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vlg.config import sections
+from vlg.judge import sizes
 from vlg.judge.kind import Judge
 from vlg.models import stated
 
@@ -46,11 +47,7 @@ class OpenClip(Judge):
         self.guide.watch(ledger, part)
 
     def __call__(self, images: list[np.ndarray], prompts: list[str]) -> list[float]:
-        import numpy as np
-
-        from vlg.models.cosines import guide_scores
-
-        return guide_scores(self.guide, np.stack(images), prompts)
+        return sizes.guided(self.guide, images, prompts)
 
     @property
     def side(self) -> int:

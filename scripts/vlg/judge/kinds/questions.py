@@ -78,12 +78,14 @@ class VQAQuestions(Judge):
     def check(cls, settings: Settings, root: Path = Path()) -> None:
         super().check(settings, root)
         vlm.check(root / settings.source, settings.source)
-        Questions(settings.questions, root)
 
     @classmethod
-    def files(cls, settings: Settings, root: Path = Path()) -> list[Path]:
-        table = [] if settings.questions == "shapes" else [root / settings.questions]
-        return [*super().files(settings, root), *table]
+    def beside(cls, settings: Settings, root: Path = Path()) -> list[Path]:
+        return [] if settings.questions == "shapes" else [root / settings.questions]
+
+    @classmethod
+    def check_beside(cls, settings: Settings, root: Path = Path()) -> None:
+        Questions(settings.questions, root)
 
     def __call__(self, images: list[np.ndarray], prompts: list[str]) -> list[float]:
         import torch

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from vlg.config import sections
 from vlg.files import read_json
+from vlg.judge import sizes
 from vlg.judge.kind import Judge
 
 if TYPE_CHECKING:
@@ -50,11 +51,7 @@ class Shuffled(Judge):
         self.guide.watch(ledger, part)
 
     def __call__(self, images: list[np.ndarray], prompts: list[str]) -> list[float]:
-        import numpy as np
-
-        from vlg.models.cosines import guide_scores
-
-        return guide_scores(self.guide, np.stack(images), [*map(self.other, prompts)])
+        return sizes.guided(self.guide, images, [*map(self.other, prompts)])
 
     @property
     def side(self) -> int:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from vlg.config import sections
 from vlg.errors import UserError
+from vlg.judge import sizes
 from vlg.judge.kind import Judge
 
 if TYPE_CHECKING:
@@ -91,8 +92,8 @@ class Shown:
 
 
 def true(image: np.ndarray, text: str) -> float:
-    """Share of the text's facts that a picture (32, 32, 3) uint8 shows; UserError where the text
-    is no sentence of the shapes world."""
+    """Share of the text's facts that a picture (height, width, 3) uint8 shows; UserError where the
+    text is no sentence of the shapes world."""
     from vlg.shapes import captions, verify
 
     said = captions.parse(text)
@@ -100,4 +101,4 @@ def true(image: np.ndarray, text: str) -> float:
         raise UserError(
             f"the verifier cannot read {text!r}; it knows the sentences of the shapes world alone"
         )
-    return float(verify.check(image, said)["fidelity"] or 0)
+    return float(verify.check(sizes.of_the_world(image), said)["fidelity"] or 0)
