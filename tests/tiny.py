@@ -89,6 +89,68 @@ def save_base(folder: Path, prediction: str = "epsilon", seed: int = 0) -> Path:
     return write_base(folder, unet, vae, CLIPTextModel(text), tokens, prediction)
 
 
+def save_sd3(folder: Path, t5: bool = True, seed: int = 0) -> Path:
+    """Write a random StableDiffusion3Pipeline folder, made as Stable Diffusion 3.5 is; `t5`: with
+    its third text encoder."""
+    import torch
+    from diffusers import (
+        AutoencoderKL,
+        FlowMatchEulerDiscreteScheduler,
+        SD3Transformer2DModel,
+        StableDiffusion3Pipeline,
+    )
+    from transformers import (
+        CLIPTextConfig,
+        CLIPTextModelWithProjection,
+        CLIPTokenizer,
+        T5Config,
+        T5EncoderModel,
+        T5TokenizerFast,
+    )
+
+    torch.manual_seed(seed)
+    vocab, merges = vocabulary()
+    pads = {"_2": START}  # the second one's own, as in the published model
+    tokenizers = {
+        f"tokenizer{end}": CLIPTokenizer(
+            vocab=vocab, merges=merges, model_max_length=LENGTH, pad_token=pads.get(end, END)
+        )
+        for end in ("", "_2")
+    }
+    clip = CLIPTextConfig(
+        vocab_size=len(vocab), hidden_size=12, intermediate_size=24, num_hidden_layers=2,
+        num_attention_heads=2, max_position_embeddings=LENGTH, projection_dim=16,
+        bos_token_id=vocab[START], eos_token_id=vocab[END], pad_token_id=vocab[END],
+    )  # fmt: skip
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -2.0)]
+    pieces += [(f"\u2581{word}", -3.0) for word in WORDS]
+    words = T5TokenizerFast(vocab=pieces, extra_ids=0, model_max_length=LENGTH)
+    config = T5Config(
+        vocab_size=len(pieces), d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=2,
+        feed_forward_proj="gated-gelu",
+    )  # fmt: skip
+    transformer = SD3Transformer2DModel(
+        sample_size=SIZE // 4, in_channels=16, out_channels=16, num_layers=2,
+        attention_head_dim=8, num_attention_heads=2, caption_projection_dim=16,
+        joint_attention_dim=32, pooled_projection_dim=32, pos_embed_max_size=8,
+        dual_attention_layers=(0,), qk_norm="rms_norm",
+    )  # fmt: skip
+    vae = AutoencoderKL(
+        block_out_channels=(4, 8, 8), layers_per_block=1, norm_num_groups=2, sample_size=SIZE,
+        down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
+        latent_channels=16, scaling_factor=1.5305, shift_factor=0.0609, use_quant_conv=False,
+        use_post_quant_conv=False, mid_block_add_attention=False,
+    )  # fmt: skip
+    StableDiffusion3Pipeline(
+        transformer=transformer, vae=vae, scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        text_encoder=CLIPTextModelWithProjection(clip),
+        text_encoder_2=CLIPTextModelWithProjection(clip),
+        text_encoder_3=T5EncoderModel(config) if t5 else None,
+        tokenizer_3=words if t5 else None, **tokenizers,
+    ).save_pretrained(folder)  # fmt: skip
+    return folder
+
+
 def write_base(
     folder: Path, unet: Any, vae: Any, text: Any, tokens: Any, prediction: str = "epsilon"
 ) -> Path:
@@ -279,9 +341,13 @@ def save_pictures(folder: Path, count: int = 24) -> Path:
 
 
 def build(folder: Path, prediction: str = "epsilon") -> dict[str, Path]:
-    """Write {"base", "guide", "data"} below `folder` and return their paths."""
+    """Write {"base", "guide", "data"} below `folder` and return their paths.
+
+    prediction: what the base predicts, `epsilon`, `v_prediction` or, of Stable Diffusion 3, `flow`.
+    """
+    flow = prediction == "flow"
     return {
-        "base": save_base(folder / "base", prediction),
+        "base": save_sd3(folder / "base") if flow else save_base(folder / "base", prediction),
         "guide": save_guide(folder / "guide"),
         "data": save_pictures(folder / "data"),
     }
@@ -371,11 +437,12 @@ def finetune(out: Path, name: str = "embed", step: int = 2, start: int = 0, **op
     """
     from vlg.train.loop import finetune
 
-    paths = world(options.pop("prediction", "epsilon"))
+    prediction = options.pop("prediction", "epsilon")
+    paths = world(prediction)
     method = options.pop("method", name)
     names = ("base", "guide", "embeddings", "cache", "data", "decoder", "pairs", "stop_judge")
     chosen = {each: paths.get(each) for each in ("base", "guide", "embeddings", "cache")}
-    chosen |= {"pairs": pairs()} if method == "dpo" else {}
+    chosen |= {"pairs": pairs(prediction)} if method == "dpo" else {}
     chosen |= {each: options.pop(each) for each in names if each in options}
     of_function = (
         "previous",

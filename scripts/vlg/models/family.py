@@ -41,7 +41,8 @@ Guidance = Callable[
 class Step:
     """One step of a drawing, before it is taken.
 
-    index: its number, from 0. t: the timestep, a whole number on the device. z: latents [n, ...].
+    index: its number, from 0. t: the timestep on the device, a whole number or, of flow, T sigma. z:
+    latents [n, ...].
     predicted: the network's output, guided. Both may be replaced, and the step goes on from them.
     net: the network; one that is put in its place serves the steps after this.
     """
@@ -61,7 +62,7 @@ class Step:
 
     @property
     def _times(self) -> torch.Tensor:
-        return self.t.expand(len(self.z)).long()
+        return self.t.expand(len(self.z))
 
     def shift(self, score: torch.Tensor) -> None:
         """Add to the score of p(z_t), in float32, by which the prediction changes accordingly.

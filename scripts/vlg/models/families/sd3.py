@@ -1,0 +1,340 @@
+"""Stable Diffusion 3 and 3.5: a transformer that predicts flow, two CLIP text encoders and T5, a VAE
+of 16 channels with a shift."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vlg.errors import UserError
+from vlg.files import read_json
+from vlg.models.components import load_component, load_network
+from vlg.models.device import at_least_float32, place
+from vlg.models.families.sd import StableDiffusion, square_side
+from vlg.models.family import Condition
+from vlg.models.flow import Solver, check_stated, load_flow
+from vlg.models.stated import check_tokenizer, has_tokenizer, told
+
+if TYPE_CHECKING:
+    import torch
+
+    from vlg.config.sections import Denoising, Sampling
+
+CLASSES = ("StableDiffusion3Pipeline",)
+PARTS = (
+    "transformer",
+    "vae",
+    "text_encoder",
+    "text_encoder_2",
+    "text_encoder_3",
+    "tokenizer",
+    "tokenizer_2",
+    "tokenizer_3",
+    "scheduler",
+)
+WEIGHTED = ("transformer", "vae", "text_encoder", "text_encoder_2")  # T5 may be left out
+SERVED = {
+    "transformer": "SD3Transformer2DModel",
+    "vae": "AutoencoderKL",
+    "text_encoder": "CLIPTextModelWithProjection",
+    "text_encoder_2": "CLIPTextModelWithProjection",
+    "text_encoder_3": "T5EncoderModel",
+}
+ENDS = ("", "_2", "_3")  # of the names of text encoders and their tokenizers: CLIP, CLIP, T5
+T5 = "text_encoder_3"
+T5_TOKENS = 256  # of a text, as the pipeline has them
+# What diffusers and transformers take where a config says nothing.
+USUAL = {"sample_size": 128, "patch_size": 2, "in_channels": 16, "out_channels": 16}
+USUAL |= {"joint_attention_dim": 4096, "pooled_projection_dim": 2048, "pos_embed_max_size": 96}
+WORDS = {"": 49408, "_2": 49408, "_3": 32128}
+APART = "give a base whose parts belong together"
+
+
+class StableDiffusion3(StableDiffusion):
+    """A `StableDiffusion3Pipeline` folder. Its condition is `states` [n, 77, width of both CLIPs],
+    `pooled` [n, width] and, where the folder has T5, `t5` [n, 256, width]; without, the network is
+    shown zeros in its place."""
+
+    network_name = "transformer"
+    # As in diffusers' train_dreambooth_lora_sd3.py: the attention of pictures and texts together.
+    lora_targets = tuple(
+        f"attn.{name}"
+        for name in (
+            *("add_k_proj", "add_q_proj", "add_v_proj", "to_add_out"),
+            *("to_k", "to_out.0", "to_q", "to_v"),
+        )
+    )
+
+    @classmethod
+    def check(cls, folder: Path) -> None:
+        index = told(folder, "model_index.json")
+        has_t5 = _has_t5(index)
+        for part, served in SERVED.items():
+            found = (index.get(part) or [None, served])[1]
+            if found != served and (part != T5 or has_t5):
+                raise UserError(
+                    f"model_index.json: {part} is a {found}; give a base with a {served}"
+                )
+        net = USUAL | told(folder, "transformer/config.json")
+        vae = told(folder, "vae/config.json")
+        texts = [told(folder, f"text_encoder{end}/config.json") for end in ENDS[: 2 + has_t5]]
+        cls._check_network(net, vae)
+        cls._check_latents(vae)
+        cls._check_widths(net, texts)
+        try:
+            check_stated(told(folder / "scheduler", "scheduler_config.json"))
+        except UserError as error:
+            raise UserError(f"scheduler/{error}") from None
+        for end, text in zip(ENDS, texts, strict=False):
+            where = f"tokenizer{end}"
+            if not has_tokenizer(folder / where):
+                raise UserError(f"{where}: has no vocabulary (tokenizer.json); give a whole folder")
+            try:
+                check_tokenizer(folder / where, text.get("vocab_size", WORDS[end]))
+            except UserError as error:
+                raise UserError(f"{where}/{error}") from None
+
+    @staticmethod
+    def _check_network(net: dict[str, Any], vae: dict[str, Any]) -> None:
+        name, channels = "transformer/config.json", vae.get("latent_channels", 4)
+        for key in ("in_channels", "out_channels"):
+            if (net[key] or net["in_channels"]) != channels:
+                raise UserError(
+                    f"{name}: {key} is {net[key]} and the VAE's latents have {channels} channels; "
+                    "give a base that draws from text alone"
+                )
+        try:
+            side = square_side(net["sample_size"])
+        except ValueError:
+            side = 0
+        most = net["patch_size"] * net["pos_embed_max_size"]
+        if not side or side % net["patch_size"] or side > most:
+            raise UserError(
+                f"{name}: sample_size is {net['sample_size']!r}; write the side of square latents "
+                f"there, a multiple of {net['patch_size']} up to {most}"
+            )
+
+    @staticmethod
+    def _check_latents(vae: dict[str, Any]) -> None:
+        """A latent is the encoder's output less `shift_factor`, times `scaling_factor`."""
+        name = "vae/config.json"
+        for key in ("latents_mean", "latents_std"):
+            if vae.get(key):
+                raise UserError(
+                    f"{name}: {key} is set, which this family's latents do not have; give the VAE "
+                    "of Stable Diffusion 3"
+                )
+        for key, usual in (("scaling_factor", 1.5305), ("shift_factor", 0.0609)):
+            found = vae.get(key)
+            number = isinstance(found, int | float) and math.isfinite(found)
+            if not number or (key == "scaling_factor" and found <= 0):
+                raise UserError(
+                    f"{name}: {key} is {json.dumps(found)}; set the number that the base was "
+                    f"trained with ({usual} of Stable Diffusion 3)"
+                )
+
+    @staticmethod
+    def _check_widths(net: dict[str, Any], texts: list[dict[str, Any]]) -> None:
+        """What the text encoders give is what the network takes."""
+        name, (one, two, *t5) = "transformer/config.json", texts
+        pooled = sum(text.get("projection_dim", 512) for text in (one, two))
+        if net["pooled_projection_dim"] != pooled:
+            raise UserError(
+                f"{name}: pooled_projection_dim is {net['pooled_projection_dim']} and the CLIPs' "
+                f"projection_dim together {pooled}; {APART}"
+            )
+        wanted = net["joint_attention_dim"]
+        width = sum(text.get("hidden_size", 512) for text in (one, two))
+        if width > wanted:
+            raise UserError(
+                f"{name}: joint_attention_dim is {wanted} and the CLIPs' hidden_size together "
+                f"{width}; {APART}"
+            )
+        if t5 and (width := t5[0].get("d_model", 512)) != wanted:
+            raise UserError(
+                f"{name}: joint_attention_dim is {wanted} and T5's d_model {width}; {APART}"
+            )
+
+    # --- components ---
+
+    def network(self) -> torch.nn.Module:
+        import torch
+
+        return self._transformer(torch.float32)
+
+    @cached_property
+    def net(self) -> torch.nn.Module:
+        net = self._transformer(self.dtype).eval().requires_grad_(False)
+        return place(net, self.device, compiled=True)
+
+    def _transformer(self, dtype: torch.dtype) -> Any:
+        from diffusers import SD3Transformer2DModel
+
+        net = load_network(SD3Transformer2DModel, self.folder, "transformer", torch_dtype=dtype)
+        self._loaded("network", net)
+        return net
+
+    @cached_property
+    def text(self) -> list[tuple[Any, Any]]:  # type: ignore[override]
+        """(tokenizer, text encoder) of each CLIP, and of T5 where the folder has it."""
+        from transformers import (
+            CLIPTextModelWithProjection,
+            CLIPTokenizer,
+            T5EncoderModel,
+            T5TokenizerFast,
+        )
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()
+        clip, t5 = (CLIPTokenizer, CLIPTextModelWithProjection), (T5TokenizerFast, T5EncoderModel)
+        kinds = [clip, clip, t5][: 2 + _has_t5(read_json(self.folder / "model_index.json"))]
+        found = []
+        for end, (words, kind) in zip(ENDS, kinds, strict=False):
+            tokenizer = load_component(words, self.folder, f"tokenizer{end}")
+            # In float16 transformers keeps in float32 what overflows in T5.
+            text = load_network(kind, self.folder, f"text_encoder{end}", dtype=self.dtype)
+            found.append((tokenizer, text.to(self.device).eval().requires_grad_(False)))
+        return found
+
+    @cached_property
+    def schedule(self) -> Any:
+        schedule = load_flow(self.folder)
+        schedule.sigmas = schedule.sigmas.to(self.device)
+        return schedule
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The transformer's."""
+        return USUAL | read_json(self.folder / "transformer" / "config.json")
+
+    @property
+    def timesteps(self) -> int:  # type: ignore[override]
+        return len(self.schedule.sigmas)
+
+    # --- texts and pictures ---
+
+    def condition(self, texts: Sequence[str]) -> Condition:
+        """Tokenized as StableDiffusion3Pipeline does."""
+        import torch
+
+        (one, first), (two, second), *t5 = self.text
+        length = min(one.model_max_length, first.config.max_position_embeddings)
+        states, pooled = [], []
+        with torch.no_grad():
+            for tokenizer, text in ((one, first), (two, second)):
+                ids = self._ids(tokenizer, texts, length)
+                seen = text(ids, output_hidden_states=True)
+                states.append(seen.hidden_states[-2])
+                pooled.append(seen.text_embeds)
+            found = {"states": torch.cat(states, dim=-1), "pooled": torch.cat(pooled, dim=-1)}
+            for tokenizer, text in t5:
+                found["t5"] = text(self._ids(tokenizer, texts, T5_TOKENS))[0]
+        return {name: value.to(self.dtype) for name, value in found.items()}
+
+    def _ids(self, tokenizer: Any, texts: Sequence[str], length: int) -> torch.Tensor:
+        """Tokens [n, length], padded and cut to the length."""
+        ids = tokenizer(
+            list(texts), padding="max_length", max_length=length, truncation=True,
+            return_tensors="pt",
+        ).input_ids  # fmt: skip
+        return ids.to(self.device)
+
+    def encode(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        import torch
+
+        with torch.no_grad():
+            posterior = self.vae.encode(pixels.to(self.device) * 2 - 1).latent_dist
+        scale, shift = self.vae.config.scaling_factor, self.vae.config.shift_factor
+        return (posterior.mean - shift) * scale, posterior.std * scale
+
+    def decode(self, latents: torch.Tensor, exactly: bool = False) -> torch.Tensor:
+        """Clamped as the pipeline does; what overflowed is nan, as a clamp would hide it."""
+        vae = self.vae if exactly else self.decoder
+        pictures = vae.decode(latents / vae.config.scaling_factor + vae.config.shift_factor).sample
+        return (pictures / 2 + 0.5).clamp(0, 1).masked_fill(pictures.isinf(), math.nan)
+
+    # --- noise ---
+
+    def share(self, t: torch.Tensor) -> torch.Tensor:
+        return self.schedule.share(t)
+
+    def draw_timesteps(self, n: int, generator: torch.Generator) -> torch.Tensor:
+        """Those of u = sigmoid(standard normal) of the schedule before its shift: logit-normal, as
+        Stable Diffusion 3 was trained (arXiv:2403.03206, 3.1)."""
+        import torch
+
+        u = torch.randn(n, generator=generator).sigmoid()
+        return (u * self.timesteps).long().clamp(max=self.timesteps - 1)
+
+    def denoising(
+        self,
+        predicted: torch.Tensor,
+        target: torch.Tensor,
+        t: torch.Tensor,
+        min_snr_gamma: float | None = None,
+    ) -> torch.Tensor:
+        """Mean squared error of the estimate of z_0, [n], in float32."""
+        error = (at_least_float32(predicted) - target).square().mean(dim=(1, 2, 3))
+        if min_snr_gamma is None:
+            return self.schedule.weighted(error, t)
+        return self.min_snr(error, t, min_snr_gamma)
+
+    # --- the network ---
+
+    def predict(
+        self, net: Callable[..., Any], z_t: torch.Tensor, t: torch.Tensor, condition: Condition
+    ) -> torch.Tensor:
+        """t: whole timesteps, or T sigma in floating point."""
+        import torch
+        from torch.nn.functional import pad
+
+        states, t5 = condition["states"], condition.get("t5")
+        width = self.config["joint_attention_dim"]
+        if t5 is None:
+            t5 = states.new_zeros(len(states), T5_TOKENS, width)
+        texts = torch.cat([pad(states, (0, width - states.shape[-1])), t5], dim=1)
+        times = (self.schedule.sigma(t) * self.timesteps).expand(len(z_t))
+        return net(z_t, texts, condition["pooled"], times, return_dict=False)[0]
+
+    def renoised(
+        self,
+        pixels: torch.Tensor,
+        generators: Sequence[torch.Generator],
+        settings: Sampling,
+        strength: float,
+    ) -> tuple[torch.Tensor, int]:
+        """The arithmetic of StableDiffusion3Img2ImgPipeline, in as many steps as
+        StableDiffusionImg2ImgPipeline takes, which rounds the share of the steps down."""
+        import torch
+        from diffusers.utils.torch_utils import randn_tensor
+
+        begin = settings.steps - min(int(settings.steps * strength), settings.steps)
+        pixels = (2.0 * pixels - 1.0).to(self.device, self.dtype)
+        with torch.no_grad():
+            drawn = [
+                self.vae.encode(picture[None]).latent_dist.sample(generator)
+                for picture, generator in zip(pixels, generators, strict=True)
+            ]
+        z = (torch.cat(drawn) - self.vae.config.shift_factor) * self.vae.config.scaling_factor
+        device = torch.device(self.device)
+        noise = randn_tensor(z.shape, generator=list(generators), device=device, dtype=self.dtype)
+        t = self._scheduler(settings, begin).timesteps[begin].expand(len(z))
+        return self.noised(z, noise, t).to(self.dtype), begin
+
+    def path(self, settings: Denoising) -> list[int]:
+        """The whole timesteps whose sigmas are nearest to those of the steps."""
+        sigmas = self._scheduler(settings, 0).timesteps.cpu() / self.timesteps
+        apart = (self.schedule.sigmas.cpu() - sigmas[:, None]).abs()
+        return [int(t) for t in apart.argmin(dim=1)]
+
+    def _scheduler(self, settings: Denoising, begin: int, stochastic: bool = False) -> Any:
+        return Solver(self.folder, settings, self.device, begin, stochastic)
+
+
+def _has_t5(index: dict[str, Any]) -> bool:
+    """Whether a model_index.json names T5."""
+    return bool((index.get(T5) or [None])[0])
