@@ -1,5 +1,6 @@
 """Stable Diffusion 3: what the family draws and trains is what diffusers' own code does."""
 
+import csv
 import json
 import shutil
 
@@ -8,11 +9,17 @@ import pytest
 import torch
 
 from tests import tiny
+from tests.test_guidance import KINDS, PICTURES
+from vlg import plugins
 from vlg.config.sections import Sampling
 from vlg.errors import UserError
 from vlg.files import write_manifest
 from vlg.models import families, stated
+from vlg.models.cosines import guide_scores
 from vlg.models.family import open_family
+from vlg.models.guide import load_guide
+from vlg.sample import arm
+from vlg.sample.listing import Picture
 from vlg.sample.sampler import Sampler
 from vlg.train.step import backward
 
@@ -49,6 +56,13 @@ def conditions(family, texts=TEXTS):
     }
 
 
+def sealed(folder):
+    """The folder, with the manifest that what is drawn with has."""
+    if not (folder / "manifest.json").exists():
+        write_manifest(folder)
+    return folder
+
+
 def pipeline(folder, **options):
     from diffusers import StableDiffusion3Pipeline
 
@@ -82,9 +96,7 @@ def test_sampled_latents_are_the_pipelines(folder, without_t5, t5, scale):
 
 
 def test_pictures_are_the_pipelines(folder):
-    if not (folder / "manifest.json").exists():
-        write_manifest(folder)
-    sampler, seeds = Sampler(folder, sampling(), "cpu"), [0, 1, 2]
+    sampler, seeds = Sampler(sealed(folder), sampling(), "cpu"), [0, 1, 2]
     ours = sampler.draw(TEXTS, seeds)
     theirs = pipeline(folder)(
         TEXTS, latents=sampler.latents(TEXTS, seeds, "latents"), num_inference_steps=4,
@@ -241,7 +253,8 @@ def test_a_step_is_that_of_diffusers_example(lora):
     transformer = SD3Transformer2DModel.from_pretrained(base, subfolder="transformer")
     if lora:
         transformer.requires_grad_(False)
-        layers = "add_k_proj add_q_proj add_v_proj to_add_out to_k to_out.0 to_q to_v".split()
+        layers = ["add_k_proj", "add_q_proj", "add_v_proj", "to_add_out"]
+        layers += ["to_k", "to_out.0", "to_q", "to_v"]
         transformer.add_adapter(
             LoraConfig(r=lora, lora_alpha=lora, target_modules=[f"attn.{name}" for name in layers])
         )
@@ -283,7 +296,7 @@ def test_timesteps_are_drawn_of_the_examples_density(family):
     torch.manual_seed(0)
     u = compute_density_for_timestep_sampling("logit_normal", 20000, 0.0, 1.0)
     drawn = family.draw_timesteps(20000, torch.Generator().manual_seed(0))
-    assert drawn.dtype == torch.int64 and 0 <= drawn.min() and drawn.max() < 1000
+    assert drawn.dtype == torch.int64 and drawn.min() >= 0 and drawn.max() < 1000
     at = torch.tensor([0.1, 0.25, 0.5, 0.75, 0.9])
     assert torch.allclose((drawn / 1000).quantile(at), u.quantile(at), atol=0.01)
 
@@ -313,6 +326,139 @@ def test_whole_timesteps_of_a_path_are_the_nearest(family):
     assert path[0] == 999 and path == sorted(path, reverse=True)
     apart = (family.schedule.sigma(torch.tensor(path)) * 1000 - exact).abs()
     assert apart.max() < 1.5  # half of the widest gap at a shift of 3
+
+
+SMALL = {
+    "draft": {"last_steps": 2, "own_every": 1},
+    "imagerefl": {"refl_every": 2},
+    "embed": {"min_snr_gamma": 5.0},
+    "ddpo": {"clip_range": 0.1},
+}
+
+
+@pytest.mark.parametrize("method", plugins.names(plugins.METHODS))
+def test_every_method_trains_it(method, tmp_path):
+    """All weights and a LoRA in turn; what it writes is a model that draws."""
+    lora = 2 * (plugins.names(plugins.METHODS).index(method) % 2)
+    options = {"lora_rank": lora, "prediction": "flow", **SMALL.get(method, {})}
+    out = tiny.finetune(tmp_path, method, step=3, **options)
+    with open(tmp_path / "training" / f"{method}-3" / "log.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 3 and all(np.isfinite(float(row["loss"])) for row in rows)
+    assert float(rows[-1]["grad_norm"]) > 0
+    trained, base = open_family(out), open_family(tiny.world("flow")["base"])
+    settings = sampling(guidance_scale=1.0)
+    one, two = (
+        each.sample(base.condition(TEXTS), noise(), settings, net=each.net)
+        for each in (trained, base)
+    )
+    assert one.isfinite().all() and not torch.equal(one, two)
+    if lora:
+        pipe = pipeline(tiny.world("flow")["base"])
+        pipe.load_lora_weights(out, weight_name="pytorch_lora_weights.safetensors")
+        told = base.condition(TEXTS)
+        three = base.sample(told, noise(), settings, net=pipe.transformer)
+        assert torch.allclose(one, three, atol=1e-4), "its LoRA alone, as diffusers reads it"
+
+
+OWN = {"caption_dropout": 0, "batch_size": 4, "data_share": 0}
+
+
+def predictions(run, *weights):
+    """What networks with these weights predict of the run's first batch, and what of it is asked:
+    (z_0, z_t, sigma, predictions, batch)."""
+    batch, family = run.method.batch(run.data, 0), run.family
+    sigma = family.schedule.sigmas[batch.timesteps][:, None, None, None]
+    x0 = batch.own[:, 0]
+    xt = (1 - sigma) * x0 + sigma * batch.noise
+    told = run.data.condition(batch.captions)
+    found = []
+    for each in weights:
+        net = family.network()
+        net.load_state_dict(each)
+        found.append(family.predict(net, xt, sigma.flatten() * 1000, told))
+    return x0, xt, sigma, found, batch
+
+
+def test_nft_is_the_released_code():
+    """DiffusionNFT's train_nft_sd3.py, which is of flow."""
+    run = tiny.begin("nft", "flow", **OWN, beta=0.5, own_guidance=1, kl_scale=0.01)
+    base = {name: weight.clone() for name, weight in run.state.net.state_dict().items()}
+    run.method.before(run.state.net, run.data, 0)
+    g = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, weight in run.state.weights.items():
+            run.method.old[name] += 0.01 * torch.randn(weight.shape, generator=g)
+            weight += 0.02 * torch.randn(weight.shape, generator=g)
+    weights = (run.state.net.state_dict(), base | run.method.old, base)
+    x0, xt, t_expanded, (forward, old, first), batch = predictions(run, *weights)
+    positive, negative = 0.5 * forward + 0.5 * old, 1.5 * old - 0.5 * forward
+
+    def loss(prediction):
+        x0_prediction = xt - t_expanded * prediction
+        weight = (x0_prediction - x0).abs().mean((1, 2, 3), keepdim=True).clip(1e-5)
+        return ((x0_prediction - x0) ** 2 / weight).mean((1, 2, 3))
+
+    policy = batch.score * loss(positive) / 0.5 + (1 - batch.score) * loss(negative) / 0.5
+    terms = run.method.terms(run.state.net, batch)
+    assert torch.allclose(terms["nft"].values, 5 * policy, rtol=1e-4)
+    assert torch.allclose(terms["kl"].values, (forward - first).square().mean((1, 2, 3)), rtol=1e-4)
+
+
+def test_ddpo_s_moves_are_gaussians_of_the_stochastic_step():
+    run = tiny.begin("ddpo", "flow", **OWN, sampling={"steps": 4, "scheduler": "ddim"})
+    run.method.before(run.state.net, run.data, 0)
+    sigmas = run.family._scheduler(run.settings.path, 0).inner.sigmas.double()
+    now, behind = sigmas[:-1], sigmas[1:]
+    kept = (1 - now) * behind / (now * (1 - behind))
+    wanted = behind * (1 - kept.square()).sqrt()
+    assert run.method.deviations == pytest.approx(wanted.tolist(), abs=1e-5)
+    batch = run.method.batch(run.data, 0)
+    loss, logs = run.method.of_moves(run.state.net, batch)
+    assert logs["own_kl"].max() < 1e-6, "the weights have not moved"
+    assert torch.allclose(loss, -batch.score, atol=1e-3)
+
+
+# ------------------------------------------------------------------------------------------- arms
+
+
+@pytest.fixture(scope="module")
+def sampler(folder):
+    return Sampler(sealed(folder), sampling(scheduler="dpm++"), "cpu", folder)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_arm_draws_with_it(kind, sampler):
+    guide, pictures = load_guide(tiny.world()["guide"]), PICTURES[:2]
+    texts, seeds = [p.prompt for p in pictures], [p.seed for p in pictures]
+    plain = sampler.draw(texts, seeds)
+    before = arm.Before(1, pictures)
+    chosen = arm.load(kind, KINDS[kind])
+    if "pictures" in chosen.needs:
+        before = arm.Before(1, pictures, plain, guide_scores(guide, plain, texts))
+    drawn = chosen.draw(sampler, guide, before)
+    assert drawn.images.shape == plain.shape
+    same = np.abs(drawn.images.astype(int) - plain).max() <= 1
+    if kind in ("combined", "cfg", "guiders", "clip_guidance"):
+        assert same == (kind == "combined"), "which has one and the same model here"
+    if drawn.scores and before.scores:
+        assert all(new >= old - 0.05 for new, old in zip(drawn.scores, before.scores, strict=True))
+
+
+def test_skipped_layers_are_the_pipelines(folder):
+    sampler, seeds = Sampler(sealed(folder), sampling(), "cpu"), [0, 1, 2]
+    keys = {"guider": "skip_layer", "skip_blocks": "transformer_blocks", "skip_window": (0.0, 1.0)}
+    pictures = [Picture(str(i), text, i, "study") for i, text in enumerate(TEXTS)]
+    ours = arm.load("guiders", keys).draw(sampler, None, arm.Before(1, pictures)).images
+    theirs = pipeline(folder)(
+        TEXTS, latents=sampler.latents(TEXTS, seeds, "latents"), num_inference_steps=4,
+        guidance_scale=4.0, skip_guidance_layers=[0], skip_layer_guidance_start=0.0,
+        skip_layer_guidance_stop=1.0, output_type="np",
+    ).images  # fmt: skip
+    assert np.abs(ours.astype(int) - np.rint(theirs * 255)).max() <= 1
+    plain = sampler.draw(TEXTS, seeds)
+    assert np.abs(ours.astype(int) - plain).max() > 1, "and no hook stays behind"
+    assert np.array_equal(sampler.draw(TEXTS, seeds), plain)
 
 
 # ------------------------------------------------------------------------------- what is refused

@@ -41,10 +41,9 @@ Guidance = Callable[
 class Step:
     """One step of a drawing, before it is taken.
 
-    index: its number, from 0. t: the timestep on the device, a whole number or, of flow, T sigma. z:
-    latents [n, ...].
-    predicted: the network's output, guided. Both may be replaced, and the step goes on from them.
-    net: the network; one that is put in its place serves the steps after this.
+    index: its number, from 0. t: the timestep, on the device; a whole number or, of flow, T sigma.
+    z: latents [n, ...]. predicted: the network's output, guided. Both may be replaced, and the step
+    goes on from them. net: the network; one that is put in its place serves the steps after this.
     """
 
     family: Family

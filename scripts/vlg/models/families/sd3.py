@@ -1,4 +1,4 @@
-"""Stable Diffusion 3 and 3.5: a transformer that predicts flow, two CLIP text encoders and T5, a VAE
+"""Stable Diffusion 3 and 3.5: a transformer that predicts flow, two CLIPs and T5 for texts, a VAE
 of 16 channels with a shift."""
 
 from __future__ import annotations
@@ -164,14 +164,14 @@ class StableDiffusion3(StableDiffusion):
     def network(self) -> torch.nn.Module:
         import torch
 
-        return self._transformer(torch.float32)
+        return self._network(torch.float32)
 
     @cached_property
     def net(self) -> torch.nn.Module:
-        net = self._transformer(self.dtype).eval().requires_grad_(False)
+        net = self._network(self.dtype).eval().requires_grad_(False)
         return place(net, self.device, compiled=True)
 
-    def _transformer(self, dtype: torch.dtype) -> Any:
+    def _network(self, dtype: torch.dtype) -> Any:
         from diffusers import SD3Transformer2DModel
 
         net = load_network(SD3Transformer2DModel, self.folder, "transformer", torch_dtype=dtype)
@@ -254,7 +254,8 @@ class StableDiffusion3(StableDiffusion):
     def decode(self, latents: torch.Tensor, exactly: bool = False) -> torch.Tensor:
         """Clamped as the pipeline does; what overflowed is nan, as a clamp would hide it."""
         vae = self.vae if exactly else self.decoder
-        pictures = vae.decode(latents / vae.config.scaling_factor + vae.config.shift_factor).sample
+        z = latents.to(vae.dtype) / vae.config.scaling_factor + vae.config.shift_factor
+        pictures = vae.decode(z).sample
         return (pictures / 2 + 0.5).clamp(0, 1).masked_fill(pictures.isinf(), math.nan)
 
     # --- noise ---

@@ -72,7 +72,8 @@ class Settings(sections.OneRound):
     skip_blocks: str = Field(
         "mid_block.attentions.0.transformer_blocks",
         min_length=1,
-        description="Of `skip_layer`: a list of transformer blocks in the network.",
+        description="Of `skip_layer`: a list of transformer blocks in the network; that of Stable "
+        "Diffusion 3 is `transformer_blocks`.",
     )
     skip_layers: list[sections.Whole] = Field(
         [0], min_length=1, description="Of `skip_layer`: which blocks of the list are skipped."
@@ -109,9 +110,12 @@ class Guiders(Arm):
                         f"refine.arms: skip_blocks: {blocks} {self.settings.skip_layers} cannot be "
                         f"skipped in this network ({error}); name blocks that it has"
                     ) from error
+                turned = texts_first(net)
                 try:
                     each.noise_pred = predict(each.condition)
                 finally:
+                    for hook in turned:
+                        hook.remove()
                     guider.cleanup_models(net)
             return guider(asked).pred
 
@@ -145,3 +149,19 @@ class Guiders(Arm):
             )
         finally:
             log.disabled = before
+
+
+def texts_first(net: Any) -> list[Any]:
+    """Hooks on the blocks that are skipped now, by which they give texts and latents in the order
+    of Stable Diffusion 3's: what diffusers has in a skipped block's place gives latents first,
+    whatever the block does."""
+    from diffusers.hooks.layer_skip import TransformerBlockSkipHook
+
+    found = []
+    for module in net.modules():
+        hooks = getattr(module, "_diffusers_hook", None)
+        for hook in hooks.hooks.values() if hooks else ():
+            skips = isinstance(hook, TransformerBlockSkipHook)
+            if skips and hook._metadata.return_hidden_states_index == 1:
+                found.append(module.register_forward_hook(lambda block, given, out: out[::-1]))
+    return found

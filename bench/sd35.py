@@ -1,0 +1,199 @@
+"""Stable Diffusion 3.5 medium at its true size, counted without computing it: weights, FLOPs and
+what a training step keeps of a sample. Nothing is allocated: the networks are of the meta device.
+
+    .venv/bin/python bench/sd35.py
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts"), str(ROOT / "bench")]
+
+import sd15  # noqa: E402
+
+from vlg.models.families.sd3 import T5_TOKENS, StableDiffusion3  # noqa: E402
+
+SIDE, PIXELS, CLIP_TOKENS = 128, 1024, 77
+RANK = 16  # of LoRA, as config/sd35.yaml has it
+
+# Weights of the published models.
+PARAMETERS = {"transformer": 2_243_171_520, "vae": 83_819_683, "clip": 123_650_304,
+              "clip_2": 694_659_840, "t5": 4_762_310_656}  # fmt: skip
+
+
+def transformer() -> Any:
+    """The network."""
+    from diffusers import SD3Transformer2DModel
+
+    return SD3Transformer2DModel(
+        sample_size=SIDE, num_layers=24, num_attention_heads=24, caption_projection_dim=1536,
+        pos_embed_max_size=384, dual_attention_layers=tuple(range(13)), qk_norm="rms_norm",
+    )  # fmt: skip
+
+
+def with_lora() -> Any:
+    """The same, frozen, with the layers that a LoRA trains."""
+    from peft import LoraConfig
+
+    net, targets = transformer().requires_grad_(False), list(StableDiffusion3.lora_targets)
+    net.add_adapter(LoraConfig(r=RANK, lora_alpha=RANK, target_modules=targets))
+    return net
+
+
+def vae() -> Any:
+    """The autoencoder."""
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        latent_channels=16, layers_per_block=2, block_out_channels=(128, 256, 512, 512),
+        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+        use_quant_conv=False, use_post_quant_conv=False, sample_size=PIXELS,
+    ).requires_grad_(False)  # fmt: skip
+
+
+def clip(second: bool = False) -> Any:
+    """A text encoder: CLIP ViT-L/14's or, the second, that of OpenCLIP ViT-bigG/14."""
+    from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+
+    size = (1280, 5120, 32, 20) if second else (768, 3072, 12, 12)
+    names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+    config = CLIPTextConfig(projection_dim=size[0], **dict(zip(names, size, strict=True)))
+    return CLIPTextModelWithProjection(config)
+
+
+def t5() -> Any:
+    """T5 v1.1 XXL's encoder."""
+    from transformers import T5Config, T5EncoderModel
+
+    return T5EncoderModel(
+        T5Config(
+            d_model=4096, d_kv=64, d_ff=10240, num_layers=24, num_heads=64,
+            feed_forward_proj="gated-gelu",
+        )
+    )  # fmt: skip
+
+
+PARTS: dict[str, Callable[[], Any]] = {
+    "transformer": transformer,
+    "vae": vae,
+    "clip": clip,
+    "clip_2": functools.partial(clip, True),
+    "t5": t5,
+}
+
+
+def parameters() -> dict[str, int]:
+    """Weights of each part."""
+    import torch
+
+    with torch.device("meta"):
+        return {n: sum(p.numel() for p in make().parameters()) for n, make in PARTS.items()}
+
+
+def told(samples: int) -> tuple[Any, ...]:
+    """What the network is called with."""
+    import torch
+
+    states = torch.randn(samples, CLIP_TOKENS + T5_TOKENS, 4096)
+    z = torch.randn(samples, 16, SIDE, SIDE)
+    return z, states, torch.randn(samples, 2048), torch.ones(samples)
+
+
+def flops() -> dict[str, float]:
+    """FLOPs of one sample through each part."""
+    import torch
+
+    from vlg.models.ledger import count_flops
+
+    with torch.device("meta"):
+        plain, lora, coder, given = transformer(), with_lora(), vae(), told(1)
+        texts = clip(), clip(True), t5()
+        z, picture = torch.randn(1, 16, SIDE, SIDE), torch.randn(1, 3, PIXELS, PIXELS)
+        words, more = (torch.zeros(1, n, dtype=torch.long) for n in (CLIP_TOKENS, T5_TOKENS))
+    decoding = count_flops(coder.decoder, (z.requires_grad_(),), {})
+    return {
+        "network": count_flops(plain, given, {})[0],
+        "network step": sum(count_flops(plain, given, {})),
+        "LoRA step": sum(count_flops(lora, given, {})),
+        "vae encode": count_flops(coder.encoder, (picture,), {})[0],
+        "vae decode": decoding[0],
+        "vae decode and back": sum(decoding),
+        "texts": sum(
+            count_flops(text, (ids,), {})[0]
+            for text, ids in zip(texts, (words, words, more), strict=True)
+        ),
+    }
+
+
+def kept(part: str, bf16: bool) -> tuple[float, float]:
+    """(bytes kept of one sample between the blocks of `network` or `decoder`, most that a block
+    keeps when it is computed again), with gradient checkpointing; as `sd15.kept` counts."""
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    def count(samples: int, checkpointing: bool) -> tuple[float, list[float]]:
+        seen: dict[int, Any] = {}
+        blocks: list[float] = []
+
+        def pack(tensor: Any) -> Any:
+            storage = tensor.untyped_storage()
+            if storage._cdata not in weights:
+                seen[storage._cdata] = tensor
+            return tensor
+
+        def total() -> float:
+            return sum(tensor.untyped_storage().nbytes() for tensor in seen.values())
+
+        with FakeTensorMode():
+            model = with_lora() if part == "network" else vae()
+            weights = {p.untyped_storage()._cdata for p in model.parameters()}
+            found: Sequence[Any] = (
+                model.transformer_blocks
+                if part == "network"
+                else (model.decoder.mid_block, *model.decoder.up_blocks)
+            )
+            for block in found:
+                block.register_forward_pre_hook(lambda *_: blocks.append(-total()))
+                block.register_forward_hook(lambda *_: blocks.append(blocks.pop() + total()))
+            if checkpointing:
+                model.enable_gradient_checkpointing()
+            z, *others = told(samples)
+            z.requires_grad_()
+            hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
+            with hooks, torch.autocast("cpu", torch.bfloat16, bf16):
+                if part == "network":
+                    model.train()(z, *others)
+                else:
+                    model.train().decode(z)
+            return total(), blocks
+
+    between = count(2, True)[0] - count(1, True)[0]
+    (_, one), (_, two) = count(1, False), count(2, False)
+    return between, max(b - a for a, b in zip(one, two, strict=True))
+
+
+def main() -> None:
+    """Print what a sample takes."""
+    found, work = parameters(), flops()
+    print("| part | weights |\n|---|---:|")
+    for name, count in found.items():
+        print(f"| {name} | {count:,} |")
+    print("\n| of a sample | TFLOP |\n|---|---:|")
+    for name, count in work.items():
+        print(f"| {name} | {count / 1e12:.3g} |")
+    print(f"| guide, forward and backward | {sd15.flops('full')['guide'] * 2 / 1e12:.3g} |")
+    print("\n| GB kept with checkpointing, a sample | float32 | bf16 autocast |\n|---|---:|---:|")
+    for part in ("network", "decoder"):
+        single, half = kept(part, False), kept(part, True)
+        for what, index in (("between blocks", 0), ("the largest block, again", 1)):
+            print(f"| {part}: {what} | {single[index] / 1e9:.2f} | {half[index] / 1e9:.2f} |")
+
+
+if __name__ == "__main__":
+    main()
