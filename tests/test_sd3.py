@@ -14,7 +14,7 @@ from vlg import plugins
 from vlg.config.sections import Sampling
 from vlg.errors import UserError
 from vlg.files import write_manifest
-from vlg.models import families, stated
+from vlg.models import families, lora, stated
 from vlg.models.cosines import guide_scores
 from vlg.models.family import open_family
 from vlg.models.guide import load_guide
@@ -237,26 +237,26 @@ def test_a_posterior_and_its_picture_are_the_pipelines(folder, family):
 # --------------------------------------------------------------------------------------- training
 
 
-@pytest.mark.parametrize("lora", [0, 4])
-def test_a_step_is_that_of_diffusers_example(lora):
+@pytest.mark.parametrize("rank", [0, 4])
+def test_a_step_is_that_of_diffusers_example(rank):
     """train_dreambooth_lora_sd3.py as it is set by default: timesteps of logit-normal density, its
     preconditioned prediction, no weights. Of LoRA its layers, at weights that have moved."""
     from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
     from peft import LoraConfig
 
-    run = tiny.begin("normal", "flow", caption_dropout=0, lora_rank=lora)
+    run = tiny.begin("normal", "flow", caption_dropout=0, lora_rank=rank)
     g = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for weight in run.state.weights.values():
             weight += 0.05 * torch.randn(weight.shape, generator=g)
     base = tiny.world("flow")["base"]
     transformer = SD3Transformer2DModel.from_pretrained(base, subfolder="transformer")
-    if lora:
+    if rank:
         transformer.requires_grad_(False)
         layers = ["add_k_proj", "add_q_proj", "add_v_proj", "to_add_out"]
         layers += ["to_k", "to_out.0", "to_q", "to_v"]
         transformer.add_adapter(
-            LoraConfig(r=lora, lora_alpha=lora, target_modules=[f"attn.{name}" for name in layers])
+            LoraConfig(r=rank, lora_alpha=rank, target_modules=[f"attn.{name}" for name in layers])
         )
     transformer.load_state_dict(run.state.net.state_dict())
     batch = run.method.batch(run.data, 0)
@@ -339,8 +339,8 @@ SMALL = {
 @pytest.mark.parametrize("method", plugins.names(plugins.METHODS))
 def test_every_method_trains_it(method, tmp_path):
     """All weights and a LoRA in turn; what it writes is a model that draws."""
-    lora = 2 * (plugins.names(plugins.METHODS).index(method) % 2)
-    options = {"lora_rank": lora, "prediction": "flow", **SMALL.get(method, {})}
+    rank = 2 * (plugins.names(plugins.METHODS).index(method) % 2)
+    options = {"lora_rank": rank, "prediction": "flow", **SMALL.get(method, {})}
     out = tiny.finetune(tmp_path, method, step=3, **options)
     with open(tmp_path / "training" / f"{method}-3" / "log.csv") as file:
         rows = list(csv.DictReader(file))
@@ -353,7 +353,7 @@ def test_every_method_trains_it(method, tmp_path):
         for each in (trained, base)
     )
     assert one.isfinite().all() and not torch.equal(one, two)
-    if lora:
+    if rank:
         pipe = pipeline(tiny.world("flow")["base"])
         pipe.load_lora_weights(out, weight_name="pytorch_lora_weights.safetensors")
         told = base.condition(TEXTS)
@@ -417,6 +417,28 @@ def test_ddpo_s_moves_are_gaussians_of_the_stochastic_step():
     loss, logs = run.method.of_moves(run.state.net, batch)
     assert logs["own_kl"].max() < 1e-6, "the weights have not moved"
     assert torch.allclose(loss, -batch.score, atol=1e-3)
+
+
+def test_a_lora_is_merged_into_a_base_without_t5(without_t5, tmp_path):
+    from diffusers import StableDiffusion3Pipeline
+    from peft import LoraConfig, get_peft_model_state_dict
+
+    net = open_family(without_t5).network()
+    net.add_adapter(LoraConfig(r=2, lora_alpha=2, target_modules=["attn.to_q", "attn.to_v"]))
+    with torch.no_grad():
+        for name, weight in net.named_parameters():
+            if "lora_B" in name:
+                weight.normal_()
+    StableDiffusion3Pipeline.save_lora_weights(
+        tmp_path, transformer_lora_layers=get_peft_model_state_dict(net)
+    )
+    file = tmp_path / "pytorch_lora_weights.safetensors"
+    lora.merge(without_t5, [file], [1.0], tmp_path / "merged")
+    merged, told = open_family(tmp_path / "merged"), open_family(without_t5).condition(TEXTS)
+    t = torch.tensor([100, 500, 900])
+    with torch.no_grad():
+        one, two = (merged.predict(each, noise(), t, told) for each in (merged.net, net))
+    assert torch.allclose(one, two, atol=1e-4)
 
 
 # ------------------------------------------------------------------------------------------- arms

@@ -317,7 +317,10 @@ FILES = {
         ("conditioner.embedders.0.a", "model.diffusion_model.label_emb.a", "first_stage_model.a"),
         "this is Stable Diffusion XL; no family here draws it; give a Stable Diffusion 1.x",
     ),
-    "SD 3": (("model.diffusion_model.joint_blocks.0.a",), "this is Stable Diffusion 3; no family"),
+    "SD 3": (
+        ("model.diffusion_model.joint_blocks.0.a",),
+        "this is Stable Diffusion 3 in one file; give its diffusers",
+    ),
     "Flux": (("double_blocks.0.img_attn.a", "single_blocks.0.a"), "this is Flux; no family here"),
     "a transformer": (
         ("transformer_blocks.0.a", "pos_embed.b"),

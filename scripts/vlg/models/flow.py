@@ -111,9 +111,9 @@ class Solver:
     DDIM's for z_t as above; `dpm++` is DPM-Solver++ (2M), of which the stochastic form is SDE-
     DPM-Solver++. The stochastic form of `ddim` is DDIM's at eta 1, the same as SDE-DPM-Solver++
     of first order: with z' and sigma' behind the step, sigma_up = sigma' sqrt(1 - ((1 - sigma)
-    sigma' / (sigma (1 - sigma')))^2) of z' is fresh noise. It is the SDE of Flow-GRPO
-    (arXiv:2505.05470, equation 9) at a = sqrt 2, in steps that leave picture and noise their
-    shares of z' (arXiv:2509.05952).
+    sigma' / (sigma (1 - sigma')))^2) of z' is fresh noise. In small steps it is the SDE of
+    Flow-GRPO (arXiv:2505.05470, of deviation a sqrt(sigma / (1 - sigma))) at a = sqrt 2; steps of
+    any size leave picture and noise their shares of z' (arXiv:2509.05952).
     """
 
     init_noise_sigma = 1.0

@@ -140,7 +140,7 @@ NAMED = {
         MADE_FOR,
     ),
     r"\bmotion_modules\.": ("a motion module", MADE_FOR),
-    r"(^|\.)joint_blocks\.": ("Stable Diffusion 3", FOLDER),
+    r"(^|\.)joint_blocks\.": ("Stable Diffusion 3 in one file", "give its diffusers folder"),
     r"(^|\.)double_blocks\.|^single_transformer_blocks\.": ("Flux", FOLDER),
     r"^transformer_blocks\.": ("a diffusion transformer alone", FOLDER),
     r"^conditioner\.|\.label_emb\.": ("Stable Diffusion XL", FOLDER),

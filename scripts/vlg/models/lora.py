@@ -66,8 +66,10 @@ def merge(base: Path, loras: Sequence[Path], scales: Sequence[float], out: Path)
     import torch
     from diffusers import DiffusionPipeline
 
+    index = stated.told(base, "model_index.json")  # what it says is not there may be left out
+    absent = {name: None for name, each in index.items() if each == [None, None]}
     pipeline: Any = DiffusionPipeline.from_pretrained(
-        base, local_files_only=True, dtype=torch.float32
+        base, local_files_only=True, dtype=torch.float32, **absent
     )
     names = []
     for place, file in enumerate(loras):
