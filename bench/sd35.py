@@ -133,7 +133,8 @@ def flops() -> dict[str, float]:
 
 def kept(part: str, bf16: bool) -> tuple[float, float]:
     """(bytes kept of one sample between the blocks of `network` or `decoder`, most that a block
-    keeps when it is computed again), with gradient checkpointing; as `sd15.kept` counts."""
+    keeps when it is computed again), with gradient checkpointing, as `sd15.kept` counts; of the
+    network when all weights are trained, a LoRA keeps less."""
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -151,7 +152,7 @@ def kept(part: str, bf16: bool) -> tuple[float, float]:
             return sum(tensor.untyped_storage().nbytes() for tensor in seen.values())
 
         with FakeTensorMode():
-            model = with_lora() if part == "network" else vae()
+            model = transformer() if part == "network" else vae()
             weights = {p.untyped_storage()._cdata for p in model.parameters()}
             found: Sequence[Any] = (
                 model.transformer_blocks
