@@ -18,6 +18,7 @@ sys.path.append(str(ROOT / "bench"))
 import full_size  # noqa: E402
 import gpu  # noqa: E402
 import sd15  # noqa: E402
+import sd35  # noqa: E402
 
 from vlg import plugins  # noqa: E402
 
@@ -32,6 +33,10 @@ def test_the_full_size_is_that_of_the_published_models():
             name: sum(p.numel() for p in make("full").parameters()) for name, make in parts.items()
         }
     assert found == sd15.PARAMETERS
+
+
+def test_stable_diffusion_3_5_is_counted_at_its_published_size():
+    assert sd35.parameters() == sd35.PARAMETERS
 
 
 def test_flops_are_those_of_the_modules():
