@@ -5,8 +5,8 @@ The file `data/benchmarks/<name>.py` is the benchmark `<name>`. At its top it sa
     SOURCE   where it is: `github:owner/name@commit`, or `hub:owner/name@commit` for a data set
     FILES    {path there: SHA-256, or git's hash of the file; None where the Hub's own must do}
     NUMBERS  {category: number of its prompts}
-    JUDGED   {kind of judge: keys}, where the first file says what a picture must show: the first key
-             names that file, and the others must be given with it. May be missing
+    JUDGED   {kind of judge: keys}, where the first file says what a picture must show: the first
+             key names that file, and the others must be given with it. May be missing
 
 and holds `rows(files)`, which makes (line, {column: text}) of the files, and lets a KeyError,
 TypeError or ValueError say what is not as it was published. The Snakefile reads the literals alone.
@@ -67,9 +67,10 @@ class Benchmark:
             return self
         files = {name: known or sha256 for name, known in self.files.items()}
         if missing := [name for name, known in files.items() if not known]:
+            other = "" if len(files) > 1 else ", or give prompts.sha256"
             raise UserError(
                 f"config: prompts.source: the checksum of {missing[0]} at this revision is not "
-                f"known; leave out the revision{'' if len(files) > 1 else ', or give prompts.sha256'}"
+                f"known; leave out the revision{other}"
             )
         return replace(self, files=files)
 
