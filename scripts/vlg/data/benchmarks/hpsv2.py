@@ -22,6 +22,9 @@ def rows(files: list[Path]) -> Iterator[tuple[int, dict[str, str]]]:
     """A list of prompts, a file for each style."""
     number = 0
     for path in files:
-        for text in json.loads(read_text(path)):
+        texts = json.loads(read_text(path))
+        if not isinstance(texts, list):
+            raise TypeError(f"{path.name} is no list")
+        for text in texts:
             number += 1
             yield number, {"Prompt": text, "Category": path.stem}
