@@ -9,7 +9,7 @@ import pytest
 from huggingface_hub import constants
 
 from tests.hub_server import Hub
-from tests.pipeline import ROOT, Checkout
+from tests.pipeline import ROOT
 from tests.test_hub import point
 from vlg.config.load import load
 from vlg.data import benchmark, github, hub
@@ -290,34 +290,33 @@ def test_judges_are_pointed_at_the_file_of_the_benchmark():
         load(config, ROOT)
 
 
-def test_a_study_takes_its_prompts_and_its_judges_questions_from_one_download(tmp_path):
+def test_a_study_takes_its_prompts_and_its_judges_questions_from_one_download(checkout, tmp_path):
     """Without a network, from the cache; another revision by its checksum."""
     text = SAMPLES["geneval"][0][0].encode()
     digest = hashlib.sha256(text).hexdigest()
     home = tmp_path / "home"
     (home / "github").mkdir(parents=True)
     (home / "github" / digest).write_bytes(text)
-    tree = Checkout(tmp_path / "tree")
-    (tree.root / "pictures").mkdir()
+    (tmp_path / "pictures").mkdir()
     config = {
-        "study": "mine",
+        "study": "benchmark",
         "models": {"base": None},
         "prompts": {"source": "geneval@v1", "sha256": digest, "study": 2, "pool": 2},
-        "pictures": {"ours": {"source": "pictures"}},
+        "pictures": {"ours": {"source": str(tmp_path / "pictures")}},
         "judges": {"facts": {"kind": "questions", "source": "hub:a/b", "questions": "prompts"}},
     }
-    (tree.root / "mine.yaml").write_text(json.dumps(config))
-    words = ("--cores", 1, "--configfile", "config/evaluate.yaml", "mine.yaml", "--")
-    run = ("snakemake", *words, "results/mine/prompts.tsv")
-    done = tree.run(*run, HF_HOME=str(home))
+    (tmp_path / "mine.yaml").write_text(json.dumps(config))
+    words = ("--cores", 1, "--configfile", "config/evaluate.yaml", tmp_path / "mine.yaml", "--")
+    run = ("snakemake", *words, "results/benchmark/prompts.tsv")
+    done = checkout.run(*run, HF_HOME=str(home))
     assert done.code == 0, done.output
-    made = (tree.root / "results/mine/prompts.tsv").read_text().splitlines()
+    made = (checkout.root / "results/benchmark/prompts.tsv").read_text().splitlines()
     assert made[1:] == [
         "a bench\tsingle_object\t\t\tp0000\t\tstudy",
         "a red cup\tcolor_attr\t\t\tp0001\t\tstudy",
     ]
-    folder = tree.root / "results/mine/downloads/benchmark"
+    folder = checkout.root / "results/benchmark/downloads/benchmark"
     assert (folder / "prompts/evaluation_metadata.jsonl").read_bytes() == text
-    planned = tree.run("snakemake", "-n", *words, "results/mine/judges/facts/ours.csv")
+    planned = checkout.run("snakemake", "-n", *words, "results/benchmark/judges/facts/ours.csv")
     assert planned.code == 0 and "fetch_benchmark" not in planned.output, planned.output
     assert "downloads/benchmark/prompts/evaluation_metadata.jsonl" in planned.output
