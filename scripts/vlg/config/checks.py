@@ -235,13 +235,12 @@ def _check_prompts(config: dict[str, Any], root: Path) -> None:
         if not os.path.isfile(root / wanted["source"]):
             known = ["shapes", *benchmark.names()]
             near = difflib.get_close_matches(wanted["source"].partition("@")[0], known, n=3)
-            fail(
-                ("prompts", "source"),
-                f"no file {shown(wanted['source'])}",
-                f"did you mean {' or '.join(near)}?"
-                if near
-                else f"give a .tsv, .csv or .txt file, or one of {', '.join(known)}",
-            )
+            remedy = "give a .tsv, .csv or .txt file or shapes"
+            if near:
+                remedy = f"did you mean {' or '.join(near)}?"
+            elif benchmark.PATTERN.fullmatch(wanted["source"]):  # a name, and no file's
+                remedy = f"give a .tsv, .csv or .txt file, or one of {', '.join(known)}"
+            fail(("prompts", "source"), f"no file {shown(wanted['source'])}", remedy)
         prompts.check_sha256(root / wanted["source"], wanted["sha256"])
         rows = prompts.read(root / wanted["source"])
         chosen = ("study", "pool", "category", "challenge", "order")
