@@ -40,42 +40,54 @@ class StableDiffusion(LatentFamily):
 
     network_name = "unet"
     lora_targets = ("to_q", "to_k", "to_v", "to_out.0")
+    served = SERVED
+    further = FURTHER
+    encoders = {"text_encoder": "tokenizer"}  # of texts, each with its tokenizer
 
     @classmethod
     def check(cls, folder: Path) -> None:
         """Where a key is not there, it has the default that diffusers or transformers gives it."""
         index = told(folder, "model_index.json")
-        for part, served in SERVED.items():
+        for part, served in cls.served.items():
             found = (index.get(part) or [None, served])[1]
             if not str(found).startswith(served):
                 raise UserError(
                     f"model_index.json: {part} is a {found}; give a base with a {served}"
                 )
-        unet, vae, text = (told(folder, f"{part}/config.json") for part in WEIGHTED)
+        unet, vae = (told(folder, f"{part}/config.json") for part in ("unet", "vae"))
+        texts = [told(folder, f"{part}/config.json") for part in cls.encoders]
+        texts = [text.get("text_config") or text for text in texts]
         cls._check_unet(unet, vae.get("latent_channels", 4))
         cls._check_size(unet, vae)
         cls._check_latents(vae)
-        width = (text.get("text_config") or text).get("hidden_size", 512)
-        wanted = unet.get("encoder_hid_dim") or unet.get("cross_attention_dim", 1280)
-        if any(each != width for each in (wanted if isinstance(wanted, list) else [wanted])):
-            raise UserError(
-                f"unet/config.json: cross_attention_dim is {wanted} and the text encoder's "
-                f"hidden_size {width}; give a base whose parts belong together"
-            )
+        cls._check_texts(unet, texts)
         try:
             check_stated(told(folder / "scheduler", "scheduler_config.json"))
         except UserError as error:
             raise UserError(f"scheduler/{error}") from None
-        if not has_tokenizer(folder / "tokenizer"):
-            raise UserError("tokenizer: has no vocabulary (tokenizer.json); give a whole folder")
-        try:
-            size = (text.get("text_config") or text).get("vocab_size", 49408)
-            check_tokenizer(folder / "tokenizer", size)
-        except UserError as error:
-            raise UserError(f"tokenizer/{error}") from None
+        for name, text in zip(cls.encoders.values(), texts, strict=True):
+            if not has_tokenizer(folder / name):
+                raise UserError(f"{name}: has no vocabulary (tokenizer.json); give a whole folder")
+            try:
+                check_tokenizer(folder / name, text.get("vocab_size", 49408))
+            except UserError as error:
+                raise UserError(f"{name}/{error}") from None
 
     @staticmethod
-    def _check_unet(unet: dict[str, Any], channels: int) -> None:
+    def _check_texts(unet: dict[str, Any], texts: list[dict[str, Any]]) -> None:
+        """The UNet looks at the states of all text encoders side by side."""
+        widths = [text.get("hidden_size", 512) for text in texts]
+        wanted = unet.get("encoder_hid_dim") or unet.get("cross_attention_dim", 1280)
+        if any(each != sum(widths) for each in (wanted if isinstance(wanted, list) else [wanted])):
+            whose = "text encoder's" if len(widths) == 1 else "text encoders'"
+            raise UserError(
+                f"unet/config.json: cross_attention_dim is {wanted} and the {whose} "
+                f"hidden_size {' + '.join(map(str, widths))}; give a base whose parts belong "
+                "together"
+            )
+
+    @classmethod
+    def _check_unet(cls, unet: dict[str, Any], channels: int) -> None:
         for key in ("in_channels", "out_channels"):
             if unet.get(key, 4) != channels:
                 raise UserError(
@@ -83,7 +95,7 @@ class StableDiffusion(LatentFamily):
                     f"{channels} channels (a model of inpainting or editing?); give a base that "
                     "draws from text alone"
                 )
-        for key, allowed in FURTHER.items():
+        for key, allowed in cls.further.items():
             if unet.get(key) not in allowed:
                 raise UserError(
                     f"unet/config.json: {key} is {unet[key]!r}, the UNet takes more than text; "
@@ -103,7 +115,7 @@ class StableDiffusion(LatentFamily):
             if vae.get(key):
                 raise UserError(
                     f"vae/config.json: {key} is set, which this family's latents do not have; give "
-                    "the VAE of Stable Diffusion 1.x or 2.x"
+                    "the VAE of Stable Diffusion 1.x, 2.x or XL"
                 )
 
     @staticmethod
@@ -129,15 +141,19 @@ class StableDiffusion(LatentFamily):
         return unet
 
     @cached_property
-    def text(self) -> tuple[Any, Any]:
-        """(tokenizer, text encoder)."""
-        from transformers import CLIPTextModel, CLIPTokenizer
+    def text(self) -> list[tuple[Any, Any]]:
+        """[(tokenizer, text encoder)]."""
+        import transformers
         from transformers.utils.logging import disable_progress_bar
 
         disable_progress_bar()
-        tokenizer = load_component(CLIPTokenizer, self.folder, "tokenizer")
-        text = load_network(CLIPTextModel, self.folder, "text_encoder")
-        return tokenizer, text.to(self.device).to(self.dtype).eval().requires_grad_(False)
+        pairs = []
+        for part, name in self.encoders.items():
+            tokenizer = load_component(transformers.CLIPTokenizer, self.folder, name)
+            encoder = load_network(getattr(transformers, self.served[part]), self.folder, part)
+            encoder = encoder.to(self.device).to(self.dtype).eval().requires_grad_(False)
+            pairs.append((tokenizer, encoder))
+        return pairs
 
     @cached_property
     def schedule(self) -> Any:
@@ -169,20 +185,28 @@ class StableDiffusion(LatentFamily):
     # --- texts ---
 
     def condition(self, texts: Sequence[str]) -> Condition:
-        """Tokenized as StableDiffusionPipeline does, if its tokenizer states a length; one that
-        does not says 10^30, and the text encoder has the last word."""
+        return {"states": self._encoded(texts)[0][0]}
+
+    def _encoded(self, texts: Sequence[str], **options: Any) -> list[Any]:
+        """What each text encoder says of texts.
+
+        Tokenized as the pipelines do, if the tokenizer states a length; one that does not says
+        10^30, and the text encoder has the last word.
+        """
         import torch
 
-        tokenizer, text = self.text
-        ids = tokenizer(
-            list(texts),
-            padding="max_length",
-            max_length=min(tokenizer.model_max_length, text.config.max_position_embeddings),
-            truncation=True,
-            return_tensors="pt",
-        ).input_ids
-        with torch.no_grad():
-            return {"states": text(ids.to(self.device))[0]}
+        said = []
+        for tokenizer, encoder in self.text:
+            ids = tokenizer(
+                list(texts),
+                padding="max_length",
+                max_length=min(tokenizer.model_max_length, encoder.config.max_position_embeddings),
+                truncation=True,
+                return_tensors="pt",
+            ).input_ids
+            with torch.no_grad():
+                said.append(encoder(ids.to(self.device), **options))
+        return said
 
     # --- noise ---
 
@@ -206,8 +230,12 @@ class StableDiffusion(LatentFamily):
     def predict(
         self, net: Callable[..., Any], z_t: torch.Tensor, t: torch.Tensor, condition: Condition
     ) -> torch.Tensor:
-        more = {"timestep_cond": condition["scale"]} if "scale" in condition else {}
-        return net(z_t, t, condition["states"], return_dict=False, **more)[0]
+        told = self._told(z_t, condition)
+        return net(z_t, t, condition["states"], return_dict=False, **told)[0]
+
+    def _told(self, z_t: torch.Tensor, condition: Condition) -> dict[str, Any]:
+        """What the UNet is told beside latents, timestep and states of texts."""
+        return {"timestep_cond": condition["scale"]} if "scale" in condition else {}
 
     def told_scale(self, condition: Condition, scale: float, z: torch.Tensor) -> Condition | None:
         """As a vector `scale`, [n, width], if the UNet takes one."""
