@@ -95,6 +95,7 @@ def corner(
     Diffusion XL have them.
     """
     share, x, y = crop
+    x, y = (x, y) if share < 1 else (0.5, 0.5)
     height, width = (int(resolution * each / (share * min(size))) for each in size)
     return round(y * (height - resolution)), round(x * (width - resolution))
 
