@@ -9,7 +9,7 @@ import torch
 from diffusers import DDPMScheduler
 from peft import LoraConfig
 from PIL import Image, ImageOps
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch.nn.functional import mse_loss
 
 from tests import tiny
@@ -18,7 +18,7 @@ from vlg.data.encoded import encode
 from vlg.data.source import Cache, LiveCache
 from vlg.errors import UserError
 from vlg.files import write_manifest
-from vlg.models import families, folders, stated
+from vlg.models import families, folders, lora, stated
 from vlg.models.family import open_family
 from vlg.models.ledger import Ledger, count_flops
 from vlg.models.noise import generator
@@ -405,3 +405,66 @@ def test_other_forms_of_weights_are_taken(folder, tmp_path, form):
             for each in (family, wanted)
         )
     assert torch.allclose(ours, theirs, atol=2e-2 if form == "fp16" else 1e-6)
+
+
+# --- LoRAs of others ----------------------------------------------------------------------------
+
+
+SAME = {  # a layer as diffusers names it, as kohya does, and as kohya does by the first names
+    "unet.down_blocks.1.attentions.0.transformer_blocks.1.attn2.to_k": (
+        "lora_unet_down_blocks_1_attentions_0_transformer_blocks_1_attn2_to_k",
+        "lora_unet_input_blocks_3_1_transformer_blocks_1_attn2_to_k",
+    )
+}
+for number, part in enumerate(("text_encoder", "text_encoder_2"), start=1):
+    for layer in ("q_proj", "v_proj", "out_proj"):  # by the last diffusers knows whose layout it is
+        name = f"text_model.encoder.layers.1.self_attn.{layer}"
+        SAME[f"{part}.{name}"] = (f"lora_te{number}_{name.replace('.', '_')}",) * 2
+WIDTHS = {"unet": (32, 16), "text_encoder": (12, 12), "text_encoder_2": (20, 20)}
+
+
+def matrices(layer):
+    """(down, up) of rank 2."""
+    wide, high = WIDTHS[layer.partition(".")[0]]
+    g = torch.Generator().manual_seed(len(layer))
+    return torch.randn(2, wide, generator=g), torch.randn(high, 2, generator=g)
+
+
+def lora_file(path, layout):
+    tensors = {}
+    for layer, others in SAME.items():
+        down, up = matrices(layer)
+        if layout == "diffusers":
+            tensors |= {f"{layer}.lora_A.weight": down, f"{layer}.lora_B.weight": up}
+        else:
+            key = others[layout == "kohya, first names"]
+            tensors |= {f"{key}.lora_down.weight": down, f"{key}.lora_up.weight": up,
+                        f"{key}.alpha": torch.tensor(2.0)}  # fmt: skip
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    return path
+
+
+@pytest.mark.parametrize("layout", ["diffusers", "kohya", "kohya, first names"])
+def test_a_lora_is_merged_into_the_unet_and_both_text_encoders(folder, tmp_path, layout):
+    file = lora_file(tmp_path / "one.safetensors", layout)
+    lora.merge(folder, [file], [0.5], tmp_path / "out")
+    found = {}
+    for part, name in (("unet", "diffusion_pytorch_model"), ("text_encoder", "model"),
+                       ("text_encoder_2", "model")):  # fmt: skip
+        old, new = (load_file(each / part / f"{name}.safetensors") for each in
+                    (folder, tmp_path / "out"))  # fmt: skip
+        for key in old:
+            if not torch.equal(old[key], new[key]):
+                found[f"{part}.{key}".removesuffix(".weight")] = new[key] - old[key]
+    known = {name.replace("text_model.", ""): name for name in SAME}
+    assert {name.replace("text_model.", "") for name in found} == set(known)
+    for name, change in found.items():
+        down, up = matrices(known[name.replace("text_model.", "")])
+        assert torch.allclose(change, 0.5 * up @ down, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["lora_te_text_model_x", "lora_te3_x", "transformer.x"])
+def test_a_lora_of_another_family_is_told_from_its_names(folder, tmp_path, name):
+    save_file({f"{name}.lora_down.weight": torch.zeros(2, 4)}, tmp_path / "x.safetensors")
+    with pytest.raises(UserError, match="a LoRA of another family .*; give one"):
+        lora.check(tmp_path / "x.safetensors", folder)

@@ -25,6 +25,17 @@ if TYPE_CHECKING:
 CLASSES = ("StableDiffusionPipeline",)
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 WEIGHTED = ("unet", "vae", "text_encoder")
+# A checkpoint in one file: what it is, the folder in resources/ that says how large its parts are,
+# and how the names of each part begin.
+ONE_FILE = {
+    "name": "Stable Diffusion 1.x",
+    "shape": "sd15",
+    "parts": {
+        "model.diffusion_model.": "UNet",
+        "first_stage_model.": "VAE",
+        "cond_stage_model.": "text encoder",
+    },
+}
 SERVED = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "text_encoder": "CLIPTextModel"}
 # Keys of a UNet that let it take more than latents, timestep and text, and values that don't.
 FURTHER = {

@@ -19,6 +19,16 @@ PARTS = (
     "unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler",
 )  # fmt: skip
 WEIGHTED = ("unet", "vae", "text_encoder", "text_encoder_2")
+ONE_FILE = {
+    "name": "Stable Diffusion XL",
+    "shape": "sdxl",
+    "parts": {
+        "model.diffusion_model.": "UNet",
+        "first_stage_model.": "VAE",
+        "conditioner.embedders.0.": "text encoder",
+        "conditioner.embedders.1.": "second text encoder",
+    },
+}
 SERVED = {
     "unet": "UNet2DConditionModel",
     "vae": "AutoencoderKL",
