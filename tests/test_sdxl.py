@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn.functional import mse_loss
 
 from tests import tiny
+from tests.test_guidance import KINDS, close, draw
 from vlg.config.sections import Sampling
 from vlg.data.encoded import encode
 from vlg.data.source import Cache, LiveCache
@@ -20,6 +21,7 @@ from vlg.errors import UserError
 from vlg.files import write_manifest
 from vlg.models import families, folders, lora, stated
 from vlg.models.family import open_family
+from vlg.models.guide import load_guide
 from vlg.models.ledger import Ledger, count_flops
 from vlg.models.noise import generator
 from vlg.sample.sampler import Sampler
@@ -162,6 +164,15 @@ def test_latents_of_another_size_are_told_that_size(folder):
         other = family.predict(family.net, z, t, told | {"time_ids": ids["time_ids"].float()})
     assert torch.equal(plain, same) and torch.equal(plain, own)
     assert torch.equal(plain[1:], other[1:]) and not torch.allclose(plain[0], other[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_arm_draws_whatever_the_batch(folder, kind):
+    base = folder if kind == "combined" else None
+    sampler, guide = Sampler(folder, sampling(), "cpu", base), load_guide(tiny.world("xl")["guide"])
+    together = draw(kind, sampler, guide, **KINDS[kind]).images
+    alone = draw(kind, sampler, guide, rows=slice(1, 2), **KINDS[kind]).images
+    assert together.std() > 1 and close(alone, together[1:2])
 
 
 # --- training -----------------------------------------------------------------------------------
