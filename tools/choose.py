@@ -1,0 +1,158 @@
+"""Write docs/choose.md from the tables `methods` of finished studies: no number in it is typed.
+
+python tools/choose.py                    # results/methods and results/methods-small, what is there
+python tools/choose.py results/mine ...   # others
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+
+from vlg import files  # noqa: E402
+from vlg.analysis.tables.methods import PICTURES  # noqa: E402
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TARGET = ROOT / "docs" / "choose.md"
+STUDIES = ("results/methods", "results/methods-small")
+BUDGETS = (1.5, 2, 4, 8, 16)  # what a picture may cost, in plain ones
+# (what is asked for, its difference and corrected p in the table, digits and factor to show it)
+WANTED = (
+    ("More true facts", "fidelity_delta", "fidelity_delta_p_corrected", 1, 100, "points"),
+    ("A higher ClipScore by the judge", "delta", "p_corrected", 2, 1, "ClipScore"),
+)
+
+HEAD = """\
+<!-- Written by `python tools/choose.py` from results/methods*/tables/methods.csv. -->
+# Which way to take
+
+For a budget: what a picture may cost, training included, in plain pictures of the base drawn with
+the study's steps and guidance, when so many pictures will be drawn. A cell has the way that gained
+most among those that the budget allows and whose gain is told from 0 after correction over all
+ways; in brackets the interval of its gain, then its cost. The largest of several is flattered by
+chance: where two ways are close, take the simpler one. *No more than best of N*: the guide's choice
+among as many plain samples as cost the same gains as much or more, or cannot be told from it; it
+needs no training. Rows that are there for comparison alone (an oracle, a shuffled guide) are left
+out.
+
+All of it is measured in a drawn world ([shapes.md](shapes.md)), nothing on Stable Diffusion. What
+each way is: [methods.md](methods.md) and [drawing.md](drawing.md).
+"""
+
+
+def render(studies: Sequence[Path]) -> str:
+    """The page."""
+    import pandas as pd
+
+    parts = [HEAD]
+    for study in studies:
+        record = files.read_json(study / "provenance.json")
+        seeds = record["config"]["seeds"]["train"]
+        number = len(seeds) if isinstance(seeds, list) else 1
+        frame = pd.read_csv(study / "tables" / "methods.csv", keep_default_na=True)
+        alpha = 1 - record["config"]["statistics"]["confidence"]
+        prompts, drawn = int(frame["prompts"].iloc[0]), int(frame["seeds"].iloc[0])
+        parts.append(
+            f"\n## {study.name}\n\n{prompts} prompts, {drawn} seeds each; trainings of each "
+            f"variant: {number}{'' if number > 1 else ': a row speaks of that one checkpoint'}.\n"
+        )
+        for title, *wanted in WANTED:
+            if frame[wanted[0]].notna().any():
+                parts.append(f"\n### {title}\n\n{_choices(frame, alpha, *wanted)}\n")
+        parts.append(f"\n{_nothing(frame, alpha)}\n")
+    return "".join(parts)
+
+
+def _choices(
+    frame: pd.DataFrame, alpha: float, delta: str, p: str, digits: int, scale: float, unit: str
+) -> str:
+    """The table of budgets by numbers of pictures."""
+    plain = float(
+        frame.loc[(frame["model"] == "base") & (frame["arm"] == "plain"), "tflops"].iloc[0]
+    )
+    lines = [
+        f"| a picture may cost as | {' | '.join(f'of {n:,}' for n in PICTURES)} |",
+        f"|---|{'---|' * len(PICTURES)}",
+    ]
+    for budget in BUDGETS:
+        cells = []
+        for n in PICTURES:
+            known = told(frame, alpha, delta, p)
+            known = known[known[f"at_{n}_tflops"] <= budget * plain * (1 + 1e-9)]
+            if not len(known):
+                cells.append("nothing told from base")
+                continue
+            best = known.loc[known[delta].idxmax()]
+            low, high = (f"{scale * best[f'{delta}_{end}']:.{digits}f}" for end in ("low", "high"))
+            cost = best[f"at_{n}_tflops"] / plain
+            cells.append(
+                f"{way(best)}: {scale * best[delta]:+.{digits}f} {unit} [{low}, {high}] at "
+                f"{cost:.1f}{_beside(best, alpha, n, delta)}"
+            )
+        lines.append(f"| {budget:g} plain | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def told(frame: pd.DataFrame, alpha: float, delta: str, p: str) -> pd.DataFrame:
+    """Rows whose gain is told from 0 after correction, but for controls."""
+    own = frame[(frame[delta] > 0) & (frame[p] < alpha)]
+    return own[own["control"].isna()] if "control" in own else own
+
+
+def _plain(frame: pd.DataFrame) -> pd.Series:
+    """Which row is base's plain pictures."""
+    return (frame["model"] == "base") & (frame["arm"] == "plain")
+
+
+def way(row: pd.Series) -> str:
+    """What is done, in a few words."""
+    model = "`base`" if row["model"] == "base" else f"`{row['model']}`"
+    return model if row["arm"] == "plain" else f"`{row['arm']}` ({int(row['round'])}) on {model}"
+
+
+def _beside(row: pd.Series, alpha: float, n: int, delta: str) -> str:
+    """How it does against the best of as many samples of base as cost the same."""
+    name = f"at_{n}_{delta}"
+    if row["arm"] == "best_of_n" and row["model"] == "base":
+        return ""
+    p = row[f"{name}_p_corrected"]
+    if math.isnan(p):
+        return ""
+    return f"; {'more' if p < alpha and row[name] > 0 else 'no more'} than best of N"
+
+
+def _nothing(frame: pd.DataFrame, alpha: float) -> str:
+    """The ways of which neither judge nor facts tell a gain."""
+    seen = {place for _, delta, p, *_ in WANTED for place in told(frame, alpha, delta, p).index}
+    control = frame["control"].notna() if "control" in frame else False
+    rest = frame[~frame.index.isin(seen) & ~_plain(frame) & ~control]
+    names = ", ".join(way(row) for _, row in rest.iterrows())
+    return f"No gain told by the judge or in the facts: {names or 'none'}."
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("studies", type=Path, nargs="*", help="folders of finished studies")
+    given = parser.parse_args().studies
+    studies = given or [path for name in STUDIES if (path := ROOT / name).is_dir()]
+    missing = [each for each in studies if not (each / "tables/methods.csv").is_file()]
+    if missing or not studies:
+        where = missing[0] if missing else "results"
+        sys.exit(f"error: {where}: no table methods; run `make methods` first")
+    TARGET.write_text(render(studies), encoding="utf-8", newline="\n")
+    print(f"{TARGET.relative_to(ROOT)}: {', '.join(study.name for study in studies)}")
+
+
+if __name__ == "__main__":
+    main()
