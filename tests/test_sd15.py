@@ -121,11 +121,11 @@ def server(tmp_path_factory):
         yield hub
 
 
-def run(checkout, server, *words):
+def run(checkout, server, *words, overlay="config/sd15.yaml", counts=COUNTS):
     """Fetch from the server what is asked for, then run the rest with no way to any Hub."""
-    counts = checkout.root / "counts.yaml"
-    counts.write_text(yaml.safe_dump(COUNTS))
-    command = ("snakemake", *words, "--cores", 2, "--configfile", "config/sd15.yaml", counts)
+    lowered = checkout.root / "counts.yaml"
+    lowered.write_text(yaml.safe_dump(counts))
+    command = ("snakemake", *words, "--cores", 2, "--configfile", overlay, lowered)
     home = str(checkout.root / "hub")
     online = {"HF_ENDPOINT": server.url, "HF_HOME": home, "HF_HUB_OFFLINE": "0"}
     online["NO_PROXY"] = "127.0.0.1"
