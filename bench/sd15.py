@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -220,17 +221,43 @@ def flops(size: str) -> dict[str, float]:
 
 
 def kept(size: str, part: str, bf16: bool, checkpointing: bool) -> tuple[float, float]:
+    """`kept_by` one part: "unet", or "decoder" for the VAE's, whose weights are frozen."""
+    import torch
+
+    side, width = SIZES[size]["unet"]["sample_size"], SIZES[size]["unet"]["cross_attention_dim"]
+
+    def build() -> tuple[Any, Any]:
+        if part == "unet":
+            return (net := unet(size)), net
+        coder = vae(size).requires_grad_(False)
+        return coder, coder.decoder
+
+    def call(model: Any, samples: int) -> None:
+        z = torch.randn(samples, 4, side, side, requires_grad=True)
+        if part == "unet":
+            model(z, torch.ones(samples), torch.randn(samples, 77, width))
+        else:
+            model.decode(z)
+
+    return kept_by(build, call, bf16, checkpointing)
+
+
+def kept_by(
+    build: Callable[[], tuple[Any, Any]],
+    call: Callable[[Any, int], None],
+    bf16: bool,
+    checkpointing: bool,
+) -> tuple[float, float]:
     """(bytes that autograd keeps of one sample until its backward pass, most that a block keeps).
 
-    part: "unet", or "decoder" for the VAE's, whose weights are frozen. Counted on tensors without
-    storage, as the difference between two samples and one: copies of weights are left out. With
-    checkpointing a block's own are made again one block at a time. Under autocast a GPU keeps
-    normalisations in float32, which a CPU, whose rules are counted here, does not.
+    build: a model, and that part of it which has its blocks. call: the model's pass of so many
+    samples. Counted on tensors without storage, as the difference between two samples and one:
+    copies of weights are left out. With checkpointing a block's own are made again one block at a
+    time. Under autocast a GPU keeps normalisations in float32, which a CPU, whose rules are counted
+    here, does not.
     """
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
-
-    side = SIZES[size]["unet"]["sample_size"]
 
     def count(samples: int) -> tuple[float, list[float]]:
         seen: dict[int, Any] = {}
@@ -246,25 +273,16 @@ def kept(size: str, part: str, bf16: bool, checkpointing: bool) -> tuple[float, 
             return sum(tensor.untyped_storage().nbytes() for tensor in seen.values())
 
         with FakeTensorMode():
-            if part == "unet":
-                model = top = unet(size)
-            else:
-                model = vae(size).requires_grad_(False)
-                top = model.decoder
+            model, top = build()
             weights = {p.untyped_storage()._cdata for p in model.parameters()}
             for block in (*getattr(top, "down_blocks", ()), top.mid_block, *top.up_blocks):
                 block.register_forward_pre_hook(lambda *_: blocks.append(-total()))
                 block.register_forward_hook(lambda *_: blocks.append(blocks.pop() + total()))
             if checkpointing:
                 model.enable_gradient_checkpointing()
-            z = torch.randn(samples, 4, side, side, requires_grad=True)
-            states = torch.randn(samples, 77, SIZES[size]["unet"]["cross_attention_dim"])
             hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
             with hooks, torch.autocast("cpu", torch.bfloat16, bf16):
-                if part == "unet":
-                    model.train()(z, torch.ones(samples), states)
-                else:
-                    model.train().decode(z)
+                call(model.train(), samples)
             return total(), blocks
 
     (one, first), (two, second) = count(1), count(2)

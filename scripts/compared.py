@@ -1,8 +1,9 @@
 """Put a finished model beside the base, where the study looks for it: an entry of models.compare.
 
-Reads a diffusers folder, a Stable Diffusion 1.x checkpoint in one safetensors file or a part of the
-shipped shapes models and, of a LoRA, its files, which are merged into that model. The manifest says
-the shape of its latents and of the base's: where they are equal, both draw from the same noise.
+Reads a diffusers folder, a Stable Diffusion 1.x or XL checkpoint in one safetensors file or a part
+of the shipped shapes models and, of a LoRA, its files, which are merged into that model. The
+manifest says the shape of its latents and of the base's: where they are equal, both draw from the
+same noise.
 """
 
 import tempfile
@@ -42,7 +43,7 @@ def main(args):
             if args.shipped:
                 folders.unpack(args.source, settings.source, whole)
             elif args.source.is_file():
-                folders.unfold(args.source, whole)
+                folders.unfold(args.source, whole, settings.family)
             else:
                 folders.take(args.source, "base", whole, settings.family)
             if args.lora:

@@ -1,9 +1,9 @@
 """Put a model where the study looks for it: base (diffusers), guide (open_clip), judge (HF CLIP).
 
-Reads a model folder, a Stable Diffusion 1.x checkpoint in one safetensors file, or a part of the
-shipped shapes models, whose checksums are compared with their manifest. Only safetensors, tokenizer
-and configuration files are taken; shipped half precision becomes float32. A judge with the guide's
-weights is refused.
+Reads a model folder, a Stable Diffusion 1.x or XL checkpoint in one safetensors file, or a part of
+the shipped shapes models, whose checksums are compared with their manifest. Only safetensors,
+tokenizer and configuration files are taken; shipped half precision becomes float32. A judge with
+the guide's weights is refused.
 """
 
 from pathlib import Path
@@ -18,7 +18,7 @@ def main(args):
         if args.shipped:
             folders.unpack(args.source, args.settings.source, out)
         elif args.source.is_file():
-            folders.unfold(args.source, out)
+            folders.unfold(args.source, out, args.settings.family)
         else:
             folders.take(args.source, args.settings.kind, out, args.settings.family)
         for guide in args.guide:

@@ -19,6 +19,7 @@ import full_size  # noqa: E402
 import gpu  # noqa: E402
 import sd15  # noqa: E402
 import sd35  # noqa: E402
+import sdxl  # noqa: E402
 
 from vlg import plugins  # noqa: E402
 
@@ -46,6 +47,14 @@ def test_flops_are_those_of_the_modules():
     assert work["unet step"] == pytest.approx(3 * work["unet"], rel=0.01)
     assert work["vae decode"] == pytest.approx(2.51e12, rel=0.01)
     assert work["clip term"] == pytest.approx(2 * work["vae decode"], rel=0.03)
+
+
+@pytest.mark.slow
+def test_what_a_sample_of_xl_takes_is_what_its_page_says():
+    work = {part: sum(both) / 1e12 for part, both in sdxl.flops().items()}
+    assert work["UNet, LoRA of rank 16"] == pytest.approx(14.2, abs=0.05)
+    assert work["VAE encoder"] == pytest.approx(4.88, abs=0.005)
+    assert work["VAE decoder, to the latents"] == pytest.approx(21.5, abs=0.05)
 
 
 def test_tokens_are_those_of_clip():

@@ -362,7 +362,7 @@ def save_thin(folder):
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    shutil.copytree(folders.SD15, folder)
+    shutil.copytree(folders.RESOURCES / "sd15", folder)
 
     def config(part, **changes):
         path = folder / part / "config.json"
@@ -416,18 +416,115 @@ def test_the_tokenizer_is_open_clips():
     assert [[i for i in ids if i != 49407] for ids in ours] == cut
 
 
-def test_the_shape_that_is_shipped_is_stable_diffusions():
+@pytest.mark.parametrize(
+    ("shape", "wanted"),
+    [
+        ("sd15", {"unet": 859_520_964, "vae": 83_653_863, "text_encoder": 123_060_480}),
+        ("sdxl", {"unet": 2_567_463_684, "vae": 83_653_863, "text_encoder": 123_060_480,
+                  "text_encoder_2": 694_659_840}),
+    ],
+)  # fmt: skip
+def test_the_shapes_that_are_shipped_are_the_published_models(shape, wanted):
+    import transformers
     from accelerate import init_empty_weights
     from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel
 
-    def parameters(model):
-        return sum(each.numel() for each in model.parameters())
-
+    found, root = {}, folders.RESOURCES / shape
     with init_empty_weights():
-        unet, vae = (
-            kind.from_config(kind.load_config(folders.SD15 / part))
-            for kind, part in ((UNet2DConditionModel, "unet"), (AutoencoderKL, "vae"))
-        )
-        text = CLIPTextModel(CLIPTextConfig.from_pretrained(folders.SD15 / "text_encoder"))
-    assert [parameters(m) for m in (unet, vae, text)] == [859_520_964, 83_653_863, 123_060_480]
+        for part in wanted:
+            if part.startswith("text"):
+                config = transformers.CLIPTextConfig.from_pretrained(root / part)
+                model = getattr(transformers, config.architectures[0])(config)
+            else:
+                kind = UNet2DConditionModel if part == "unet" else AutoencoderKL
+                model = kind.from_config(kind.load_config(root / part))
+            found[part] = sum(each.numel() for each in model.parameters())
+    assert found == wanted
+
+
+def save_thin_xl(folder):
+    """Stable Diffusion XL with all its blocks and a sixteenth of its channels, as shipped."""
+    import transformers
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
+    shutil.copytree(folders.RESOURCES / "sdxl", folder)
+
+    def config(part, **changes):
+        path = folder / part / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+        return json.loads(path.read_text())
+
+    unet = config("unet", cross_attention_dim=56, attention_head_dim=[2, 4, 4], norm_num_groups=4,
+                  block_out_channels=[16, 32, 64], addition_time_embed_dim=8,
+                  transformer_layers_per_block=[1, 2, 3],
+                  projection_class_embeddings_input_dim=48 + 32)  # fmt: skip
+    UNet2DConditionModel.from_config(unet).save_pretrained(folder / "unet")
+    vae = config("vae", norm_num_groups=4, block_out_channels=[8, 16, 32, 32])
+    AutoencoderKL.from_config(vae).save_pretrained(folder / "vae")
+    text = {"intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+    for part, width in (("text_encoder", 24), ("text_encoder_2", 32)):
+        told = config(part, hidden_size=width, projection_dim=width, **text)
+        kind = getattr(transformers, told["architectures"][0])
+        kind(transformers.CLIPTextConfig.from_dict(told)).save_pretrained(folder / part)
+    return folder
+
+
+def as_one_xl_file(base, path):
+    """As `as_one_file`, with both text encoders and the embedding of sizes as that of XL has them:
+    the second text encoder as open_clip names it."""
+    tensors = load_file(as_one_file(base, path))
+    for name in list(tensors):
+        if name.startswith("cond_stage_model."):
+            new = name.replace("cond_stage_model.", "conditioner.embedders.0.")
+            tensors[new] = tensors.pop(name)
+        elif ".add_embedding.linear_" in name:
+            number = 2 * int(name.split("linear_")[1][0]) - 2
+            end = name.rpartition(".")[2]
+            new = f"model.diffusion_model.label_emb.0.{number}.{end}"
+            tensors[new] = tensors.pop(name)
+    rules = [
+        (r"^text_model\.", ""),
+        (r"encoder\.layers\.", "transformer.resblocks."),
+        (r"embeddings\.token_embedding", "token_embedding"),
+        (r"final_layer_norm", "ln_final"),
+        (r"layer_norm(\d)", r"ln_\1"),
+        (r"mlp\.fc1", "mlp.c_fc"),
+        (r"mlp\.fc2", "mlp.c_proj"),
+        (r"self_attn\.out_proj", "attn.out_proj"),
+    ]
+    start, joined = "conditioner.embedders.1.model.", {}
+    for name, tensor in load_file(base / "text_encoder_2/model.safetensors").items():
+        if found := re.search(r"layers\.(\d+)\.self_attn\.([qkv])_proj\.(weight|bias)", name):
+            key = f"transformer.resblocks.{found[1]}.attn.in_proj_{found[3]}"
+            joined.setdefault(key, {})[found[2]] = tensor
+        elif "position_embedding" in name:
+            tensors[f"{start}positional_embedding"] = tensor
+        elif name == "text_projection.weight":
+            tensors[f"{start}text_projection"] = tensor.T.contiguous()
+        else:
+            tensors[start + renamed(name, rules)] = tensor
+    for key, three in joined.items():
+        tensors[start + key] = torch.cat([three[letter] for letter in "qkv"])
+    save_file(tensors, path)
+    return path
+
+
+def test_a_checkpoint_of_xl_in_one_file_becomes_the_same_model(tmp_path):
+    base = save_thin_xl(tmp_path / "base")
+    file = as_one_xl_file(base, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match="this is Stable Diffusion XL; give it with models.family"):
+        folders.unfold(file, tmp_path / "other")
+    folders.unfold(file, tmp_path / "out", "sdxl", shape=base)
+    for name in (*PARTS, "text_encoder_2/model.safetensors"):
+        given, made = load_file(base / name), load_file(tmp_path / "out" / name)
+        assert set(given) == set(made)
+        assert all(torch.equal(given[key], made[key]) for key in given), name
+    folders.take(tmp_path / "out", "base", tmp_path / "taken", "sdxl")
+    for name, pad in (("tokenizer", 49407), ("tokenizer_2", 0)):
+        tokens = CLIPTokenizer.from_pretrained(tmp_path / "taken" / name)
+        ids = tokens("a cat", padding="max_length").input_ids
+        assert ids[:5] == [49406, 320, 2368, 49407, pad]
+    tensors = load_file(file)
+    save_file({k: v for k, v in tensors.items() if ".embedders.0." not in k}, file)
+    with pytest.raises(UserError, match="has no text encoder .*; give a whole Stable Diffusion XL"):
+        folders.unfold(file, tmp_path / "refiner", "sdxl", shape=base)

@@ -264,7 +264,7 @@ def test_a_base_with_the_tokenizer_of_another_model_is_refused(tmp_path):
 
 
 def test_the_shipped_models_pass():
-    shapes = folders.SD15.parent / "shapes"
+    shapes = folders.RESOURCES / "shapes"
     for kind in ("base", "guide", "judge"):
         stated.check(kind, shapes / kind, "", "sd")
 
@@ -315,7 +315,7 @@ FILES = {
     "a motion module": (("down_blocks.0.motion_modules.0.a",), "this is a motion module"),
     "SDXL": (
         ("conditioner.embedders.0.a", "model.diffusion_model.label_emb.a", "first_stage_model.a"),
-        "this is Stable Diffusion XL; no family here draws it; give a Stable Diffusion 1.x",
+        "this is Stable Diffusion XL; give it with models.family: sdxl",
     ),
     "SD 3": (
         ("model.diffusion_model.joint_blocks.0.a",),
@@ -389,12 +389,15 @@ def test_a_whole_file_of_another_model_is_told_by_its_shapes(tmp_path, case):
         headers.check_base_file(tmp_path / "one.safetensors")
 
 
-@pytest.mark.parametrize("lacks", headers.WHOLE)
+WHOLE = headers.one_file("sd", "")["parts"]
+
+
+@pytest.mark.parametrize("lacks", WHOLE)
 def test_a_checkpoint_without_one_of_its_parts_is_refused(tmp_path, lacks):
     """What is not in the file would be drawn at random, or end in a traceback."""
-    names = [f"{start}a" for start in headers.WHOLE if start != lacks]
+    names = [f"{start}a" for start in WHOLE if start != lacks]
     (tmp_path / "one.safetensors").write_bytes(tiny.file_of(*names))
-    with pytest.raises(UserError, match=f"has no {headers.WHOLE[lacks]} .*; give a whole"):
+    with pytest.raises(UserError, match=f"has no {WHOLE[lacks]} .*; give a whole"):
         headers.check_base_file(tmp_path / "one.safetensors")
 
 

@@ -168,6 +168,61 @@ def write_base(
     return folder
 
 
+def save_sdxl(folder: Path, prediction: str = "epsilon", seed: int = 0) -> Path:
+    """Write a random StableDiffusionXLPipeline folder, made as the published base is."""
+    import torch
+    from diffusers import (
+        AutoencoderKL,
+        EulerDiscreteScheduler,
+        StableDiffusionXLPipeline,
+        UNet2DConditionModel,
+    )
+    from transformers import (
+        CLIPTextConfig,
+        CLIPTextModel,
+        CLIPTextModelWithProjection,
+        CLIPTokenizer,
+    )
+
+    torch.manual_seed(seed)
+    vocab, merges = vocabulary()
+    tokenizers = {  # the second one pads with a token of its own
+        f"tokenizer{end}": CLIPTokenizer(
+            vocab=vocab, merges=merges, model_max_length=LENGTH, pad_token=pad
+        )
+        for end, pad in (("", END), ("_2", START))
+    }
+    text = {
+        "vocab_size": len(vocab), "intermediate_size": 32, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "max_position_embeddings": LENGTH, "projection_dim": 16,
+        "bos_token_id": vocab[START], "eos_token_id": vocab[END], "pad_token_id": vocab[END],
+    }  # fmt: skip
+    one = CLIPTextModel(CLIPTextConfig(hidden_size=12, **text))
+    two = CLIPTextModelWithProjection(CLIPTextConfig(hidden_size=20, hidden_act="gelu", **text))
+    unet = UNet2DConditionModel(
+        sample_size=SIZE // 4, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), transformer_layers_per_block=(1, 2),
+        cross_attention_dim=32, attention_head_dim=(2, 4), use_linear_projection=True,
+        addition_embed_type="text_time", addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=16 + 6 * 8,
+    )  # fmt: skip
+    vae = AutoencoderKL(
+        block_out_channels=(4, 8, 8), layers_per_block=1, norm_num_groups=2, sample_size=SIZE,
+        down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
+        latent_channels=4, scaling_factor=0.5, mid_block_add_attention=False, force_upcast=True,
+    )  # fmt: skip
+    scheduler = EulerDiscreteScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1,
+        timestep_spacing="leading", prediction_type=prediction,
+    )  # fmt: skip
+    StableDiffusionXLPipeline(
+        vae=vae, text_encoder=one, text_encoder_2=two, unet=unet, scheduler=scheduler,
+        add_watermarker=False, **tokenizers,
+    ).save_pretrained(folder)  # fmt: skip
+    return folder
+
+
 # What the JSON files of a base say, as far as it is looked at before any job.
 SAID: dict[str, dict[str, Any]] = {
     "model_index.json": {
@@ -343,11 +398,12 @@ def save_pictures(folder: Path, count: int = 24) -> Path:
 def build(folder: Path, prediction: str = "epsilon") -> dict[str, Path]:
     """Write {"base", "guide", "data"} below `folder` and return their paths.
 
-    prediction: what the base predicts, `epsilon`, `v_prediction` or, of Stable Diffusion 3, `flow`.
+    prediction: what the base predicts, `epsilon` or `v_prediction`; or `xl`, that is SDXL, or
+    `flow`, that is Stable Diffusion 3.
     """
-    flow = prediction == "flow"
+    save = {"xl": save_sdxl, "flow": save_sd3}.get(prediction)
     return {
-        "base": save_sd3(folder / "base") if flow else save_base(folder / "base", prediction),
+        "base": save(folder / "base") if save else save_base(folder / "base", prediction),
         "guide": save_guide(folder / "guide"),
         "data": save_pictures(folder / "data"),
     }

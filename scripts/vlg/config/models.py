@@ -51,7 +51,7 @@ def _check_given(config: dict[str, Any], root: Path) -> None:
         folders.pop("guide", None)
     base = folders.get("base")
     if base and (base.suffix == ".safetensors" or os.path.isfile(base) or _is_pickled(base)):
-        _check_base_file(folders.pop("base"), names["base"])
+        _check_base_file(folders.pop("base"), names["base"], names["family"])
     for part, folder in folders.items():
         key, known = ("models", part), ", ".join(plan.EMBEDDED[part])
         if os.path.isfile(folder):
@@ -105,7 +105,7 @@ def _check_compared_model(path: Path, name: str, family: str) -> None:
     if os.path.isfile(path):
         if _is_pickled(path):
             raise UserError(headers.pickled(path))
-        headers.check_base_file(path)
+        headers.check_base_file(path, family)
         if path.suffix != ".safetensors":
             raise UserError(f"{name} is a safetensors file; name it .safetensors")
         return
@@ -122,7 +122,7 @@ def _is_pickled(path: Path) -> bool:
     return path.suffix in headers.PICKLES and not os.path.isdir(path)
 
 
-def _check_base_file(file: Path, name: str) -> None:
+def _check_base_file(file: Path, name: str, family: str) -> None:
     """A base in one file must be there and be a whole model, as far as its header tells."""
     if os.path.isdir(file):
         fail(("models", "base"), f"{name} is a folder", "rename it: files are called .safetensors")
@@ -131,7 +131,7 @@ def _check_base_file(file: Path, name: str) -> None:
     with under(("models", "base")):
         if _is_pickled(file):
             raise UserError(headers.pickled(file))
-        headers.check_base_file(file)
+        headers.check_base_file(file, family)
     if file.suffix != ".safetensors":
         fail(("models", "base"), f"{name} is a safetensors file", "name it .safetensors")
 
@@ -244,15 +244,16 @@ def _check_guide(settings: Any, key: Key, root: Path) -> None:
     _check_source(settings, key, root)
 
 
-def _check_source(settings: Any, key: Key, root: Path) -> None:
+def _check_source(settings: Any, key: Key, root: Path, pending: bool = False) -> None:
     """What a kind of judge is made from, where it is here; what is on the Hub is looked at by the
-    job that fetches it."""
+    job that fetches it. pending: what it asks is not here before another job has fetched it."""
     kind = plugins.own(plugins.KINDS, settings.kind)
     if not is_hub(settings.source, key):
         with under(key):
             kind.check(settings, root)
     with under(key[:-1]):
-        kind.check_beside(settings, root)
+        if not pending:
+            kind.check_beside(settings, root)
 
 
 def _check_differ(config: dict[str, Any], root: Path) -> None:
@@ -278,4 +279,6 @@ def _check_judges(config: dict[str, Any], root: Path) -> None:
     for name, settings in plan.judges(config).items():
         if name in GIVEN:
             fail(("judges", name), "is the name of a given model", "choose another")
-        _check_source(settings, ("judges", name, "source"), root)
+        asked = plan.asked(config, settings)
+        pending = asked is not None and not os.path.isfile(root / asked[1])
+        _check_source(settings, ("judges", name, "source"), root, pending)

@@ -77,6 +77,29 @@ def read_picture(
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
 
 
+def read_size(path: Path) -> tuple[int, int]:
+    """(height, width) of a picture in pixels."""
+    try:
+        width, height = pixels.size(path)
+    except (FileNotFoundError, pixels.Unreadable) as error:
+        raise UserError(f"{path}: not a whole picture ({error}); replace or remove it") from None
+    return height, width
+
+
+def corner(
+    size: tuple[int, int], resolution: int, crop: tuple[float, float, float] = (1.0, 0.5, 0.5)
+) -> tuple[int, int]:
+    """(top, left) of what `read_picture` cuts out, in pixels of the picture as it is then resized.
+
+    size: (height, width) of the file. In whole pixels, as diffusers' example scripts for Stable
+    Diffusion XL have them.
+    """
+    share, x, y = crop
+    x, y = (x, y) if share < 1 else (0.5, 0.5)
+    height, width = (int(resolution * each / (share * min(size))) for each in size)
+    return round(y * (height - resolution)), round(x * (width - resolution))
+
+
 @dataclass
 class Listing:
     """Pictures and captions in the order of all rows.

@@ -8,7 +8,8 @@ a picture takes 2 * 4 * 64 * 64 * 4 bytes = 131 kB (VAE mean and standard deviat
 
     latents-000.safetensors    mean, std [n, c, h, w] of the VAE's posterior, as the network takes
                                them; with `flip` also mean_flipped, std_flipped of the mirrored
-                               pictures
+                               pictures; and what else the network is told of them, as Stable
+                               Diffusion XL's time_ids [n, 6]
     captions-000.safetensors   the family's condition, as Stable Diffusion's states
                                [m, tokens, width]: one row per distinct caption, row 0 the empty one
     index.json                 files of the pictures; captions: the texts; rows: of each picture,
@@ -27,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlg.config.sections import Encode
-from vlg.data.captioned import read_listing, read_picture
+from vlg.data.captioned import corner, read_listing, read_picture, read_size
 from vlg.data.shards import write_shards
 from vlg.files import atomic_folder, identity, write_json, write_manifest
 from vlg.models.family import open_family
@@ -62,7 +63,10 @@ def encode(
     def encode_pictures(names: list[str]) -> dict[str, torch.Tensor]:
         pixels = torch.stack([read_picture(data / name, resolution) for name in names])
         latents = posterior(pixels)
-        return latents | (posterior(pixels.flip(-1), "_flipped") if options.flip else {})
+        latents |= posterior(pixels.flip(-1), "_flipped") if options.flip else {}
+        sizes = [read_size(data / name) for name in names]
+        corners = [corner(size, resolution) for size in sizes]
+        return latents | family.placed(torch.tensor(sizes), torch.tensor(corners), resolution)
 
     def encode_captions(texts: list[str]) -> dict[str, torch.Tensor]:
         return {name: tensor.cpu() for name, tensor in family.condition(texts).items()}

@@ -57,6 +57,16 @@ def read(source: Path | bytes, background: str = WHITE) -> Image.Image:
     return result
 
 
+def size(source: Path | bytes) -> tuple[int, int]:
+    """(width, height) of a picture as `read` gives it, from its header alone; raises as that."""
+
+    def upright(file: Any) -> tuple[int, int]:
+        turned = file.getexif().get(0x0112, 1) >= 5  # by a quarter
+        return file.size[::-1] if turned else file.size
+
+    return _opened(source, upright)
+
+
 def without_holes(source: Path | bytes, background: str) -> bytes | None:
     """The picture on a background, as a PNG; None where nothing of it is transparent.
 

@@ -26,7 +26,7 @@ def write_shards(
 ) -> None:
     """Apply `function` to batches of `items`; write the rows of its answers as `name`-*.
 
-    A batch that does not fit into memory is halved.
+    A batch that does not fit into memory is halved. dtype: of what is not whole numbers.
     """
     import torch
 
@@ -35,9 +35,8 @@ def write_shards(
         shard, answers = items[first : first + SHARD], []
         for begin in range(0, len(shard), batch):
             answers += parts(function, shard[begin : begin + batch])
-        tensors = {
-            key: torch.cat([answer[key] for answer in answers]).to(dtype) for key in answers[0]
-        }
+        tensors = {key: torch.cat([answer[key] for answer in answers]) for key in answers[0]}
+        tensors = {k: t.to(dtype) if t.is_floating_point() else t for k, t in tensors.items()}
         save_tensors(folder / f"{name}-{number:03d}.safetensors", tensors)
 
 

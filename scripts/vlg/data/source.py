@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlg.data.captioned import Listing, jittered, read_listing, read_picture
+from vlg.data.captioned import (
+    Listing,
+    corner,
+    jittered,
+    read_listing,
+    read_picture,
+    read_size,
+)
 from vlg.data.shards import gather, load_shards
 from vlg.errors import UserError
 from vlg.files import read_json
@@ -55,6 +62,12 @@ class Source:
         """What the network is told of these captions, float32; 0 is the empty one."""
         raise NotImplementedError
 
+    def placed(
+        self, pictures: list[int], flipped: list[bool], augment: torch.Tensor | None = None
+    ) -> Condition:
+        """What it is told of pictures beside their captions, float32 (`Family.placed`)."""
+        raise NotImplementedError
+
     def guide_captions(self, captions: list[int]) -> torch.Tensor:
         """The guide's embeddings [n, d] of these captions."""
         return gather(self._guide_captions, captions, ["embedding"] * len(captions))
@@ -87,6 +100,12 @@ class Cache(Source):
         names = self._captions[0]
         return {name: gather(self._captions, captions, [name] * len(captions)) for name in names}
 
+    def placed(
+        self, pictures: list[int], flipped: list[bool], augment: torch.Tensor | None = None
+    ) -> Condition:
+        names = [name for name in self._latents[0] if not name.startswith(("mean", "std"))]
+        return {name: gather(self._latents, pictures, [name] * len(pictures)) for name in names}
+
 
 class LiveCache(Source):
     """The same, computed from the pictures and captions at every step, with augmentations.
@@ -110,6 +129,7 @@ class LiveCache(Source):
         self.data, self.family = data, family
         self.resolution = resolution or family.resolution
         self.flip, self.crop, self.jitter = flip, crop, jitter
+        self._sizes: dict[int, tuple[int, int]] = {}  # of the files, by picture
         self.shape = tuple(self.latents([0], [False])[0].shape[1:])
 
     def picture(self, index: int, flip: bool, augment: Sequence[float]) -> torch.Tensor:
@@ -135,6 +155,22 @@ class LiveCache(Source):
     def condition(self, captions: list[int]) -> Condition:
         said = self.family.condition([self.listing.captions[i] for i in captions])
         return {name: tensor.cpu() for name, tensor in said.items()}
+
+    def placed(
+        self, pictures: list[int], flipped: list[bool], augment: torch.Tensor | None = None
+    ) -> Condition:
+        import torch
+
+        numbers = [UNCHANGED] * len(pictures) if augment is None else augment.tolist()
+        sizes, corners = [], []
+        for index, flip, (size, x, y, *_) in zip(pictures, flipped, numbers, strict=True):
+            if index not in self._sizes:
+                self._sizes[index] = read_size(self.data / self.listing.files[index])
+            sizes.append(self._sizes[index])
+            crop = (self.crop + (1 - self.crop) * size, 1 - x if flip else x, y)
+            corners.append(corner(sizes[-1], self.resolution, crop))
+        said = self.family.placed(torch.tensor(sizes), torch.tensor(corners), self.resolution)
+        return {name: tensor.float() for name, tensor in said.items()}
 
 
 def read_index(folder: Path) -> Listing:

@@ -161,6 +161,15 @@ class Family(ABC):
     def condition(self, texts: Sequence[str]) -> Condition:
         """What the network is told of texts: named tensors, the first dimension the texts'."""
 
+    def placed(self, sizes: torch.Tensor, corners: torch.Tensor, side: int) -> Condition:
+        """What the network is told of pictures of a data set beside their texts; nothing, as a
+        rule. Whole numbers, none of a row all zero: those of zeros are of own samples.
+
+        sizes: [n, 2], height and width of their files in pixels. corners: [n, 2], the top and left
+        edges of the squares that are cut out, after resizing; side: of these, in pixels.
+        """
+        return {}
+
     @abstractmethod
     def encode(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(mean, std) of the posterior of pictures [n, 3, h, w] in 0..1, as the network takes them,

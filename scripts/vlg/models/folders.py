@@ -27,7 +27,7 @@ WEIGHTS = re.compile(
 )
 OTHERS = re.compile(r"manifest\.json|.*\.(bin|msgpack)\.index\.json")
 VARIANTS = ("fp32", "fp16", "bf16")  # taken, in this order, where plain weights are missing
-SD15 = Path(__file__).parents[3] / "resources" / "sd15"
+RESOURCES = Path(__file__).parents[3] / "resources"
 FAMILY = Models.model_fields["family"].default  # of a base that nothing is said of
 # By which name each kind's library loads weights, the first that is there. A folder may hold them
 # for two libraries: CLIPs on the Hub often have open_clip_model and, for transformers, model.
@@ -192,37 +192,44 @@ def check_differs(judge: Path, guide: Path) -> None:
             )
 
 
-def unfold(file: Path, out: Path, shape: Path = SD15) -> None:
-    """Write a Stable Diffusion 1.x checkpoint, one safetensors file, as a diffusers folder.
+def unfold(file: Path, out: Path, family: str = FAMILY, shape: Path | None = None) -> None:
+    """Write a checkpoint of a family, one safetensors file, as a diffusers folder.
 
-    shape: a diffusers folder without weights that says how large each part is. UserError when the
-    file is cut short or holds another model.
+    shape: a diffusers folder without weights that says how large each part is; by default that of
+    the family. UserError when the file is cut short or holds another model.
     """
-    headers.check_base_file(file)
+    headers.check_base_file(file, family)
+    import diffusers
     import torch
-    from diffusers import StableDiffusionPipeline
 
+    told = headers.one_file(family, f"models.base: {file}")
+    shape = shape or RESOURCES / told["shape"]
+    kind = getattr(diffusers, class_of(shape))
+    own = {"tokenizer": clip_tokenizer()}
+    if "tokenizer_2" in parts("base", family)[0]:
+        own["tokenizer_2"] = clip_tokenizer(pad_token="!")
+    checked = "safety_checker" in kind._optional_components
     try:
-        pipeline = StableDiffusionPipeline.from_single_file(
+        pipeline = kind.from_single_file(
             str(file),
             config=str(shape),
-            tokenizer=clip_tokenizer(),
-            safety_checker=None,
             local_files_only=True,
             dtype=torch.float32,
+            **({**own, "safety_checker": None} if checked else own),
         )
     except Exception as error:
         why = " ".join(str(error).split())[:200]
         raise UserError(
-            f"models.base: {file} is no Stable Diffusion 1.x checkpoint ({why}); give a diffusers "
-            "folder"
+            f"models.base: {file} is no {told['name']} checkpoint ({why}); give a diffusers folder"
         ) from error
-    pipeline.register_to_config(requires_safety_checker=False)
+    if checked:
+        pipeline.register_to_config(requires_safety_checker=False)
     pipeline.save_pretrained(out)
 
 
-def clip_tokenizer() -> Any:
-    """CLIP's tokenizer, from the vocabulary that open_clip brings along."""
+def clip_tokenizer(**options: Any) -> Any:
+    """CLIP's tokenizer, from the vocabulary that open_clip brings along; options as transformers
+    has them."""
     import gzip
 
     import open_clip
@@ -235,7 +242,7 @@ def clip_tokenizer() -> Any:
     letters = list(bytes_to_unicode().values())
     tokens = [*letters, *(f"{letter}</w>" for letter in letters), *map("".join, merges)]
     vocabulary = {token: i for i, token in enumerate([*tokens, "<|startoftext|>", "<|endoftext|>"])}
-    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=77)
+    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=77, **options)
 
 
 def unpack(shipped: Path, source: str, out: Path) -> None:

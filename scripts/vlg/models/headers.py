@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from vlg import plugins
 from vlg.errors import UserError
 
 ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1}
@@ -103,27 +104,30 @@ def pickled(path: Path) -> str:
     )
 
 
-def check_base_file(path: Path) -> None:
-    """UserError when one file that is given as base is no whole Stable Diffusion 1.x."""
+def check_base_file(path: Path, family: str = "sd") -> None:
+    """UserError when one file that is given as base is no whole model of its family."""
+    whole = one_file(family, str(path))
     tensors = check_safetensors(path)
     what, remedy = part(tensors)
-    if what:
+    if what and what != whole["name"]:
         raise UserError(f"{path}: this is {what}; {remedy}")
-    for start, missing in WHOLE.items():
+    for start, missing in whole["parts"].items():
         if not any(name.startswith(start) for name in tensors):
             some = ", ".join(ascii(name)[1:61] for name in sorted(tensors)[:3])
             raise UserError(
                 f"{path}: has no {missing} ({start}…) but {some or 'nothing'}, …; give a whole "
-                "Stable Diffusion 1.x, or a diffusers folder"
+                f"{whole['name']}, or a diffusers folder"
             )
 
 
-# What one file of Stable Diffusion 1.x holds.
-WHOLE = {
-    "model.diffusion_model.": "UNet",
-    "first_stage_model.": "VAE",
-    "cond_stage_model.": "text encoder",
-}
+def one_file(family: str, begin: str) -> dict[str, Any]:
+    """The literal ONE_FILE of a family; UserError beginning with `begin` where there is none."""
+    found = plugins.constant(plugins.FAMILIES, family, "ONE_FILE")
+    if found is None:
+        raise UserError(f"{begin}: a checkpoint in one file; of {family} give a diffusers folder")
+    return dict(found)
+
+
 MADE_FOR = "give the base that it is made for"
 FOLDER = "no family here draws it; give a Stable Diffusion 1.x, or 2.x as a diffusers folder"
 # (what a file is of which one tensor has such a name, what to do), the first that fits. LoRAs are
@@ -143,7 +147,10 @@ NAMED = {
     r"(^|\.)joint_blocks\.": ("Stable Diffusion 3 in one file", "give its diffusers folder"),
     r"(^|\.)double_blocks\.|^single_transformer_blocks\.": ("Flux", FOLDER),
     r"^transformer_blocks\.": ("a diffusion transformer alone", FOLDER),
-    r"^conditioner\.|\.label_emb\.": ("Stable Diffusion XL", FOLDER),
+    r"^conditioner\.|\.label_emb\.": (
+        "Stable Diffusion XL",
+        "give it with models.family: sdxl",
+    ),
     r"^(params(_ema)?\.)?(model\.1\.sub\.|body\.\d+\.|RRDB_trunk\.|conv_first\.)": (
         "an upscaler",
         "give a base that draws from text",
@@ -173,10 +180,14 @@ def part(tensors: dict[str, Any]) -> tuple[str, str]:
     Two empty texts for one, and for what is not known.
     """
     names = list(tensors)
+    shapes = {name: [*tensor["shape"]] for name, tensor in tensors.items()}
+    channels = (shapes.get(FIRST, []) + [0, 4])[1]
+    if channels in CHANNELS:
+        what = f"a model of {CHANNELS[channels]}, whose UNet takes {channels} channels"
+        return what, "give a base that draws from text alone"
     for pattern, (what, remedy) in NAMED.items():
         if any(re.search(pattern, name) for name in names):
             return what, remedy
-    shapes = {name: [*tensor["shape"]] for name, tensor in tensors.items()}
     if 0 < len(names) <= 2 and all(len(shape) <= 2 for shape in shapes.values()):
         return (
             "a textual inversion, which holds the embedding of a word",
@@ -185,10 +196,6 @@ def part(tensors: dict[str, Any]) -> tuple[str, str]:
     for what, beginnings in ALONE.items():
         if names and all(name.startswith(tuple(beginnings.split())) for name in names):
             return f"{what} alone", "give the whole model that it is a part of"
-    channels = (shapes.get(FIRST, []) + [0, 4])[1]
-    if channels in CHANNELS:
-        what = f"a model of {CHANNELS[channels]}, whose UNet takes {channels} channels"
-        return what, "give a base that draws from text alone"
     if shapes.get(TEXT, [])[1:] == [1024]:
         return "Stable Diffusion 2.x in one file", "give its diffusers folder"
     return "", ""

@@ -18,9 +18,11 @@ from vlg.models import headers, stated
 # The first of the two matrices of a layer; its second dimension is the layer's width.
 DOWN = re.compile(r"\.lora_A\.|[._]lora_down\.|[._]lora[._]down\.|\.down\.weight$")
 OF_TEXT = re.compile(r"\.attentions?[._].*attn2.*to_[kv]|_attn2_to_[kv]\.")
-# How names begin in LoRAs of other families than one UNet with one text encoder.
-OTHERS = ("lora_te1_", "lora_te2_", "lora_te3_", "text_encoder_2.", "text_encoder_3.")
-OTHERS += ("lora_transformer_", "transformer.", "diffusion_model.", "lora_prior_")
+# How names begin in LoRAs of families without a UNet, and of those whose UNet has one text encoder
+# and two.
+OTHERS = ("lora_te3_", "text_encoder_3.", "lora_transformer_", "transformer.", "diffusion_model.")
+OTHERS += ("lora_prior_",)
+OF_ONE, OF_TWO = ("lora_te_",), ("lora_te1_", "lora_te2_", "text_encoder_2.")
 
 
 def check(file: Path, base: Path | None = None) -> None:
@@ -43,7 +45,8 @@ def check(file: Path, base: Path | None = None) -> None:
         raise UserError(f"{file}: {what}; give a LoRA")
     if base is None or not (base / "unet/config.json").is_file():
         return
-    strange = next((name for name in tensors if name.startswith(OTHERS)), None)
+    others = OTHERS + (OF_ONE if (base / "text_encoder_2").is_dir() else OF_TWO)
+    strange = next((name for name in tensors if name.startswith(others)), None)
     if strange:
         raise UserError(
             f"{file}: a LoRA of another family ({strange}); give one that was made for this base"
@@ -93,7 +96,8 @@ def merge(base: Path, loras: Sequence[Path], scales: Sequence[float], out: Path)
                 "this base"
             )
     pipeline.set_adapters(names, adapter_weights=list(scales))
-    parts = [name for name in ("unet", "transformer", "text_encoder") if _has(pipeline, name)]
+    known = ("unet", "transformer", "text_encoder", "text_encoder_2")
+    parts = [name for name in known if _has(pipeline, name)]
     pipeline.fuse_lora(components=parts, adapter_names=names)
     pipeline.unload_lora_weights()
     pipeline.save_pretrained(out)

@@ -37,9 +37,9 @@ steps). It was made by the study `{{ study }}`, which measures what vision-langu
 ## Use
 
 ```python
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline
 
-pipeline = StableDiffusionPipeline.from_pretrained("path/to/this/folder")
+pipeline = DiffusionPipeline.from_pretrained("path/to/this/folder")
 pipeline("a prompt").images[0]
 ```
 

@@ -55,8 +55,13 @@ class Batch:
         return send(mean + std * self.posterior, device)
 
     def condition(self, device: str) -> Condition:
-        """What the network is told of the captions."""
-        return {k: send(v, device) for k, v in self.data.condition(self.captions).items()}
+        """What the network is told of captions and pictures."""
+        said = self.data.condition(self.captions) | self.placed()
+        return {k: send(v, device) for k, v in said.items()}
+
+    def placed(self) -> Condition:
+        """What it is told of the pictures, on the CPU."""
+        return self.data.placed(self.pictures, self.flipped, self.augment)
 
 
 class Predicted(NamedTuple):

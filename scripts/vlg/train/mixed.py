@@ -17,6 +17,8 @@ from vlg.train.score import Scored
 if TYPE_CHECKING:
     import torch
 
+    from vlg.models.family import Condition
+
 
 class Settings(Scored):
     """How much of a batch is data."""
@@ -78,6 +80,13 @@ class Mixed(Batch):
             mean, std = self.data.latents(some.pictures, some.flipped, some.augment)
             z0[data] = mean + std * some.posterior
         return send(z0, device)
+
+    def placed(self) -> Condition:
+        """Of own samples zeros: they are as the model draws them."""
+        said, own = super().placed(), self.rows(chosen=True)
+        for values in said.values():
+            values[own] = 0
+        return said
 
 
 def mix(batch: Batch, captions: list[int], own: torch.Tensor, score: torch.Tensor) -> Mixed:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -14,19 +12,30 @@ from typing import TYPE_CHECKING, Any
 from vlg.errors import UserError
 from vlg.files import read_json
 from vlg.models.components import load_component, load_network
-from vlg.models.device import place
-from vlg.models.family import Condition, Family, Guidance, Step, gradient_steps
+from vlg.models.family import Condition
+from vlg.models.latent import LatentFamily
 from vlg.models.schedule import check_stated, load_schedule
 from vlg.models.stated import check_tokenizer, has_tokenizer, told
 
 if TYPE_CHECKING:
     import torch
 
-    from vlg.config.sections import Denoising, Sampling
+    from vlg.config.sections import Denoising
 
 CLASSES = ("StableDiffusionPipeline",)
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 WEIGHTED = ("unet", "vae", "text_encoder")
+# A checkpoint in one file: what it is, the folder in resources/ that says how large its parts are,
+# and how the names of each part begin.
+ONE_FILE = {
+    "name": "Stable Diffusion 1.x",
+    "shape": "sd15",
+    "parts": {
+        "model.diffusion_model.": "UNet",
+        "first_stage_model.": "VAE",
+        "cond_stage_model.": "text encoder",
+    },
+}
 SERVED = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "text_encoder": "CLIPTextModel"}
 # Keys of a UNet that let it take more than latents, timestep and text, and values that don't.
 FURTHER = {
@@ -37,47 +46,59 @@ FURTHER = {
 }
 
 
-class StableDiffusion(Family):
+class StableDiffusion(LatentFamily):
     """A `StableDiffusionPipeline` folder. Its condition is `states`, [n, tokens, width]."""
 
     network_name = "unet"
     lora_targets = ("to_q", "to_k", "to_v", "to_out.0")
+    served = SERVED
+    further = FURTHER
+    encoders = {"text_encoder": "tokenizer"}  # of texts, each with its tokenizer
 
     @classmethod
     def check(cls, folder: Path) -> None:
         """Where a key is not there, it has the default that diffusers or transformers gives it."""
         index = told(folder, "model_index.json")
-        for part, served in SERVED.items():
+        for part, served in cls.served.items():
             found = (index.get(part) or [None, served])[1]
             if not str(found).startswith(served):
                 raise UserError(
                     f"model_index.json: {part} is a {found}; give a base with a {served}"
                 )
-        unet, vae, text = (told(folder, f"{part}/config.json") for part in WEIGHTED)
+        unet, vae = (told(folder, f"{part}/config.json") for part in ("unet", "vae"))
+        texts = [told(folder, f"{part}/config.json") for part in cls.encoders]
+        texts = [text.get("text_config") or text for text in texts]
         cls._check_unet(unet, vae.get("latent_channels", 4))
         cls._check_size(unet, vae)
         cls._check_latents(vae)
-        width = (text.get("text_config") or text).get("hidden_size", 512)
-        wanted = unet.get("encoder_hid_dim") or unet.get("cross_attention_dim", 1280)
-        if any(each != width for each in (wanted if isinstance(wanted, list) else [wanted])):
-            raise UserError(
-                f"unet/config.json: cross_attention_dim is {wanted} and the text encoder's "
-                f"hidden_size {width}; give a base whose parts belong together"
-            )
+        cls._check_texts(unet, texts)
         try:
             check_stated(told(folder / "scheduler", "scheduler_config.json"))
         except UserError as error:
             raise UserError(f"scheduler/{error}") from None
-        if not has_tokenizer(folder / "tokenizer"):
-            raise UserError("tokenizer: has no vocabulary (tokenizer.json); give a whole folder")
-        try:
-            size = (text.get("text_config") or text).get("vocab_size", 49408)
-            check_tokenizer(folder / "tokenizer", size)
-        except UserError as error:
-            raise UserError(f"tokenizer/{error}") from None
+        for name, text in zip(cls.encoders.values(), texts, strict=True):
+            if not has_tokenizer(folder / name):
+                raise UserError(f"{name}: has no vocabulary (tokenizer.json); give a whole folder")
+            try:
+                check_tokenizer(folder / name, text.get("vocab_size", 49408))
+            except UserError as error:
+                raise UserError(f"{name}/{error}") from None
 
     @staticmethod
-    def _check_unet(unet: dict[str, Any], channels: int) -> None:
+    def _check_texts(unet: dict[str, Any], texts: list[dict[str, Any]]) -> None:
+        """The UNet looks at the states of all text encoders side by side."""
+        widths = [text.get("hidden_size", 512) for text in texts]
+        wanted = unet.get("encoder_hid_dim") or unet.get("cross_attention_dim", 1280)
+        if any(each != sum(widths) for each in (wanted if isinstance(wanted, list) else [wanted])):
+            whose = "text encoder's" if len(widths) == 1 else "text encoders'"
+            raise UserError(
+                f"unet/config.json: cross_attention_dim is {wanted} and the {whose} "
+                f"hidden_size {' + '.join(map(str, widths))}; give a base whose parts belong "
+                "together"
+            )
+
+    @classmethod
+    def _check_unet(cls, unet: dict[str, Any], channels: int) -> None:
         for key in ("in_channels", "out_channels"):
             if unet.get(key, 4) != channels:
                 raise UserError(
@@ -85,7 +106,7 @@ class StableDiffusion(Family):
                     f"{channels} channels (a model of inpainting or editing?); give a base that "
                     "draws from text alone"
                 )
-        for key, allowed in FURTHER.items():
+        for key, allowed in cls.further.items():
             if unet.get(key) not in allowed:
                 raise UserError(
                     f"unet/config.json: {key} is {unet[key]!r}, the UNet takes more than text; "
@@ -105,7 +126,7 @@ class StableDiffusion(Family):
             if vae.get(key):
                 raise UserError(
                     f"vae/config.json: {key} is set, which this family's latents do not have; give "
-                    "the VAE of Stable Diffusion 1.x or 2.x"
+                    "the VAE of Stable Diffusion 1.x, 2.x or XL"
                 )
 
     @staticmethod
@@ -123,17 +144,7 @@ class StableDiffusion(Family):
 
     # --- components ---
 
-    def network(self) -> torch.nn.Module:
-        import torch
-
-        return self._unet(torch.float32)
-
-    @cached_property
-    def net(self) -> torch.nn.Module:
-        unet = self._unet(self.dtype).eval().requires_grad_(False)
-        return place(unet, self.device, compiled=True)
-
-    def _unet(self, dtype: torch.dtype) -> Any:
+    def _network(self, dtype: torch.dtype) -> Any:
         from diffusers import UNet2DConditionModel
 
         unet = load_network(UNet2DConditionModel, self.folder, "unet", torch_dtype=dtype)
@@ -141,26 +152,19 @@ class StableDiffusion(Family):
         return unet
 
     @cached_property
-    def vae(self) -> Any:
-        """The autoencoder, frozen."""
-        from diffusers import AutoencoderKL
-
-        vae = load_network(AutoencoderKL, self.folder, "vae", torch_dtype=self.dtype)
-        vae = place(vae.to(self.device).eval().requires_grad_(False), self.device)
-        self._loaded("encoder", vae.encoder)
-        self._loaded("decoder", vae.decoder)
-        return vae
-
-    @cached_property
-    def text(self) -> tuple[Any, Any]:
-        """(tokenizer, text encoder)."""
-        from transformers import CLIPTextModel, CLIPTokenizer
+    def text(self) -> list[tuple[Any, Any]]:
+        """[(tokenizer, text encoder)]."""
+        import transformers
         from transformers.utils.logging import disable_progress_bar
 
         disable_progress_bar()
-        tokenizer = load_component(CLIPTokenizer, self.folder, "tokenizer")
-        text = load_network(CLIPTextModel, self.folder, "text_encoder")
-        return tokenizer, text.to(self.device).to(self.dtype).eval().requires_grad_(False)
+        pairs = []
+        for part, name in self.encoders.items():
+            tokenizer = load_component(transformers.CLIPTokenizer, self.folder, name)
+            encoder = load_network(getattr(transformers, self.served[part]), self.folder, part)
+            encoder = encoder.to(self.device).to(self.dtype).eval().requires_grad_(False)
+            pairs.append((tokenizer, encoder))
+        return pairs
 
     @cached_property
     def schedule(self) -> Any:
@@ -168,34 +172,8 @@ class StableDiffusion(Family):
         schedule.abar = schedule.abar.to(self.device)
         return schedule
 
-    @cached_property
-    def decoder(self) -> Any:
-        """The autoencoder that `decode` takes; of `use_decoder` or the folder's own."""
-        if self.checkpointing:
-            self.vae.enable_gradient_checkpointing()
-        return self.vae
-
     def load(self) -> None:
         self.text, self.net, self.decoder, self.schedule  # noqa: B018
-
-    def use_decoder(self, folder: Path) -> None:
-        """An `AutoencoderTiny` (TAESD): a decoder of 1.2 M weights against 49.5 M."""
-        from diffusers import AutoencoderTiny
-
-        try:
-            tiny = AutoencoderTiny.from_pretrained(folder, local_files_only=True)
-        except Exception as error:
-            raise UserError(f"{folder}: no AutoencoderTiny ({error}); give another one") from error
-        tiny = tiny.to(self.device).float().eval().requires_grad_(False)
-        self.decoder = place(tiny, self.device)
-        self._loaded("decoder", tiny.decoder)
-        if self.checkpointing:
-            tiny.enable_gradient_checkpointing()
-
-    def tile(self) -> None:
-        self.vae.enable_tiling()
-        self.vae.tile_sample_min_size = self.resolution // 2
-        self.vae.tile_latent_min_size = self.latent_shape[-1] // 2
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -215,37 +193,31 @@ class StableDiffusion(Family):
     def timesteps(self) -> int:  # type: ignore[override]
         return len(self.schedule.abar)
 
-    # --- texts and pictures ---
+    # --- texts ---
 
     def condition(self, texts: Sequence[str]) -> Condition:
-        """Tokenized as StableDiffusionPipeline does, if its tokenizer states a length; one that
-        does not says 10^30, and the text encoder has the last word."""
+        return {"states": self._encoded(texts)[0][0]}
+
+    def _encoded(self, texts: Sequence[str], **options: Any) -> list[Any]:
+        """What each text encoder says of texts.
+
+        Tokenized as the pipelines do, if the tokenizer states a length; one that does not says
+        10^30, and the text encoder has the last word.
+        """
         import torch
 
-        tokenizer, text = self.text
-        ids = tokenizer(
-            list(texts),
-            padding="max_length",
-            max_length=min(tokenizer.model_max_length, text.config.max_position_embeddings),
-            truncation=True,
-            return_tensors="pt",
-        ).input_ids
-        with torch.no_grad():
-            return {"states": text(ids.to(self.device))[0]}
-
-    def encode(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        import torch
-
-        with torch.no_grad():
-            posterior = self.vae.encode(pixels.to(self.device) * 2 - 1).latent_dist
-        scale = self.vae.config.scaling_factor
-        return posterior.mean * scale, posterior.std * scale
-
-    def decode(self, latents: torch.Tensor, exactly: bool = False) -> torch.Tensor:
-        """Clamped as the pipeline does; what overflowed is nan, as a clamp would hide it."""
-        vae = self.vae if exactly else self.decoder
-        pictures = vae.decode(latents / vae.config.scaling_factor).sample
-        return (pictures / 2 + 0.5).clamp(0, 1).masked_fill(pictures.isinf(), math.nan)
+        said = []
+        for tokenizer, encoder in self.text:
+            ids = tokenizer(
+                list(texts),
+                padding="max_length",
+                max_length=min(tokenizer.model_max_length, encoder.config.max_position_embeddings),
+                truncation=True,
+                return_tensors="pt",
+            ).input_ids
+            with torch.no_grad():
+                said.append(encoder(ids.to(self.device), **options))
+        return said
 
     # --- noise ---
 
@@ -269,98 +241,27 @@ class StableDiffusion(Family):
     def predict(
         self, net: Callable[..., Any], z_t: torch.Tensor, t: torch.Tensor, condition: Condition
     ) -> torch.Tensor:
-        more = {"timestep_cond": condition["scale"]} if "scale" in condition else {}
-        return net(z_t, t, condition["states"], return_dict=False, **more)[0]
+        told = self._told(z_t, condition)
+        return net(z_t, t, condition["states"], return_dict=False, **told)[0]
 
-    def sample(
-        self,
-        condition: Condition,
-        latents: torch.Tensor,
-        settings: Denoising,
-        *,
-        negative: Condition | None = None,
-        net: Callable[..., Any] | None = None,
-        begin: int = 0,
-        end: int | None = None,
-        on_step: Callable[[Step], None] | None = None,
-        grad: bool | int | str = False,
-        guidance: Guidance | None = None,
-        noise: Callable[[int], torch.Tensor] | None = None,
-    ) -> torch.Tensor:
-        """The arithmetic of StableDiffusionPipeline, step by step."""
+    def _told(self, z_t: torch.Tensor, condition: Condition) -> dict[str, Any]:
+        """What the UNet is told beside latents, timestep and states of texts."""
+        return {"timestep_cond": condition["scale"]} if "scale" in condition else {}
+
+    def told_scale(self, condition: Condition, scale: float, z: torch.Tensor) -> Condition | None:
+        """As a vector `scale`, [n, width], if the UNet takes one."""
         import torch
+        from diffusers import StableDiffusionPipeline
 
-        net = self.net if net is None else net
-        scheduler = self._scheduler(settings, begin, noise is not None)
-        guided, scale = settings.guidance_scale > 1, settings.guidance_scale
-        if width := self.config.get("time_cond_proj_dim"):
-            # a network with guidance distilled into it is told the scale
-            guided, condition = False, {**condition, "scale": self._told(scale, width, latents)}
-        if guidance:
-            guided = False
-        if guided:
-            if negative is None:
-                raise ValueError("guidance needs a negative condition")
-            condition = {k: torch.cat([negative[k], condition[k]]) for k in condition}
-        timesteps = scheduler.timesteps[begin:end]
-        free = len(timesteps) - gradient_steps(grad, len(timesteps))
-        z = latents * scheduler.init_noise_sigma if begin == 0 else latents
-        for index, t in enumerate(timesteps):
-            with torch.set_grad_enabled(grad == "step" or index >= free):
-                if grad == "step":
-                    z = z.detach().requires_grad_()
-                both = scheduler.scale_model_input(torch.cat([z] * 2) if guided else z, t)
-                if guidance:
-                    told = functools.partial(self.predict, net, both, t)
-                    predicted = guidance(told, begin + index, t, net)
-                else:
-                    predicted = self.predict(net, both, t, condition)
-                if guided:
-                    without, text = predicted.chunk(2)
-                    predicted = without + scale * (text - without)
-                step = Step(self, begin + index, t, z, predicted, net)
-                if on_step:
-                    on_step(step)
-                    net = step.net
-                if step.rows is not None:  # what a multistep solver remembers
-                    known = getattr(scheduler, "model_outputs", [])
-                    known[:] = [each if each is None else each[step.rows] for each in known]
-                more = {} if noise is None else self._fresh(scheduler, noise(begin + index))
-                z = scheduler.step(step.predicted, t, step.z, return_dict=False, **more)[0]
-                if grad == "step":
-                    z = z.detach()
-        return z
-
-    def renoised(
-        self,
-        pixels: torch.Tensor,
-        generators: Sequence[torch.Generator],
-        settings: Sampling,
-        strength: float,
-    ) -> tuple[torch.Tensor, int]:
-        """The arithmetic of StableDiffusionImg2ImgPipeline."""
-        import torch
-        from diffusers.utils.torch_utils import randn_tensor
-
-        begin = settings.steps - min(int(settings.steps * strength), settings.steps)
-        scheduler = self._scheduler(settings, begin)
-        pixels = (2.0 * pixels - 1.0).to(self.device, self.dtype)
-        with torch.no_grad():
-            drawn = [
-                self.vae.encode(picture[None]).latent_dist.sample(generator)
-                for picture, generator in zip(pixels, generators, strict=True)
-            ]
-        z = self.vae.config.scaling_factor * torch.cat(drawn)
-        device = torch.device(self.device)
-        noise = randn_tensor(z.shape, generator=list(generators), device=device, dtype=self.dtype)
-        t = scheduler.timesteps[begin : begin + 1].repeat(len(z))
-        return scheduler.add_noise(z, noise, t), begin
-
-    def path(self, settings: Denoising) -> list[int]:
-        return [int(t) for t in self._scheduler(settings, 0).timesteps]
+        width = self.config.get("time_cond_proj_dim")
+        if not width:
+            return None
+        scales = torch.tensor(scale - 1).repeat(len(z))
+        embed = StableDiffusionPipeline.get_guidance_scale_embedding
+        vector = embed(None, scales, embedding_dim=width).to(z.device, z.dtype)
+        return {**condition, "scale": vector}
 
     def _scheduler(self, settings: Denoising, begin: int, stochastic: bool = False) -> Any:
-        """A new one for each drawing, as they remember steps."""
         from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
         kinds = {"ddim": DDIMScheduler, "dpm++": DPMSolverMultistepScheduler}
@@ -372,21 +273,6 @@ class StableDiffusion(Family):
         if begin and hasattr(scheduler, "set_begin_index"):
             scheduler.set_begin_index(begin)
         return scheduler
-
-    @staticmethod
-    def _fresh(scheduler: Any, noise: torch.Tensor) -> dict[str, Any]:
-        """What a scheduler's step is told of fresh noise."""
-        eta = {"eta": 1.0} if "eta" in inspect.signature(scheduler.step).parameters else {}
-        return {"variance_noise": noise, **eta}
-
-    def _told(self, scale: float, width: int, latents: torch.Tensor) -> torch.Tensor:
-        """The guidance scale as a vector, [n, width]."""
-        import torch
-        from diffusers import StableDiffusionPipeline
-
-        scales = torch.tensor(scale - 1).repeat(len(latents))
-        embed = StableDiffusionPipeline.get_guidance_scale_embedding
-        return embed(None, scales, embedding_dim=width).to(latents.device, latents.dtype)
 
 
 def square_side(size: Any) -> int:

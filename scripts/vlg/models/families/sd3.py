@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from vlg.errors import UserError
 from vlg.files import read_json
 from vlg.models.components import load_component, load_network
-from vlg.models.device import at_least_float32, place
+from vlg.models.device import at_least_float32
 from vlg.models.families.sd import StableDiffusion, square_side
 from vlg.models.family import Condition
 from vlg.models.flow import Solver, check_stated, load_flow
@@ -160,16 +160,6 @@ class StableDiffusion3(StableDiffusion):
             )
 
     # --- components ---
-
-    def network(self) -> torch.nn.Module:
-        import torch
-
-        return self._network(torch.float32)
-
-    @cached_property
-    def net(self) -> torch.nn.Module:
-        net = self._network(self.dtype).eval().requires_grad_(False)
-        return place(net, self.device, compiled=True)
 
     def _network(self, dtype: torch.dtype) -> Any:
         from diffusers import SD3Transformer2DModel

@@ -1,0 +1,127 @@
+"""What a sample of Stable Diffusion XL takes at its true size, 1024 x 1024, without computing it.
+
+The networks of `resources/sdxl` on the meta device and on tensors without storage. Run as a program
+it prints weights, FLOPs and what autograd keeps.
+
+    .venv/bin/python bench/sdxl.py
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts"), str(ROOT / "bench")]
+
+import sd15  # noqa: E402
+
+SHAPE = ROOT / "resources" / "sdxl"
+RANK = 16
+# Weights of the published models.
+PARAMETERS = {"unet": 2_567_463_684, "vae": 83_653_863, "text_encoder": 123_060_480,
+              "text_encoder_2": 694_659_840}  # fmt: skip
+
+
+def network(part: str) -> Any:
+    """One part with random weights, or none, as torch's device and modes have it."""
+    import transformers
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
+    if part in ("unet", "vae"):
+        kind = UNet2DConditionModel if part == "unet" else AutoencoderKL
+        return kind.from_config(kind.load_config(SHAPE / part))
+    config = transformers.CLIPTextConfig.from_pretrained(SHAPE / part)
+    return getattr(transformers, config.architectures[0])(config)
+
+
+def with_lora(unet: Any) -> Any:
+    """The UNet frozen, with low-rank matrices beside its attention."""
+    from peft import LoraConfig
+
+    from vlg.models.families.sdxl import StableDiffusionXL
+
+    unet.requires_grad_(False)
+    unet.add_adapter(
+        LoraConfig(
+            r=RANK, init_lora_weights=False, target_modules=[*StableDiffusionXL.lora_targets]
+        )
+    )
+    return unet
+
+
+def inputs(samples: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What the UNet is called with."""
+    import torch
+
+    z = torch.randn(samples, 4, 128, 128)
+    told = {"text_embeds": torch.randn(samples, 1280), "time_ids": torch.ones(samples, 6)}
+    return (z, torch.ones(samples), torch.randn(samples, 77, 2048)), {"added_cond_kwargs": told}
+
+
+def flops() -> dict[str, tuple[int, int]]:
+    """(forward, backward) FLOPs of one sample through each part."""
+    import torch
+
+    from vlg.models.ledger import count_flops
+
+    with torch.device("meta"):
+        vae, words = network("vae").requires_grad_(False), torch.zeros(1, 77, dtype=torch.long)
+        z, picture = torch.randn(1, 4, 128, 128, requires_grad=True), torch.randn(1, 3, 1024, 1024)
+        unet, given = network("unet"), inputs(1)
+        found = {"UNet": count_flops(unet, *given)}
+        found[f"UNet, LoRA of rank {RANK}"] = count_flops(with_lora(unet), *given)
+        found["VAE encoder"] = count_flops(vae.encoder, (picture,), {})
+        found["VAE decoder, to the latents"] = count_flops(vae.decoder, (z,), {})
+        for name in ("text_encoder", "text_encoder_2"):
+            found[name] = count_flops(network(name).requires_grad_(False), (words,), {})
+    return found
+
+
+def kept(part: str, bf16: bool, checkpointing: bool) -> tuple[float, float]:
+    """`sd15.kept_by` one part: "unet" or "decoder"."""
+
+    def build() -> tuple[Any, Any]:
+        if part == "decoder":
+            vae = network("vae").requires_grad_(False)
+            return vae, vae.decoder
+        return (unet := network("unet")), unet
+
+    def call(model: Any, samples: int) -> None:
+        args, more = inputs(samples)
+        if part == "decoder":
+            model.decode(args[0].requires_grad_())
+        else:
+            model(args[0].requires_grad_(), *args[1:], **more)
+
+    return sd15.kept_by(build, call, bf16, checkpointing)
+
+
+def main() -> None:
+    """Print what a sample takes."""
+    print("| part | weights |\n|---|---:|")
+    for part, weights in PARAMETERS.items():
+        print(f"| {part} | {weights:,} |")
+    print("\n| TFLOP a sample | forward | backward |\n|---|---:|---:|")
+    for part, (there, back) in flops().items():
+        print(f"| {part} | {there / 1e12:.3g} | {back / 1e12:.3g} |")
+    print(
+        "\n| GB kept for the backward pass, a sample | float32 | bf16 autocast |\n|---|---:|---:|"
+    )
+    for part in ("unet", "decoder"):
+        found = {
+            (bf16, again): kept(part, bf16, again)
+            for bf16 in (False, True)
+            for again in (False, True)
+        }
+        for what, again, index in (
+            ("all", False, 0), ("checkpointing: between blocks", True, 0),
+            ("checkpointing: the largest block, made again", False, 1),
+        ):  # fmt: skip
+            single, half = (found[bf16, again][index] / 1e9 for bf16 in (False, True))
+            print(f"| {part}: {what} | {single:.2f} | {half:.2f} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,210 @@
+"""What families have in common whose network denoises the latents of an `AutoencoderKL`."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vlg.errors import UserError
+from vlg.models.components import load_network
+from vlg.models.device import place
+from vlg.models.family import Condition, Family, Guidance, Step, gradient_steps
+
+if TYPE_CHECKING:
+    import torch
+
+    from vlg.config.sections import Denoising, Sampling
+
+
+class LatentFamily(Family):
+    """A diffusers folder with a network, a VAE and a scheduler that draws with it.
+
+    A family says how its texts, its network and its noise are, and makes a scheduler.
+    """
+
+    @abstractmethod
+    def _network(self, dtype: torch.dtype) -> Any:
+        """The network, read anew."""
+
+    @abstractmethod
+    def _scheduler(self, settings: Denoising, begin: int, stochastic: bool = False) -> Any:
+        """A new scheduler with its timesteps set, about to take step `begin`.
+
+        A new one for each drawing, as they remember steps. stochastic: its steps take fresh noise.
+        """
+
+    def told_scale(self, condition: Condition, scale: float, z: torch.Tensor) -> Condition | None:
+        """The condition with the guidance scale in it, for a network that is told it: one into
+        which guidance was distilled. None for all others."""
+        return None
+
+    @property
+    def vae_dtype(self) -> torch.dtype:
+        """Of the autoencoder."""
+        return self.dtype
+
+    # --- components ---
+
+    def network(self) -> torch.nn.Module:
+        import torch
+
+        return self._network(torch.float32)
+
+    @cached_property
+    def net(self) -> torch.nn.Module:
+        net = self._network(self.dtype).eval().requires_grad_(False)
+        return place(net, self.device, compiled=True)
+
+    @cached_property
+    def vae(self) -> Any:
+        """The autoencoder, frozen."""
+        from diffusers import AutoencoderKL
+
+        vae = load_network(AutoencoderKL, self.folder, "vae", torch_dtype=self.vae_dtype)
+        vae = place(vae.to(self.device).eval().requires_grad_(False), self.device)
+        self._loaded("encoder", vae.encoder)
+        self._loaded("decoder", vae.decoder)
+        return vae
+
+    @cached_property
+    def decoder(self) -> Any:
+        """The autoencoder that `decode` takes; of `use_decoder` or the folder's own."""
+        if self.checkpointing:
+            self.vae.enable_gradient_checkpointing()
+        return self.vae
+
+    def use_decoder(self, folder: Path) -> None:
+        """An `AutoencoderTiny` (TAESD): a decoder of 1.2 M weights against 49.5 M."""
+        from diffusers import AutoencoderTiny
+
+        try:
+            tiny = AutoencoderTiny.from_pretrained(folder, local_files_only=True)
+        except Exception as error:
+            raise UserError(f"{folder}: no AutoencoderTiny ({error}); give another one") from error
+        tiny = tiny.to(self.device).float().eval().requires_grad_(False)
+        self.decoder = place(tiny, self.device)
+        self._loaded("decoder", tiny.decoder)
+        if self.checkpointing:
+            tiny.enable_gradient_checkpointing()
+
+    def tile(self) -> None:
+        self.vae.enable_tiling()
+        self.vae.tile_sample_min_size = self.resolution // 2
+        self.vae.tile_latent_min_size = self.latent_shape[-1] // 2
+
+    # --- pictures ---
+
+    def encode(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        import torch
+
+        with torch.no_grad():
+            posterior = self.vae.encode(pixels.to(self.device) * 2 - 1).latent_dist
+        scale = self.vae.config.scaling_factor
+        return posterior.mean * scale, posterior.std * scale
+
+    def decode(self, latents: torch.Tensor, exactly: bool = False) -> torch.Tensor:
+        """Clamped as the pipeline does; what overflowed is nan, as a clamp would hide it."""
+        vae = self.vae if exactly else self.decoder
+        pictures = vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor).sample
+        return (pictures / 2 + 0.5).clamp(0, 1).masked_fill(pictures.isinf(), math.nan)
+
+    # --- the network ---
+
+    def sample(
+        self,
+        condition: Condition,
+        latents: torch.Tensor,
+        settings: Denoising,
+        *,
+        negative: Condition | None = None,
+        net: Callable[..., Any] | None = None,
+        begin: int = 0,
+        end: int | None = None,
+        on_step: Callable[[Step], None] | None = None,
+        grad: bool | int | str = False,
+        guidance: Guidance | None = None,
+        noise: Callable[[int], torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        """The arithmetic of diffusers' pipelines, step by step."""
+        import torch
+
+        net = self.net if net is None else net
+        scheduler = self._scheduler(settings, begin, noise is not None)
+        guided, scale = settings.guidance_scale > 1, settings.guidance_scale
+        told = self.told_scale(condition, scale, latents)
+        if told is not None:
+            guided, condition = False, told
+        if guidance:
+            guided = False
+        if guided:
+            if negative is None:
+                raise ValueError("guidance needs a negative condition")
+            condition = {k: torch.cat([negative[k], condition[k]]) for k in condition}
+        timesteps = scheduler.timesteps[begin:end]
+        free = len(timesteps) - gradient_steps(grad, len(timesteps))
+        z = latents * scheduler.init_noise_sigma if begin == 0 else latents
+        for index, t in enumerate(timesteps):
+            with torch.set_grad_enabled(grad == "step" or index >= free):
+                if grad == "step":
+                    z = z.detach().requires_grad_()
+                both = scheduler.scale_model_input(torch.cat([z] * 2) if guided else z, t)
+                if guidance:
+                    predict = functools.partial(self.predict, net, both, t)
+                    predicted = guidance(predict, begin + index, t, net)
+                else:
+                    predicted = self.predict(net, both, t, condition)
+                if guided:
+                    without, text = predicted.chunk(2)
+                    predicted = without + scale * (text - without)
+                step = Step(self, begin + index, t, z, predicted, net)
+                if on_step:
+                    on_step(step)
+                    net = step.net
+                if step.rows is not None:  # what a multistep solver remembers
+                    known = getattr(scheduler, "model_outputs", [])
+                    known[:] = [each if each is None else each[step.rows] for each in known]
+                more = {} if noise is None else self._fresh(scheduler, noise(begin + index))
+                z = scheduler.step(step.predicted, t, step.z, return_dict=False, **more)[0]
+                if grad == "step":
+                    z = z.detach()
+        return z
+
+    def renoised(
+        self,
+        pixels: torch.Tensor,
+        generators: Sequence[torch.Generator],
+        settings: Sampling,
+        strength: float,
+    ) -> tuple[torch.Tensor, int]:
+        """The arithmetic of diffusers' pipelines of pictures to pictures."""
+        import torch
+        from diffusers.utils.torch_utils import randn_tensor
+
+        begin = settings.steps - min(int(settings.steps * strength), settings.steps)
+        scheduler = self._scheduler(settings, begin)
+        pixels = (2.0 * pixels - 1.0).to(self.device, self.vae_dtype)
+        with torch.no_grad():
+            drawn = [
+                self.vae.encode(picture[None]).latent_dist.sample(generator)
+                for picture, generator in zip(pixels, generators, strict=True)
+            ]
+        z = self.vae.config.scaling_factor * torch.cat(drawn).to(self.dtype)
+        device = torch.device(self.device)
+        noise = randn_tensor(z.shape, generator=list(generators), device=device, dtype=self.dtype)
+        t = scheduler.timesteps[begin : begin + 1].repeat(len(z))
+        return scheduler.add_noise(z, noise, t), begin
+
+    def path(self, settings: Denoising) -> list[int]:
+        return [int(t) for t in self._scheduler(settings, 0).timesteps]
+
+    @staticmethod
+    def _fresh(scheduler: Any, noise: torch.Tensor) -> dict[str, Any]:
+        """What a scheduler's step is told of fresh noise."""
+        eta = {"eta": 1.0} if "eta" in inspect.signature(scheduler.step).parameters else {}
+        return {"variance_noise": noise, **eta}
