@@ -1,9 +1,11 @@
-# In: the Hugging Face Hub. Out: downloads/<what>/. No other rule needs the network.
+# In: the Hugging Face Hub, of some benchmarks GitHub. Out: downloads/<what>/. No other rule needs
+# the network.
 
 
 # Where jobs run on a cluster, its nodes often have no way out: these run beside Snakemake.
 localrules:
     fetch,
+    fetch_benchmark,
 
 
 rule fetch:
@@ -24,3 +26,25 @@ rule fetch:
         out=subpath(output[0], parent=True),
     shell:
         python("fetch") + " --settings {params.settings:q} --out {params.out:q} --log {log:q}"
+
+
+rule fetch_benchmark:
+    """Download the prompts of a benchmark, with what judges ask of its pictures."""
+    output:
+        LAYOUT.benchmark(),
+        rest(LAYOUT.log("fetch", "benchmark"), LAYOUT.benchmark()),
+        asked=asked_files(),
+    log:
+        LAYOUT.log("fetch", "benchmark"),
+    conda:
+        "../envs/models.yaml"
+    threads: threads_of("fetch_benchmark")
+    resources:
+        **needs("fetch_benchmark"),
+    params:
+        settings=settings({key: CONFIG["prompts"][key] for key in ("source", "sha256")}),
+        code=code("fetch_benchmark", *benchmark_code()),
+        out=subpath(output[0], parent=True),
+    shell:
+        python("fetch_benchmark") + " --settings {params.settings:q} --out {params.out:q}"
+        " --log {log:q}"

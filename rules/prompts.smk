@@ -5,7 +5,7 @@ rule prompts:
     """Select the study's prompts."""
     input:
         source=source_of("prompts"),
-        bundles=bundles(LAYOUT.download("prompts")) if "prompts" in hub_sources() else [],
+        bundles=(bundles(source_of("prompts")) if BENCHMARK or "prompts" in hub_sources() else []),
     output:
         LAYOUT.prompts,
         rest(LAYOUT.log("prompts"), LAYOUT.prompts),

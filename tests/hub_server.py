@@ -2,8 +2,8 @@
 
 It answers as the Hub does where huggingface_hub and `datasets` ask: what a repository holds at a
 revision, with sizes and checksums; its folders; and its files, whole or from a byte on, large ones
-after sending the client elsewhere. All is on the loopback address; nothing of the real Hub is
-reached.
+after sending the client elsewhere. Below /raw it sends files as GitHub does. All is on the loopback
+address; nothing of the real Hub is reached.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 KINDS = {"model": "models", "dataset": "datasets"}
 API = re.compile(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/(revision|tree)/([^/]+)(?:/(.*))?)?")
+RAW = re.compile(r"/raw/([^/]+/[^/]+)/([^/]+)/(.+)")
 FILE = re.compile(r"(?:/(cdn))?/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 LARGE = {".safetensors", ".parquet", ".png", ".bin"}  # kept by Git LFS: checksums are SHA-256
 CHUNK = 1 << 16
@@ -127,6 +128,8 @@ class Handler(BaseHTTPRequestHandler):
         try:
             if call := API.fullmatch(path):
                 self.tell(*call.groups())
+            elif call := RAW.fullmatch(path):
+                self.send_raw(*call.groups())
             elif call := FILE.fullmatch(path):
                 self.send(*call.groups(), begin)
             else:
@@ -190,6 +193,20 @@ class Handler(BaseHTTPRequestHandler):
                 self.wfile.write(data[start : min(start + CHUNK, end)])
             if end < len(data):
                 self.close_connection = True
+
+    def send_raw(self, name: str, revision: str, path: str) -> None:
+        """As GitHub sends a file of a repository that was added as one of kind `github`."""
+        assert "Authorization" not in self.headers, "a credential of the Hub went elsewhere"
+        _, files = self.hub.at("github", name, revision)
+        if path not in files:
+            raise KeyError("EntryNotFound")
+        data = files[path]
+        if path in self.hub.altered:
+            data = bytes([data[0] ^ 1]) + data[1:]
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
 
     def reply(self, value: Any) -> None:
         body = json.dumps(value).encode()

@@ -625,7 +625,8 @@ INVALID = {
         "prompts.source: no file 'missing.tsv'; give a .tsv, .csv or .txt file or shapes"
     ),
     "prompts: {source: sd}": (
-        "prompts.source: no file 'sd'; give a .tsv, .csv or .txt file or shapes"
+        "prompts.source: no file 'sd'; give a .tsv, .csv or .txt file, or one of shapes, "
+        "dpg_bench, drawbench, genai_bench, geneval, geneval2, hpsv2, parti, t2i_compbench"
     ),
     "prompts: {source: good.tsv, study: 4}": (
         "prompts.study: asks for 4 prompts, the source has 3 that fit; lower it to 3 or less"

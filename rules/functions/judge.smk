@@ -10,8 +10,8 @@ def further_judge_files(name):
     """A judge's files, its download in the place of those of its source."""
     judge, download = JUDGES[name], fetched(name)
     kind = judge_kind.find(judge.kind)
-    own = kind.beside(judge) if download else kind.files(judge)
-    return [*download, *(given(str(file)) for file in own)]
+    own = [str(file) for file in (kind.beside(judge) if download else kind.files(judge))]
+    return [*download, *(file if file in asked_files() else given(file) for file in own)]
 
 
 def fetched(name):
@@ -51,6 +51,8 @@ def further_judge(name):
     values = JUDGES[name].handed_on()
     if hub.parse(values["source"]):
         values["source"] = here(layout.folder(LAYOUT.download(f"judge_{name}")))
+    if asked := plan.asked(CONFIG, JUDGES[name]):
+        values[asked[0]] = here(asked[1])
     return values
 
 

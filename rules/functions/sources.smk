@@ -1,6 +1,7 @@
 # Functions that say what a study is made from (models, data, prompts), and what of it is downloaded.
 
 
+from vlg.data import benchmark
 from vlg.models.folders import MARK
 
 
@@ -17,10 +18,28 @@ def hub_sources():
 
 
 def used_sources():
-    """Those of them that this study reads: the data set's captions may be all that it does of it."""
+    """The downloads that this study reads: the data set's captions may be all that it does of it."""
     shown = any(guides_inside(guide) for guide in used_guides() if guide in CONTROL_GUIDES)
     data = CHECKPOINTS or SWEPT or shown
-    return [what for what in hub_sources() if what != "dataset" or data]
+    return [
+        *(what for what in hub_sources() if what != "dataset" or data),
+        *(["benchmark"] if BENCHMARK else []),
+    ]
+
+
+# The benchmark that the prompts are of, if they are of one.
+BENCHMARK = benchmark.parse(CONFIG["prompts"]["source"])
+
+
+def benchmark_code():
+    """What of its code its prompts depend on."""
+    return [(plugins.BENCHMARKS, BENCHMARK.name)] if BENCHMARK else []
+
+
+def asked_files():
+    """Files of the benchmark by which judges of this study know what a picture must show."""
+    found = [plan.asked(CONFIG, judge) for judge in plan.judges(CONFIG).values()]
+    return sorted({each[1] for each in found if each})
 
 
 def as_source(path, file=""):
@@ -37,6 +56,8 @@ def source_of(what):
     """The file of the prompts or of the data set, or its download; none of the shapes world."""
     if what in hub_sources():
         return LAYOUT.download(what)
+    if what == "prompts" and BENCHMARK:
+        return LAYOUT.benchmark()
     source = CONFIG[what]["source"]
     return [] if source == plan.SHAPES else given(source)
 
@@ -91,7 +112,7 @@ def fetch_settings(wildcards):
 def prompt_settings():
     """Which prompts. The checksum of a download is checked when it is fetched."""
     values = dict(CONFIG["prompts"])
-    if values["sha256"] is None or "prompts" in hub_sources():
+    if values["sha256"] is None or BENCHMARK or "prompts" in hub_sources():
         del values["sha256"]
     return settings(values)
 

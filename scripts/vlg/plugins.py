@@ -1,4 +1,4 @@
-"""What is found by its name: each method, family, arm, reference, judge, table, figure is a file.
+"""What is found by its name: each method, family, arm, judge, table, benchmark and so on is a file.
 
 The file `train/methods/embed.py` is the method `embed`. Nothing lists the names: a file that is
 there is known, so an addition is one file. Files are loaded one by one and only when asked for, by
@@ -27,6 +27,7 @@ REFERENCES = "sample.references"
 KINDS = "judge.kinds"
 TABLES = "analysis.tables"
 FIGURES = "report.figures"
+BENCHMARKS = "data.benchmarks"
 
 PACKAGE = Path(__file__).parent
 

@@ -20,7 +20,7 @@ from vlg import plugins
 from vlg.config import guides, models, plan, variants
 from vlg.config.models import GIVEN, SHIPPED, is_hub, same_weights
 from vlg.config.read import Key, fail, nearest, shown, under
-from vlg.data import pixels, prompts, sets
+from vlg.data import benchmark, pixels, prompts, sets
 from vlg.data.columns import LISTS
 
 RULES = Path(__file__).parents[3] / "rules"
@@ -228,18 +228,52 @@ def _check_prompts(config: dict[str, Any], root: Path) -> None:
                 "write how many to take, 1632 for all of PartiPrompts",
             )
         return
+    if found := benchmark.parse(wanted["source"]):
+        _check_benchmark(config, found)
+        return
     if wanted["source"] != "shapes":
         if not os.path.isfile(root / wanted["source"]):
-            near = difflib.get_close_matches(wanted["source"], ["shapes"])
-            fail(
-                ("prompts", "source"),
-                f"no file {shown(wanted['source'])}",
-                "did you mean shapes?" if near else "give a .tsv, .csv or .txt file or shapes",
-            )
+            known = ["shapes", *benchmark.names()]
+            near = difflib.get_close_matches(wanted["source"].partition("@")[0], known, n=3)
+            remedy = "give a .tsv, .csv or .txt file or shapes"
+            if near:
+                remedy = f"did you mean {' or '.join(near)}?"
+            elif benchmark.PATTERN.fullmatch(wanted["source"]):  # a name, and no file's
+                remedy = f"give a .tsv, .csv or .txt file, or one of {', '.join(known)}"
+            fail(("prompts", "source"), f"no file {shown(wanted['source'])}", remedy)
         prompts.check_sha256(root / wanted["source"], wanted["sha256"])
         rows = prompts.read(root / wanted["source"])
         chosen = ("study", "pool", "category", "challenge", "order")
         prompts.select(rows, **{name: wanted[name] for name in chosen})
+
+
+def _check_benchmark(config: dict[str, Any], found: benchmark.Benchmark) -> None:
+    """What is asked of a benchmark is there, as far as its name tells."""
+    wanted = config["prompts"]
+    found.known_by(wanted["sha256"])
+    for i, name in enumerate(wanted["category"] or []):
+        if not found.number([name]):
+            key = ("prompts", "category", i)
+            fail(
+                key,
+                f"{found.name} has no {shown(name)}",
+                nearest(name, [each for each in found.numbers if each]),
+            )
+    if wanted["pool"] is None:
+        what = f"how many prompts of {found.name} have a challenge is not known beforehand"
+        fail(("prompts", "pool"), what, "write how many to take")
+    if wanted["study"] > wanted["pool"]:
+        fail(
+            ("prompts", "study"),
+            f"asks for {wanted['study']} prompts, {found.name} has {wanted['pool']} that fit",
+            f"lower it to {wanted['pool']} or less",
+        )
+    for name, judge in plan.judges(config).items():
+        if plan.asked(config, judge):
+            for key in found.judged[judge.kind][1:]:
+                if getattr(judge, key) is None:
+                    what = f"is null, and {found.name} needs it"
+                    fail(("judges", name, key), what, "docs/judges.md says what for")
 
 
 def _check_pictures(config: dict[str, Any], root: Path) -> None:

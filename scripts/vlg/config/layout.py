@@ -139,6 +139,10 @@ class Layout:
     def download(self, what: str) -> str:
         return f"{self.root}/downloads/{what}/{MANIFEST}"
 
+    def benchmark(self, file: str = MANIFEST) -> str:
+        """A file of the benchmark that the prompts are of."""
+        return f"{self.root}/downloads/benchmark/{file}"
+
     def pretrained(self, part: str) -> str:
         return f"{self.root}/pretrained/{part}/{MANIFEST}"
 

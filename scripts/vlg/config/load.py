@@ -13,7 +13,9 @@ from typing import Any
 from vlg import plugins
 from vlg.config import guides, kinds, plan, sections, variants
 from vlg.config.checks import check
+from vlg.config.layout import Layout
 from vlg.config.read import UnknownKey, read, read_one, shown
+from vlg.data import benchmark
 from vlg.errors import UserError
 
 
@@ -41,6 +43,7 @@ def load(config: Mapping[str, Any], root: Path | str) -> dict[str, Any]:
         raise error.among(paths()) from None
     if not plan.has_base(result):
         _without_base(result)
+    _of_benchmark(result)
     _expand(result)
     check(result, Path(root))
     return result
@@ -96,6 +99,19 @@ def _without_base(config: dict[str, Any]) -> None:
         for name, arm in config["refine"]["arms"].items()
     }
     config["models"]["guide"], config["guides"], config["positive_controls"] = None, {}, []
+
+
+def _of_benchmark(config: dict[str, Any]) -> None:
+    """Say what a benchmark tells by its name: how many prompts there are, and what judges ask."""
+    wanted, found = config["prompts"], benchmark.parse(config["prompts"]["source"])
+    if found is None:
+        return
+    if wanted["pool"] is None and wanted["challenge"] is None:
+        wanted["pool"] = found.number(wanted["category"]) or None
+    for own in config["judges"].values():
+        key, *_ = found.judged.get(own["kind"], [None])
+        if key and own[key] == "prompts":
+            own[key] = Layout(config["study"]).benchmark(found.first)
 
 
 def _plain(values: Any) -> Any:

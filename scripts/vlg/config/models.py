@@ -244,15 +244,16 @@ def _check_guide(settings: Any, key: Key, root: Path) -> None:
     _check_source(settings, key, root)
 
 
-def _check_source(settings: Any, key: Key, root: Path) -> None:
+def _check_source(settings: Any, key: Key, root: Path, pending: bool = False) -> None:
     """What a kind of judge is made from, where it is here; what is on the Hub is looked at by the
-    job that fetches it."""
+    job that fetches it. pending: what it asks is not here before another job has fetched it."""
     kind = plugins.own(plugins.KINDS, settings.kind)
     if not is_hub(settings.source, key):
         with under(key):
             kind.check(settings, root)
     with under(key[:-1]):
-        kind.check_beside(settings, root)
+        if not pending:
+            kind.check_beside(settings, root)
 
 
 def _check_differ(config: dict[str, Any], root: Path) -> None:
@@ -278,4 +279,6 @@ def _check_judges(config: dict[str, Any], root: Path) -> None:
     for name, settings in plan.judges(config).items():
         if name in GIVEN:
             fail(("judges", name), "is the name of a given model", "choose another")
-        _check_source(settings, ("judges", name, "source"), root)
+        asked = plan.asked(config, settings)
+        pending = asked is not None and not os.path.isfile(root / asked[1])
+        _check_source(settings, ("judges", name, "source"), root, pending)

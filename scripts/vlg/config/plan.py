@@ -12,9 +12,9 @@ from typing import Any
 from vlg import plugins
 from vlg.config import grids, guides, sections, variants
 from vlg.config.kinds import kind_of, settings_of
-from vlg.config.layout import BASE, Model, parse_model
+from vlg.config.layout import BASE, Layout, Model, parse_model
 from vlg.config.read import Key, fail, read
-from vlg.data import hub, prompts
+from vlg.data import benchmark, hub, prompts
 from vlg.workflow import slots
 
 # The source of models, prompts and pictures that come with the pipeline, and which there are of a
@@ -214,6 +214,14 @@ def judges(config: Config) -> dict[str, sections.JudgeKeys]:
     return result
 
 
+def asked(config: Config, judge: sections.JudgeKeys) -> tuple[str, str] | None:
+    """(key, file) where a judge asks what the benchmark says that the prompts are of."""
+    found = benchmark.parse(config["prompts"]["source"])
+    key, *_ = found.judged.get(judge.kind, [None]) if found else [None]
+    file = Layout(config["study"]).benchmark(found.first) if key else None
+    return (key, file) if key and getattr(judge, key) == file else None
+
+
 # --- models and pictures ------------------------------------------------------------------------
 
 
@@ -303,7 +311,7 @@ def encode(config: Config) -> dict[str, Any]:
 def pool(config: Config) -> int:
     """Number of prompts of the study: those reported and those only searched for hard ones."""
     chosen, source = config["prompts"], config["prompts"]["source"]
-    if source == SHAPES or hub.parse(source):
+    if source == SHAPES or hub.parse(source) or benchmark.parse(source):
         return chosen["pool"] or chosen["study"]
     wanted = {k: chosen[k] for k in ("study", "pool", "category", "challenge", "order")}
     return len(prompts.select(prompts.read(source), **wanted))

@@ -187,6 +187,9 @@ more:
 # What stands before what there is of each.
 OF_FAMILIES = "`family` is one of these:"
 OF_COMPARED = "An entry of `compare` is the `source` of a model, or has these keys:"
+OF_BENCHMARKS = (
+    "Benchmarks that `source` may name, where from and how sure: [prompts.md](prompts.md)."
+)
 OF_METHODS = """\
 A variant may set all keys above from `learning_rate` to `evaluate_every`, and the keys of its
 `method`, which is one of these. Keys of a method may stand in `finetune`, too, for all variants
@@ -216,6 +219,8 @@ def page() -> str:
         if name == "models":
             lines += ["", OF_FAMILIES, "", *_residents(plugins.FAMILIES), "", OF_COMPARED, ""]
             lines += _table(_rows("models.compare.<name>", _of(sections.Compared)))
+        if name == "prompts":
+            lines += ["", OF_BENCHMARKS, "", *_residents(plugins.BENCHMARKS)]
         if name == "finetune":
             lines += ["", OF_METHODS, "", *_residents(plugins.METHODS), ""]
             beside = _rows("finetune.variants.<name>", _of(sections.Beside))

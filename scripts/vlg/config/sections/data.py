@@ -18,9 +18,10 @@ class Prompts(Keys):
         "shapes",
         min_length=1,
         description=(
-            "`shapes` (the prompts of the shapes world), a file (`.tsv` as PartiPrompts is "
-            "published, `.csv`, or `.txt` with one prompt a line), or a Hub data set "
-            "(`hub:owner/name`) with one of the first two, or parquet; it needs `pool`."
+            "`shapes` (the prompts of the shapes world), a benchmark by its name (below), a file "
+            "(`.tsv` as PartiPrompts is published, `.csv`, or `.txt` with one prompt a line), or a "
+            "Hub data set (`hub:owner/name`) with one of the first two, or parquet; it needs "
+            "`pool`."
         ),
     )
     sha256: Annotated[str, Field(pattern=SHA256)] | None = Field(
@@ -60,7 +61,8 @@ class Prompts(Keys):
         ge=1,
         description=(
             "Number of prompts, from the beginning, among which the hard ones are found; null "
-            "means all. At least `prompts.study`."
+            "means all. At least `prompts.study`. Of a benchmark it must be given where "
+            "`challenge` is."
         ),
     )
 

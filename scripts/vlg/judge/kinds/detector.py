@@ -39,7 +39,10 @@ class Settings(sections.JudgeKeys):
     metadata: str = Field(
         "evaluation_metadata.jsonl",
         min_length=1,
-        description="GenEval's evaluation_metadata.jsonl, which says what each prompt names.",
+        description=(
+            "GenEval's evaluation_metadata.jsonl, which says what each prompt names; `prompts` "
+            "where `prompts.source` is geneval."
+        ),
     )
     colours: str | None = Field(
         None,

@@ -32,7 +32,8 @@ class Settings(sections.JudgeKeys):
         description=(
             "What is asked: a .csv or .tsv with the columns prompt, question, answer (one word; "
             "yes where it is empty), number and parent; DSG's published .csv; GenEval 2's .jsonl; "
-            "GenEval's `evaluation_metadata.jsonl`; or `shapes`, made of that world's grammar."
+            "GenEval's `evaluation_metadata.jsonl`; `prompts`, the file of the benchmark that "
+            "`prompts.source` names; or `shapes`, made of that world's grammar."
         ),
     )
     summary: Literal["am", "gm", "hard", "strict"] = Field(

@@ -1,0 +1,1 @@
+"""Published prompts, a file each (`vlg.data.benchmark`)."""
