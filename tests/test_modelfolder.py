@@ -147,9 +147,9 @@ def test_the_safety_checker_is_left_out_and_the_rest_loads_without_it(source, tm
 
 
 def test_other_pipelines_are_refused(source, tmp_path):
-    index = {**INDEX, "_class_name": "StableDiffusionXLPipeline"}
+    index = {**INDEX, "_class_name": "StableCascadeCombinedPipeline"}
     (source / "model_index.json").write_text(json.dumps(index))
-    with pytest.raises(UserError, match="is a StableDiffusionXLPipeline; families there are: sd"):
+    with pytest.raises(UserError, match="is a StableCascadeCombinedPipeline; families there are: sd"):
         folders.take(source, "base", tmp_path / "out")
 
 

@@ -126,7 +126,7 @@ def _beside(row: pd.Series, alpha: float, n: int, delta: str) -> str:
         return ""
     p = row[f"{name}_p_corrected"]
     if math.isnan(p):
-        return ""
+        return "; best of N was not drawn at this cost"
     return f"; {'more' if p < alpha and row[name] > 0 else 'no more'} than best of N"
 
 
