@@ -1,15 +1,17 @@
-"""Stable Diffusion 1.5, its judge and a guide at their true sizes with random weights.
+"""Stable Diffusion 1.5 and 2.1, judge and guide at their true sizes with random weights.
 
-The models of `config/sd15.yaml` without a download: SD 1.5 (UNet, VAE, text encoder), CLIP ViT-L/14
-and open_clip's ViT-B/32, in the formats that the pipeline reads. How long a step takes and how much
-memory it needs do not depend on the weights' values. Size `tiny` has the same layers, each of few
-channels, for testing the code that measures. Run as a program it prints what a sample takes.
+The models of `config/sd15.yaml` and `config/sd21.yaml` without a download: UNet, VAE and text
+encoder, CLIP ViT-L/14 and open_clip's ViT-B/32, in the formats that the pipeline reads. How long a
+step takes and how much memory it needs do not depend on the weights' values. Size `tiny` has the
+same layers, each of few channels, for testing the code that measures. Run as a program it prints
+what a sample takes.
 
-    .venv/bin/python bench/sd15.py
+    .venv/bin/python bench/sd15.py              # or --size sd21
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import sys
@@ -55,9 +57,19 @@ SIZES: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 
+SIZES["sd21"] = SIZES["full"] | {
+    "unet": {"sample_size": 96, "block_out_channels": (320, 640, 1280, 1280),
+             "attention_head_dim": (5, 10, 20, 20), "cross_attention_dim": 1024,
+             "use_linear_projection": True, "norm_num_groups": 32},
+    "vae": SIZES["full"]["vae"] | {"sample_size": 768},
+    "text": {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 23,
+             "num_attention_heads": 16, "projection_dim": 512, "hidden_act": "gelu"},
+}  # fmt: skip
+
 # Weights of the published models.
 PARAMETERS = {"unet": 859_520_964, "vae": 83_653_863, "text": 123_060_480, "judge": 427_616_513,
               "guide": 151_277_313}  # fmt: skip
+SD21 = PARAMETERS | {"unet": 865_910_724, "text": 340_387_840}
 
 
 def unet(size: str) -> Any:
@@ -84,7 +96,7 @@ def vae(size: str) -> Any:
 
 
 def text_config(size: str) -> dict[str, Any]:
-    """The text encoder's config, the same in the judge."""
+    """The text encoder's config; that of 1.5 is the judge's, too."""
     return {
         "vocab_size": TOKENS, "max_position_embeddings": 77, "hidden_act": "quick_gelu",
         "bos_token_id": TOKENS - 2, "eos_token_id": TOKENS - 1, "pad_token_id": TOKENS - 1,
@@ -93,7 +105,7 @@ def text_config(size: str) -> dict[str, Any]:
 
 
 def text_encoder(size: str) -> Any:
-    """SD's text encoder, that of CLIP ViT-L/14."""
+    """SD's text encoder: that of CLIP ViT-L/14, of 2.1 that of OpenCLIP's ViT-H."""
     from transformers import CLIPTextConfig, CLIPTextModel
 
     return CLIPTextModel(CLIPTextConfig(**text_config(size)))
@@ -105,7 +117,8 @@ def judge(size: str) -> Any:
 
     vision = {"hidden_act": "quick_gelu", **SIZES[size]["vision"]}
     width = vision["projection_dim"]
-    config = CLIPConfig(text_config=text_config(size), vision_config=vision, projection_dim=width)
+    text = text_config("full" if size == "sd21" else size)
+    config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=width)
     return CLIPModel(config)
 
 
@@ -291,16 +304,21 @@ def kept_by(
 
 def main() -> None:
     """Print what a sample takes at the true size, counted without computing it."""
+    arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    arguments.add_argument("--size", choices=("full", "sd21"), default="full")
+    size = arguments.parse_args().size
+    weighing = SD21 if size == "sd21" else PARAMETERS
     print("| part | weights | TFLOP a sample |\n|---|---:|---:|")
-    work = flops("full")
+    work = flops(size)
     for name, weights, key in (
-        ("UNet, forward", PARAMETERS["unet"], "unet"),
+        ("UNet, forward", weighing["unet"], "unet"),
         ("UNet, forward and backward", None, "unet step"),
-        ("VAE encoder", PARAMETERS["vae"], "vae encode"),
+        ("VAE encoder", weighing["vae"], "vae encode"),
         ("VAE decoder", None, "vae decode"),
         ("CLIP term: decoder and guide, forward and backward to the latents", None, "clip term"),
-        ("judge, a picture", PARAMETERS["judge"], "judge"),
-        ("guide, a picture", PARAMETERS["guide"], "guide"),
+        ("text encoder, a caption", weighing["text"], "text encode"),
+        ("judge, a picture", weighing["judge"], "judge"),
+        ("guide, a picture", weighing["guide"], "guide"),
     ):
         count = "" if weights is None else f"{weights:,}"
         print(f"| {name} | {count} | {work[key] / 1e12:.3g} |")
@@ -309,7 +327,7 @@ def main() -> None:
     )
     for part in ("unet", "decoder"):
         found = {
-            (bf16, again): kept("full", part, bf16, again)
+            (bf16, again): kept(size, part, bf16, again)
             for bf16 in (False, True)
             for again in (False, True)
         }

@@ -33,7 +33,9 @@ def test_the_full_size_is_that_of_the_published_models():
         found = {
             name: sum(p.numel() for p in make("full").parameters()) for name, make in parts.items()
         }
+        other = {name: sum(p.numel() for p in parts[name]("sd21").parameters()) for name in found}
     assert found == sd15.PARAMETERS
+    assert other == sd15.SD21
 
 
 def test_stable_diffusion_3_5_is_counted_at_its_published_size():
