@@ -286,8 +286,11 @@ def test_a_crop_that_is_mirrored_is_told_where_it_lies(pictures, folder):
     assert rows == [[41, 90, 0, 140 - 32, 32, 32], [41, 90, 0, 0, 32, 32]]
 
 
-@pytest.mark.parametrize("method", ["embed", "refl", "draft", "imagerefl", "dpo", "raft", "nft",
-                                    "ddpo"])  # fmt: skip
+OTHERS = [pytest.param(name, marks=pytest.mark.slow)
+          for name in ("refl", "imagerefl", "raft", "nft", "ddpo")]  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["embed", "draft", "dpo", *OTHERS])
 def test_every_method_trains_it(method, tmp_path):
     own = {"prediction": "xl", "lora_rank": 2 if method in ("draft", "nft", "dpo") else 0}
     out = tiny.finetune(tmp_path, method, **own)

@@ -47,6 +47,7 @@ def server(tmp_path_factory):
         yield hub
 
 
+@pytest.mark.slow
 def test_the_base_of_the_overlay_is_fetched_and_taken(tmp_path, server):
     checkout = Checkout(tmp_path / "copy")
     target = "results/sdxl/models/base/manifest.json"
