@@ -130,7 +130,7 @@ pretrain: $(INSTALLED) ## train the shipped tiny models again from scratch
 # One thread a worker, so that workers don't fight for the cores; few workers, each loads torch.
 test: lint $(DEMO) ## check the code and run the tests
 	@OMP_NUM_THREADS=1 $(RUN) pytest --numprocesses logical --maxprocesses 4 --dist loadfile \
-	    --no-loadscope-reorder $(ARGS)
+	    --no-loadscope-reorder --durations 15 $(ARGS)
 
 test-slurm: $(DEV) ## run the study on a Slurm that the test starts (root, Debian packages)
 	@OMP_NUM_THREADS=1 $(RUN) pytest -m "slow or not slow" tests/test_slurm.py $(ARGS)
