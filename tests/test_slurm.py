@@ -82,7 +82,7 @@ def test_a_job_that_computes_asks_for_its_gpu(cluster, there):
         comment: cluster.call("scontrol", "show", "job", number)
         for number, comment in cluster.jobs("COMPLETED").items()
     }
-    assert len(asked) > 3
+    assert len(asked) >= 3  # more where tests before it have run
     assert {c for c, said in asked.items() if re.search("gres[:/]gpu:1$", said, re.M)} == {
         c for c in asked if c.startswith("rule_encode")
     }, asked
