@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -239,11 +240,11 @@ def kept(size: str, part: str, bf16: bool, checkpointing: bool) -> tuple[float, 
 
     side, width = SIZES[size]["unet"]["sample_size"], SIZES[size]["unet"]["cross_attention_dim"]
 
-    def build() -> tuple[Any, Any]:
+    def build() -> tuple[Any, list[Any]]:
         if part == "unet":
-            return (net := unet(size)), net
+            return (net := unet(size)), blocks(net)
         coder = vae(size).requires_grad_(False)
-        return coder, coder.decoder
+        return coder, blocks(coder.decoder)
 
     def call(model: Any, samples: int) -> None:
         z = torch.randn(samples, 4, side, side, requires_grad=True)
@@ -255,15 +256,20 @@ def kept(size: str, part: str, bf16: bool, checkpointing: bool) -> tuple[float, 
     return kept_by(build, call, bf16, checkpointing)
 
 
+def blocks(model: Any) -> list[Any]:
+    """The blocks of a UNet or of a decoder."""
+    return [*getattr(model, "down_blocks", ()), model.mid_block, *model.up_blocks]
+
+
 def kept_by(
-    build: Callable[[], tuple[Any, Any]],
+    build: Callable[[], tuple[Any, Sequence[Any]]],
     call: Callable[[Any, int], None],
     bf16: bool,
     checkpointing: bool,
 ) -> tuple[float, float]:
     """(bytes that autograd keeps of one sample until its backward pass, most that a block keeps).
 
-    build: a model, and that part of it which has its blocks. call: the model's pass of so many
+    build: a model and its blocks. call: the model's pass of so many
     samples. Counted on tensors without storage, as the difference between two samples and one:
     copies of weights are left out. With checkpointing a block's own are made again one block at a
     time. Under autocast a GPU keeps normalisations in float32, which a CPU, whose rules are counted
@@ -274,7 +280,7 @@ def kept_by(
 
     def count(samples: int) -> tuple[float, list[float]]:
         seen: dict[int, Any] = {}
-        blocks: list[float] = []
+        by_block: list[float] = []
 
         def pack(tensor: Any) -> Any:
             storage = tensor.untyped_storage()
@@ -286,17 +292,17 @@ def kept_by(
             return sum(tensor.untyped_storage().nbytes() for tensor in seen.values())
 
         with FakeTensorMode():
-            model, top = build()
+            model, parts = build()
             weights = {p.untyped_storage()._cdata for p in model.parameters()}
-            for block in (*getattr(top, "down_blocks", ()), top.mid_block, *top.up_blocks):
-                block.register_forward_pre_hook(lambda *_: blocks.append(-total()))
-                block.register_forward_hook(lambda *_: blocks.append(blocks.pop() + total()))
+            for block in parts:
+                block.register_forward_pre_hook(lambda *_: by_block.append(-total()))
+                block.register_forward_hook(lambda *_: by_block.append(by_block.pop() + total()))
             if checkpointing:
                 model.enable_gradient_checkpointing()
             hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
             with hooks, torch.autocast("cpu", torch.bfloat16, bf16):
                 call(model.train(), samples)
-            return total(), blocks
+            return total(), by_block
 
     (one, first), (two, second) = count(1), count(2)
     return two - one, max(b - a for a, b in zip(first, second, strict=True))
@@ -322,12 +328,17 @@ def main() -> None:
     ):
         count = "" if weights is None else f"{weights:,}"
         print(f"| {name} | {count} | {work[key] / 1e12:.3g} |")
+    show_kept(("unet", "decoder"), functools.partial(kept, size))
+
+
+def show_kept(parts: Sequence[str], kept: Callable[[str, bool, bool], tuple[float, float]]) -> None:
+    """Print what `kept` says of each part in both precisions, with and without checkpointing."""
     print(
         "\n| GB kept for the backward pass, a sample | float32 | bf16 autocast |\n|---|---:|---:|"
     )
-    for part in ("unet", "decoder"):
+    for part in parts:
         found = {
-            (bf16, again): kept(size, part, bf16, again)
+            (bf16, again): kept(part, bf16, again)
             for bf16 in (False, True)
             for again in (False, True)
         }

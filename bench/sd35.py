@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -131,52 +131,23 @@ def flops() -> dict[str, float]:
     }
 
 
-def kept(part: str, bf16: bool) -> tuple[float, float]:
-    """(bytes kept of one sample between the blocks of `network` or `decoder`, most that a block
-    keeps when it is computed again), with gradient checkpointing, as `sd15.kept` counts; of the
-    network when all weights are trained, a LoRA keeps less."""
-    import torch
-    from torch._subclasses.fake_tensor import FakeTensorMode
+def kept(part: str, bf16: bool, checkpointing: bool) -> tuple[float, float]:
+    """`sd15.kept_by` one part: "network" or "decoder"; of the network when all weights are trained,
+    a LoRA keeps less."""
 
-    def count(samples: int, checkpointing: bool) -> tuple[float, list[float]]:
-        seen: dict[int, Any] = {}
-        blocks: list[float] = []
+    def build() -> tuple[Any, Any]:
+        if part == "network":
+            return (net := transformer()), net.transformer_blocks
+        return (coder := vae()), sd15.blocks(coder.decoder)
 
-        def pack(tensor: Any) -> Any:
-            storage = tensor.untyped_storage()
-            if storage._cdata not in weights:
-                seen[storage._cdata] = tensor
-            return tensor
+    def call(model: Any, samples: int) -> None:
+        z, *others = told(samples)
+        if part == "network":
+            model(z.requires_grad_(), *others)
+        else:
+            model.decode(z.requires_grad_())
 
-        def total() -> float:
-            return sum(tensor.untyped_storage().nbytes() for tensor in seen.values())
-
-        with FakeTensorMode():
-            model = transformer() if part == "network" else vae()
-            weights = {p.untyped_storage()._cdata for p in model.parameters()}
-            found: Sequence[Any] = (
-                model.transformer_blocks
-                if part == "network"
-                else (model.decoder.mid_block, *model.decoder.up_blocks)
-            )
-            for block in found:
-                block.register_forward_pre_hook(lambda *_: blocks.append(-total()))
-                block.register_forward_hook(lambda *_: blocks.append(blocks.pop() + total()))
-            if checkpointing:
-                model.enable_gradient_checkpointing()
-            z, *others = told(samples)
-            z.requires_grad_()
-            hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
-            with hooks, torch.autocast("cpu", torch.bfloat16, bf16):
-                if part == "network":
-                    model.train()(z, *others)
-                else:
-                    model.train().decode(z)
-            return total(), blocks
-
-    between = count(2, True)[0] - count(1, True)[0]
-    (_, one), (_, two) = count(1, False), count(2, False)
-    return between, max(b - a for a, b in zip(one, two, strict=True))
+    return sd15.kept_by(build, call, bf16, checkpointing)
 
 
 def main() -> None:
@@ -189,11 +160,7 @@ def main() -> None:
     for name, count in work.items():
         print(f"| {name} | {count / 1e12:.3g} |")
     print(f"| guide, forward and backward | {sd15.flops('full')['guide'] * 2 / 1e12:.3g} |")
-    print("\n| GB kept with checkpointing, a sample | float32 | bf16 autocast |\n|---|---:|---:|")
-    for part in ("network", "decoder"):
-        single, half = kept(part, False), kept(part, True)
-        for what, index in (("between blocks", 0), ("the largest block, again", 1)):
-            print(f"| {part}: {what} | {single[index] / 1e9:.2f} | {half[index] / 1e9:.2f} |")
+    sd15.show_kept(("network", "decoder"), kept)
 
 
 if __name__ == "__main__":

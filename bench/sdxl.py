@@ -82,11 +82,11 @@ def flops() -> dict[str, tuple[int, int]]:
 def kept(part: str, bf16: bool, checkpointing: bool) -> tuple[float, float]:
     """`sd15.kept_by` one part: "unet" or "decoder"."""
 
-    def build() -> tuple[Any, Any]:
+    def build() -> tuple[Any, list[Any]]:
         if part == "decoder":
             vae = network("vae").requires_grad_(False)
-            return vae, vae.decoder
-        return (unet := network("unet")), unet
+            return vae, sd15.blocks(vae.decoder)
+        return (unet := network("unet")), sd15.blocks(unet)
 
     def call(model: Any, samples: int) -> None:
         args, more = inputs(samples)
@@ -106,21 +106,7 @@ def main() -> None:
     print("\n| TFLOP a sample | forward | backward |\n|---|---:|---:|")
     for part, (there, back) in flops().items():
         print(f"| {part} | {there / 1e12:.3g} | {back / 1e12:.3g} |")
-    print(
-        "\n| GB kept for the backward pass, a sample | float32 | bf16 autocast |\n|---|---:|---:|"
-    )
-    for part in ("unet", "decoder"):
-        found = {
-            (bf16, again): kept(part, bf16, again)
-            for bf16 in (False, True)
-            for again in (False, True)
-        }
-        for what, again, index in (
-            ("all", False, 0), ("checkpointing: between blocks", True, 0),
-            ("checkpointing: the largest block, made again", False, 1),
-        ):  # fmt: skip
-            single, half = (found[bf16, again][index] / 1e9 for bf16 in (False, True))
-            print(f"| {part}: {what} | {single:.2f} | {half:.2f} |")
+    sd15.show_kept(("unet", "decoder"), kept)
 
 
 if __name__ == "__main__":

@@ -179,7 +179,7 @@ def test_the_stand_in_serves_data_sets_as_their_own_library_expects(
     from datasets import config, load_dataset
     from huggingface_hub import HfFileSystem
 
-    from tests.test_sd15 import CAPTIONS, save_coco
+    from tests.overlays import CAPTIONS, save_coco
 
     save_coco(repository)
     (repository / "data/test-00000-of-00001.parquet").unlink()

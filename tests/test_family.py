@@ -7,12 +7,10 @@ import pytest
 import torch
 
 from tests import tiny
-from vlg.config.sections import Sampling
+from tests.drawing import TEXTS, conditions, noise, sampling
 from vlg.errors import UserError
 from vlg.models import families
 from vlg.models.family import open_family
-
-TEXTS = ["a red circle", "the blue square", "a big green circle on white"]
 
 
 @pytest.fixture(scope="module")
@@ -23,21 +21,6 @@ def folder():
 @pytest.fixture(scope="module")
 def family(folder):
     return open_family(folder)
-
-
-def sampling(**values):
-    return Sampling(**{"steps": 4, "guidance_scale": 4.0, "scheduler": "ddim", **values})
-
-
-def noise(n=3, seed=0):
-    return torch.randn(n, 4, 8, 8, generator=torch.Generator().manual_seed(seed))
-
-
-def conditions(family, texts=TEXTS):
-    return {
-        "condition": family.condition(texts),
-        "negative": family.condition([""] * len(texts)),
-    }
 
 
 def pipeline(folder, scheduler="ddim"):

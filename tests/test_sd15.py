@@ -4,70 +4,22 @@ config/sd15.yaml is run as it is shipped; only counts of steps, prompts and pict
 The downloads come from a stand-in for the Hub, which is gone when the other rules run.
 """
 
-import csv
-import io
 import json
-import os
 import re
-import shutil
 
 import pytest
 import torch
 import yaml
-from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from tests import tiny
-from tests.hub_server import Hub
+from tests.overlays import CAPTIONS, COUNTS, FILES, names, rows, run, served, sources, unwanted
 from tests.pipeline import ROOT, Checkout
 from vlg.analysis.claims import FIGURES
-from vlg.shapes import models as shapes
 
 OVERLAY = yaml.safe_load((ROOT / "config/sd15.yaml").read_text())
-BASE, COMMIT = OVERLAY["models"]["base"].removeprefix("hub:").split("@")
-GUIDE, JUDGE = (OVERLAY["models"][kind].removeprefix("hub:") for kind in ("guide", "judge"))
+NAMED = sources("sd15")
 OTHER_JUDGE = "openai/clip-vit-base-patch32"
-PARTI, COCO = (OVERLAY[what]["source"].removeprefix("hub:") for what in ("prompts", "dataset"))
-COUNTS = {
-    "prompts": {"study": 3, "pool": 5},
-    "dataset": {"size": 12},
-    "finetune": {"steps": [2]},
-    "generate": {"steps": 2},
-    "statistics": {"draws": 200},
-}
-SIZE, CAPTIONS = 256, 5
-FILES = [f"data/train-0000{n}-of-00003-0123456789abcdef.parquet" for n in range(3)]
-
-
-def picture(number, side):
-    """A PNG picture as bytes; no two numbers look alike."""
-    file = io.BytesIO()
-    colour = (number * 37 % 256, number * 91 % 256, number * 53 % 256)
-    Image.new("RGB", (side + number % 3, side), colour).save(file, "PNG")
-    return file.getvalue()
-
-
-def save_coco(folder):
-    """Parquet files as jxie/coco_captions has them: a row a caption, pictures inside.
-
-    The first two pictures cannot be used.
-    """
-    import pyarrow
-    from pyarrow import parquet
-
-    for number, name in enumerate(FILES):
-        rows = []
-        for index in range(number * 10, number * 10 + 10):
-            data = picture(index, SIZE if index else SIZE - 1)
-            data = data[: len(data) // 2] if index == 1 else data
-            image = {"bytes": data, "path": f"{index}.png"}
-            for caption in range(CAPTIONS):
-                words = (tiny.WORDS[(index + caption) % len(tiny.WORDS)], tiny.SHAPES[caption % 2])
-                rows.append({"image": image, "caption": f"{caption} a {' '.join(words)}"})
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        parquet.write_table(pyarrow.Table.from_pylist(rows), path)
-    (folder / "data/test-00000-of-00001.parquet").write_bytes(b"not wanted")
 
 
 def as_in_2022(base, judge):
@@ -91,49 +43,23 @@ def as_in_2022(base, judge):
     save_file(weights, file, metadata={"format": "pt"})
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    root = tmp_path_factory.mktemp("hub")
-    torch.manual_seed(3)
-    base, judge = tiny.save_base(root / "base"), root / "judge"
+def as_published(base, judge, guide):
+    """What the repositories have beside what is wanted."""
     index = json.loads((base / "model_index.json").read_text())
     index["safety_checker"] = ["stable_diffusion", "StableDiffusionSafetyChecker"]
     (base / "model_index.json").write_text(json.dumps(index))
-    shapes.judge().save_pretrained(judge)
-    shapes.judge_processor().save_pretrained(judge)
     as_in_2022(base, judge)
-    guide = tiny.save_guide(root / "guide")
-    for name in ("safety_checker/model", "unet/diffusion_pytorch_model.non_ema", "v1-5-pruned"):
-        (base / f"{name}.safetensors").parent.mkdir(exist_ok=True)
-        (base / f"{name}.safetensors").write_bytes(b"not wanted")
+    unwanted(base, "safety_checker/model", "unet/diffusion_pytorch_model.non_ema", "v1-5-pruned")
     for folder in (guide, judge):
         (folder / "pytorch_model.bin").write_bytes(b"not wanted")
-    save_coco(root / "coco")
-    (root / "parti").mkdir()
-    shutil.copy(ROOT / "tests/data/parti_sample.tsv", root / "parti/PartiPrompts.tsv")
-    with Hub() as hub:
-        hub.add("model", BASE, base, commit=COMMIT)
-        hub.add("model", GUIDE, guide)
-        hub.add("model", JUDGE, judge)
-        hub.add("model", OTHER_JUDGE, judge)
-        hub.add("dataset", COCO, root / "coco")
-        hub.add("dataset", PARTI, root / "parti")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    root = tmp_path_factory.mktemp("hub")
+    with served("sd15", root, tiny.save_base, as_published) as hub:
+        hub.add("model", OTHER_JUDGE, root / "judge")
         yield hub
-
-
-def run(checkout, server, *words, overlay="config/sd15.yaml", counts=COUNTS):
-    """Fetch from the server what is asked for, then run the rest with no way to any Hub."""
-    lowered = checkout.root / "counts.yaml"
-    lowered.write_text(yaml.safe_dump(counts))
-    command = ("snakemake", *words, "--cores", 2, "--configfile", overlay, lowered)
-    home = str(checkout.root / "hub")
-    online = {"HF_ENDPOINT": server.url, "HF_HOME": home, "HF_HUB_OFFLINE": "0"}
-    online["NO_PROXY"] = "127.0.0.1"
-    done = checkout.run(*command, "--until", "fetch", **online)
-    assert done.code == 0, done.output
-    done = checkout.run(*command, HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=os.devnull)
-    assert done.code == 0, done.output
-    assert "rule fetch" not in done.output
 
 
 @pytest.fixture(scope="module")
@@ -147,15 +73,6 @@ def study(tmp_path_factory, server):
 @pytest.fixture(scope="module")
 def results(study):
     return study.root / "results/sd15"
-
-
-def rows(path):
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def names(folder):
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_the_tables_are_there_with_the_published_figures_beside_ours(results):
@@ -182,7 +99,7 @@ def test_downloads_are_recorded(results):
     provenance = json.loads((results / "provenance.json").read_text())
     assert set(provenance["downloads"]) == {"base", "guide", "judge", "dataset", "prompts"}
     base = provenance["downloads"]["base"]
-    assert base["id"] == BASE and base["commit"] == COMMIT
+    assert (base["id"], base["commit"]) == (NAMED["base"], NAMED["commit"])
     for what, told in provenance["downloads"].items():
         assert len(told["commit"]) == 40 and told["source"].startswith("hub:")
         assert set(told["files"]) == names(results / "downloads" / what) - {"manifest.json"}

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from tests import tiny
+from tests import drawing, tiny
+from tests.drawing import TEXTS, conditions, sampling
 from tests.test_guidance import KINDS, PICTURES
 from vlg import plugins
-from vlg.config.sections import Sampling
 from vlg.errors import UserError
 from vlg.files import write_manifest
 from vlg.models import families, lora, stated
@@ -23,7 +23,9 @@ from vlg.sample.listing import Picture
 from vlg.sample.sampler import Sampler
 from vlg.train.step import backward
 
-TEXTS = ["a red circle", "the blue square", "a big green circle on white"]
+
+def noise(n=3, seed=0):
+    return drawing.noise(n, seed, channels=16)
 
 
 @pytest.fixture(scope="module")
@@ -39,21 +41,6 @@ def family(folder):
 @pytest.fixture(scope="module")
 def without_t5(tmp_path_factory):
     return tiny.save_sd3(tmp_path_factory.mktemp("sd3") / "base", t5=False)
-
-
-def sampling(**values):
-    return Sampling(**{"steps": 4, "guidance_scale": 4.0, "scheduler": "ddim", **values})
-
-
-def noise(n=3, seed=0):
-    return torch.randn(n, 16, 8, 8, generator=torch.Generator().manual_seed(seed))
-
-
-def conditions(family, texts=TEXTS):
-    return {
-        "condition": family.condition(texts),
-        "negative": family.condition([""] * len(texts)),
-    }
 
 
 def sealed(folder):

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch.nn.functional import mse_loss
 
 from tests import tiny
+from tests.drawing import TEXTS, conditions, noise, sampling
 from tests.test_guidance import KINDS, close, draw
-from vlg.config.sections import Sampling
 from vlg.data.encoded import encode
 from vlg.data.source import Cache, LiveCache
 from vlg.errors import UserError
@@ -29,29 +29,12 @@ from vlg.train import loop
 from vlg.train.method import settings_of
 from vlg.train.step import backward
 
-TEXTS = ["a red circle", "the blue square", "a big green circle on white"]
-
 
 @pytest.fixture(scope="module")
 def folder():
     base = tiny.world("xl")["base"]
     write_manifest(base)
     return base
-
-
-def sampling(**values):
-    return Sampling(**{"steps": 4, "guidance_scale": 4.0, "scheduler": "ddim", **values})
-
-
-def noise(n=3, seed=0):
-    return torch.randn(n, 4, 8, 8, generator=torch.Generator().manual_seed(seed))
-
-
-def conditions(family, texts=TEXTS):
-    return {
-        "condition": family.condition(texts),
-        "negative": family.condition([""] * len(texts)),
-    }
 
 
 def pipeline(folder, scheduler="ddim", kind="StableDiffusionXLPipeline", **options):

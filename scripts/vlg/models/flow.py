@@ -150,6 +150,11 @@ class Solver:
         """z: the network takes latents as they are."""
         return z
 
+    def add_noise(self, z0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """z_t of timesteps [n] of this solver."""
+        sigma = (t / self.inner.config.num_train_timesteps)[:, None, None, None]
+        return ((1 - sigma) * z0 + sigma * noise).to(z0.dtype)
+
     def step(
         self, predicted: torch.Tensor, t: torch.Tensor, z: torch.Tensor, **more: Any
     ) -> tuple[torch.Tensor]:

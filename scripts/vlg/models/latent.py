@@ -25,8 +25,12 @@ if TYPE_CHECKING:
 class LatentFamily(Family):
     """A diffusers folder with a network, a VAE and a scheduler that draws with it.
 
-    A family says how its texts, its network and its noise are, and makes a scheduler.
+    A family says how its texts, its network and its noise are, and makes a scheduler. shifted:
+    whether a latent is the encoder's output less the VAE's `shift_factor`, times `scaling_factor`,
+    or that times `scaling_factor` alone.
     """
+
+    shifted = False
 
     @abstractmethod
     def _network(self, dtype: torch.dtype) -> Any:
@@ -105,14 +109,19 @@ class LatentFamily(Family):
 
         with torch.no_grad():
             posterior = self.vae.encode(pixels.to(self.device) * 2 - 1).latent_dist
-        scale = self.vae.config.scaling_factor
-        return posterior.mean * scale, posterior.std * scale
+        return self._scaled(posterior.mean), posterior.std * self.vae.config.scaling_factor
 
     def decode(self, latents: torch.Tensor, exactly: bool = False) -> torch.Tensor:
         """Clamped as the pipeline does; what overflowed is nan, as a clamp would hide it."""
         vae = self.vae if exactly else self.decoder
-        pictures = vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor).sample
+        z = latents.to(vae.dtype) / vae.config.scaling_factor
+        pictures = vae.decode(z + vae.config.shift_factor if self.shifted else z).sample
         return (pictures / 2 + 0.5).clamp(0, 1).masked_fill(pictures.isinf(), math.nan)
+
+    def _scaled(self, encoded: torch.Tensor) -> torch.Tensor:
+        """Latents of what the encoder gives."""
+        config = self.vae.config
+        return (encoded - config.shift_factor if self.shifted else encoded) * config.scaling_factor
 
     # --- the network ---
 
@@ -194,7 +203,7 @@ class LatentFamily(Family):
                 self.vae.encode(picture[None]).latent_dist.sample(generator)
                 for picture, generator in zip(pixels, generators, strict=True)
             ]
-        z = self.vae.config.scaling_factor * torch.cat(drawn).to(self.dtype)
+        z = self._scaled(torch.cat(drawn).to(self.dtype))
         device = torch.device(self.device)
         noise = randn_tensor(z.shape, generator=list(generators), device=device, dtype=self.dtype)
         t = scheduler.timesteps[begin : begin + 1].repeat(len(z))

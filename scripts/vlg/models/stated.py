@@ -104,6 +104,17 @@ def has_tokenizer(folder: Path) -> bool:
     return bool(names & {*TOKENIZERS}) or names >= BYTE_PAIRS
 
 
+def check_words(folder: Path, part: str, size: int) -> None:
+    """UserError when the tokenizer in a base's folder `part` is none, or is not that of a text
+    encoder of `size` tokens."""
+    if not has_tokenizer(folder / part):
+        raise UserError(f"{part}: has no vocabulary (tokenizer.json); give a whole folder")
+    try:
+        check_tokenizer(folder / part, size)
+    except UserError as error:
+        raise UserError(f"{part}/{error}") from None
+
+
 def check_tokenizer(folder: Path, size: int | None) -> dict[str, int]:
     """{token: id} of a Hugging Face tokenizer; empty where it is no JSON, or too long to read here.
 

@@ -15,7 +15,7 @@ from vlg.models.components import load_component, load_network
 from vlg.models.family import Condition
 from vlg.models.latent import LatentFamily
 from vlg.models.schedule import check_stated, load_schedule
-from vlg.models.stated import check_tokenizer, has_tokenizer, told
+from vlg.models.stated import check_words, told
 
 if TYPE_CHECKING:
     import torch
@@ -77,12 +77,7 @@ class StableDiffusion(LatentFamily):
         except UserError as error:
             raise UserError(f"scheduler/{error}") from None
         for name, text in zip(cls.encoders.values(), texts, strict=True):
-            if not has_tokenizer(folder / name):
-                raise UserError(f"{name}: has no vocabulary (tokenizer.json); give a whole folder")
-            try:
-                check_tokenizer(folder / name, text.get("vocab_size", 49408))
-            except UserError as error:
-                raise UserError(f"{name}/{error}") from None
+            check_words(folder, name, text.get("vocab_size", 49408))
 
     @staticmethod
     def _check_texts(unet: dict[str, Any], texts: list[dict[str, Any]]) -> None:

@@ -17,12 +17,12 @@ from vlg.models.device import at_least_float32
 from vlg.models.families.sd import StableDiffusion, square_side
 from vlg.models.family import Condition
 from vlg.models.flow import Solver, check_stated, load_flow
-from vlg.models.stated import check_tokenizer, has_tokenizer, told
+from vlg.models.stated import check_words, told
 
 if TYPE_CHECKING:
     import torch
 
-    from vlg.config.sections import Denoising, Sampling
+    from vlg.config.sections import Denoising
 
 CLASSES = ("StableDiffusion3Pipeline",)
 PARTS = (
@@ -60,6 +60,7 @@ class StableDiffusion3(StableDiffusion):
     shown zeros in its place."""
 
     network_name = "transformer"
+    shifted = True
     # As in diffusers' train_dreambooth_lora_sd3.py: the attention of pictures and texts together.
     lora_targets = tuple(
         f"attn.{name}"
@@ -90,13 +91,7 @@ class StableDiffusion3(StableDiffusion):
         except UserError as error:
             raise UserError(f"scheduler/{error}") from None
         for end, text in zip(ENDS, texts, strict=False):
-            where = f"tokenizer{end}"
-            if not has_tokenizer(folder / where):
-                raise UserError(f"{where}: has no vocabulary (tokenizer.json); give a whole folder")
-            try:
-                check_tokenizer(folder / where, text.get("vocab_size", WORDS[end]))
-            except UserError as error:
-                raise UserError(f"{where}/{error}") from None
+            check_words(folder, f"tokenizer{end}", text.get("vocab_size", WORDS[end]))
 
     @staticmethod
     def _check_network(net: dict[str, Any], vae: dict[str, Any]) -> None:
@@ -233,21 +228,6 @@ class StableDiffusion3(StableDiffusion):
         ).input_ids  # fmt: skip
         return ids.to(self.device)
 
-    def encode(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        import torch
-
-        with torch.no_grad():
-            posterior = self.vae.encode(pixels.to(self.device) * 2 - 1).latent_dist
-        scale, shift = self.vae.config.scaling_factor, self.vae.config.shift_factor
-        return (posterior.mean - shift) * scale, posterior.std * scale
-
-    def decode(self, latents: torch.Tensor, exactly: bool = False) -> torch.Tensor:
-        """Clamped as the pipeline does; what overflowed is nan, as a clamp would hide it."""
-        vae = self.vae if exactly else self.decoder
-        z = latents.to(vae.dtype) / vae.config.scaling_factor + vae.config.shift_factor
-        pictures = vae.decode(z).sample
-        return (pictures / 2 + 0.5).clamp(0, 1).masked_fill(pictures.isinf(), math.nan)
-
     # --- noise ---
 
     def share(self, t: torch.Tensor) -> torch.Tensor:
@@ -290,31 +270,6 @@ class StableDiffusion3(StableDiffusion):
         texts = torch.cat([pad(states, (0, width - states.shape[-1])), t5], dim=1)
         times = (self.schedule.sigma(t) * self.timesteps).expand(len(z_t))
         return net(z_t, texts, condition["pooled"], times, return_dict=False)[0]
-
-    def renoised(
-        self,
-        pixels: torch.Tensor,
-        generators: Sequence[torch.Generator],
-        settings: Sampling,
-        strength: float,
-    ) -> tuple[torch.Tensor, int]:
-        """The arithmetic of StableDiffusion3Img2ImgPipeline, in as many steps as
-        StableDiffusionImg2ImgPipeline takes, which rounds the share of the steps down."""
-        import torch
-        from diffusers.utils.torch_utils import randn_tensor
-
-        begin = settings.steps - min(int(settings.steps * strength), settings.steps)
-        pixels = (2.0 * pixels - 1.0).to(self.device, self.dtype)
-        with torch.no_grad():
-            drawn = [
-                self.vae.encode(picture[None]).latent_dist.sample(generator)
-                for picture, generator in zip(pixels, generators, strict=True)
-            ]
-        z = (torch.cat(drawn) - self.vae.config.shift_factor) * self.vae.config.scaling_factor
-        device = torch.device(self.device)
-        noise = randn_tensor(z.shape, generator=list(generators), device=device, dtype=self.dtype)
-        t = self._scheduler(settings, begin).timesteps[begin].expand(len(z))
-        return self.noised(z, noise, t).to(self.dtype), begin
 
     def path(self, settings: Denoising) -> list[int]:
         """The whole timesteps whose sigmas are nearest to those of the steps."""

@@ -1,0 +1,103 @@
+"""The study on Stable Diffusion 2.1, XL and 3.5: their overlays from download to tables."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import T5EncoderModel
+
+from tests import tiny
+from tests.overlays import COUNTS, names, rows, run, served, sources, unwanted
+from tests.pipeline import Checkout
+
+SMALL = COUNTS | {"finetune": {"steps": [2], "accumulate": 1}, "refine": {"rounds": 1}}
+
+
+def save_sd21(folder):
+    """A base that predicts v, as its scheduler says."""
+    base = tiny.save_base(folder)
+    file = base / "scheduler/scheduler_config.json"
+    told = json.loads(file.read_text()) | {"prediction_type": "v_prediction"}
+    file.write_text(json.dumps(told))
+    unwanted(base, "v2-1_768-ema-pruned")
+    return base
+
+
+def save_sdxl(folder):
+    """With half precision, one file and another VAE beside."""
+    base = tiny.save_sdxl(folder)
+    unwanted(base, "sd_xl_base_1.0", "vae_1_0/diffusion_pytorch_model")
+    unwanted(base, "text_encoder_2/model.fp16", "unet/diffusion_pytorch_model.fp16")
+    return base
+
+
+def save_sd35(folder):
+    """T5 in pieces, other copies beside."""
+    base = tiny.save_sd3(folder)
+    t5 = base / "text_encoder_3"
+    whole = T5EncoderModel.from_pretrained(t5)
+    (t5 / "model.safetensors").unlink()
+    whole.save_pretrained(t5, max_shard_size="6KB")
+    assert len(list(t5.glob("model-0000*"))) > 1
+    unwanted(base, "sd3.5_medium", "text_encoders/t5xxl_fp16")
+    unwanted(base, "text_encoder_3/model.fp16-00001-of-00002")
+    return base
+
+
+def look_at_sd21(results):
+    told = json.loads((results / "models/embed-2/scheduler/scheduler_config.json").read_text())
+    assert told["prediction_type"] == "v_prediction"
+
+
+def look_at_sdxl(results):
+    got = names(results / "models/base")
+    assert {name.partition("/")[0] for name in got} == {
+        "manifest.json", "model_index.json", "unet", "vae", "text_encoder", "text_encoder_2",
+        "tokenizer", "tokenizer_2", "scheduler",
+    }  # fmt: skip
+    encoded = load_file(results / "latents/latents-000.safetensors")
+    assert encoded["mean"].dtype == torch.float16 and encoded["time_ids"].dtype == torch.int64
+    assert {tuple(row) for row in encoded["time_ids"][:, 2:].tolist()} <= {
+        (0, x, 32, 32) for x in range(2)
+    } and (encoded["time_ids"][:, 0] == 256).all()
+    assert (results / "models/embed-2/pytorch_lora_weights.safetensors").is_file()
+    card = (results / "models/embed-2/README.md").read_text()
+    assert "DiffusionPipeline.from_pretrained" in card and "StableDiffusionPipeline" not in card
+
+
+def look_at_sd35(results):
+    got = names(results / "downloads/base")
+    assert len([name for name in got if name.startswith("text_encoder_3/model-0")]) > 1
+    assert (results / "models/embed-2/pytorch_lora_weights.safetensors").is_file()
+
+
+OVERLAYS = {
+    "sd21": (save_sd21, look_at_sd21),
+    "sdxl": (save_sdxl, look_at_sdxl),
+    "sd35": (save_sd35, look_at_sd35),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_an_overlay_runs_whole(overlay, tmp_path):
+    save, look = OVERLAYS[overlay]
+    checkout, named = Checkout(tmp_path / "copy"), sources(overlay)
+    with served(overlay, tmp_path, save) as server:
+        run(checkout, server, overlay=overlay, counts=SMALL)
+    results = checkout.root / "results" / overlay
+    finetune = {row["model"]: row for row in rows(results / "tables/finetune.csv")}
+    assert list(finetune) == ["base", "normal-2", "embed-2", "shuffled"]
+    assert all(row["clipscore"] and row["prompts"] == "3" for row in finetune.values())
+    for table in ("refinement", "hard_prompts", "claims", "by_category"):
+        assert rows(results / f"tables/{table}.csv"), table
+    base = json.loads((results / "provenance.json").read_text())["downloads"]["base"]
+    assert (base["id"], base["commit"]) == (named["base"], named["commit"])
+    got = " ".join(names(results / "downloads/base"))
+    assert not [word for word in ("fp16", "ema-pruned", "sd_xl", "sd3.5", "vae_1_0") if word in got]
+    cost = json.loads((results / "training/embed-2/summary.json").read_text())["cost"]["training"]
+    assert all(cost[part]["flops"] > 0 for part in ("network", "decoder", "guide"))
+    look(results)
+    done = checkout.run("python", "scripts/verify.py", "--study", f"results/{overlay}")
+    assert done.code == 0, done.output
