@@ -256,6 +256,11 @@ def kept(size: str, part: str, bf16: bool, checkpointing: bool) -> tuple[float, 
     return kept_by(build, call, bf16, checkpointing)
 
 
+def trained(model: Any) -> int:
+    """How many weights of a model are trained."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
 def blocks(model: Any) -> list[Any]:
     """The blocks of a UNet or of a decoder."""
     return [*getattr(model, "down_blocks", ()), model.mid_block, *model.up_blocks]

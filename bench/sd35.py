@@ -96,6 +96,14 @@ def parameters() -> dict[str, int]:
         return {n: sum(p.numel() for p in make().parameters()) for n, make in PARTS.items()}
 
 
+def lora_weights() -> int:
+    """How many weights a LoRA trains."""
+    import torch
+
+    with torch.device("meta"):
+        return sd15.trained(with_lora())
+
+
 def told(samples: int) -> tuple[Any, ...]:
     """What the network is called with."""
     import torch
@@ -152,13 +160,13 @@ def kept(part: str, bf16: bool, checkpointing: bool) -> tuple[float, float]:
 
 def main() -> None:
     """Print what a sample takes."""
-    found, work = parameters(), flops()
+    found, work = parameters() | {f"LoRA of rank {RANK}": lora_weights()}, flops()
     print("| part | weights |\n|---|---:|")
     for name, count in found.items():
         print(f"| {name} | {count:,} |")
     print("\n| of a sample | TFLOP |\n|---|---:|")
     for name, count in work.items():
-        print(f"| {name} | {count / 1e12:.3g} |")
+        print(f"| {name} | {count / 1e12:.4g} |")
     print(f"| guide, forward and backward | {sd15.flops('full')['guide'] * 2 / 1e12:.3g} |")
     sd15.show_kept(("network", "decoder"), kept)
 

@@ -36,6 +36,14 @@ def network(part: str) -> Any:
     return getattr(transformers, config.architectures[0])(config)
 
 
+def parameters() -> dict[str, int]:
+    """Weights of each part."""
+    import torch
+
+    with torch.device("meta"):
+        return {n: sum(p.numel() for p in network(n).parameters()) for n in PARAMETERS}
+
+
 def with_lora(unet: Any) -> Any:
     """The UNet frozen, with low-rank matrices beside its attention."""
     from peft import LoraConfig
@@ -49,6 +57,14 @@ def with_lora(unet: Any) -> Any:
         )
     )
     return unet
+
+
+def lora_weights() -> int:
+    """How many weights such a LoRA trains."""
+    import torch
+
+    with torch.device("meta"):
+        return sd15.trained(with_lora(network("unet")))
 
 
 def inputs(samples: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -101,7 +117,7 @@ def kept(part: str, bf16: bool, checkpointing: bool) -> tuple[float, float]:
 def main() -> None:
     """Print what a sample takes."""
     print("| part | weights |\n|---|---:|")
-    for part, weights in PARAMETERS.items():
+    for part, weights in {**parameters(), f"LoRA of rank {RANK}": lora_weights()}.items():
         print(f"| {part} | {weights:,} |")
     print("\n| TFLOP a sample | forward | backward |\n|---|---:|---:|")
     for part, (there, back) in flops().items():

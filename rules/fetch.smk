@@ -33,7 +33,7 @@ rule fetch_benchmark:
     output:
         LAYOUT.benchmark(),
         rest(LAYOUT.log("fetch", "benchmark"), LAYOUT.benchmark()),
-        asked=asked_files(),
+        asked=ASKED,
     log:
         LAYOUT.log("fetch", "benchmark"),
     conda:

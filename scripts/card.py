@@ -8,13 +8,15 @@ confidence (of the table's intervals).
 from pathlib import Path
 
 from vlg.files import read_json, write_checksum, write_text
+from vlg.models import stated
 from vlg.report import cards
 from vlg.workflow import cli
 
 
 def main(args):
-    model = args.training.parent.name
-    write_text(args.out, cards.card(model, args.table, read_json(args.training), args.settings))
+    model, summary = args.training.parent.name, read_json(args.training)
+    absent = stated.absent(args.out.parent)
+    write_text(args.out, cards.card(model, args.table, summary, args.settings, absent))
     write_checksum(args.out)
 
 

@@ -40,11 +40,18 @@ def main(args):
 
 
 def found(rows):
-    """The mean ClipScore of a model's pictures, of an arm those of its last round."""
+    """The mean ClipScore of each model's study pictures, or of what else there is of it; of an arm
+    that of its last round."""
     final = max(int(row["round"]) for row in rows)
-    last = [row for row in rows if int(row["round"]) == final]
-    what = " ".join(str(last[0][name]) for name in ("model", "arm") if last[0].get(name))
-    return f"ClipScore {what} {fmean(float(row['clipscore']) for row in last):.1f}"
+    means = []
+    for model in dict.fromkeys(row["model"] for row in rows):
+        own = [row for row in rows if row["model"] == model and int(row["round"]) == final]
+        study = [row for row in own if row["set"] == "study"]
+        other = {row["set"] for row in own} - {"reference"} if not study else set()
+        words = [model, own[0]["arm"], *sorted(other)]
+        mean = fmean(float(row["clipscore"]) for row in study or own)
+        means.append(f"{' '.join(word for word in words if word)} {mean:.1f}")
+    return f"ClipScore {', '.join(means)}"
 
 
 if __name__ == "__main__":

@@ -307,7 +307,7 @@ def test_there_are_as_many_cases_as_the_documentation_says():
     others += (test_stated.FILES, test_stated.OTHERS)
     number = sum(own) + sum(map(len, others))
     told = re.search(r"More than (\d+) invalid inputs", (ROOT / "docs/robustness.md").read_text())
-    assert number > int(told[1])
+    assert int(told[1]) < number < int(told[1]) + 50
 
 
 @pytest.mark.parametrize("script", CASES)

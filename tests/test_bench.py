@@ -38,6 +38,10 @@ def test_the_full_size_is_that_of_the_published_models():
     assert other == sd15.SD21
 
 
+def test_stable_diffusion_xl_is_counted_at_its_published_size():
+    assert sdxl.parameters() == sdxl.PARAMETERS
+
+
 def test_stable_diffusion_3_5_is_counted_at_its_published_size():
     assert sd35.parameters() == sd35.PARAMETERS
 

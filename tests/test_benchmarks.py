@@ -74,7 +74,10 @@ SAMPLES = {
             for word in ("one", "two")
         ],
     ),
-    "dpg_bench": ([DPG], [("A long, long text.", "partiprompts", ""), ("Another text.", "", "")]),
+    "dpg_bench": (
+        [DPG],
+        [("A long, long text.", "partiprompts", ""), ("Another text.", "other", "")],
+    ),
     "hpsv2": (
         [json.dumps([f"{style} 1", "the same"]) for style in "acps"],
         [
@@ -89,8 +92,8 @@ SAMPLES = {
         [json.dumps(IMAGES), json.dumps(SKILLS)],
         [
             ("A baker.", "basic", "scene"),
-            ("Two bakers.", "advanced", "counting, scene "),
-            ("No baker.", "", ""),
+            ("Two bakers.", "advanced", "counting, scene"),
+            ("No baker.", "other", ""),
         ],
     ),
 }
@@ -104,6 +107,7 @@ def server(monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "home/hub"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("HF_TOKEN", "hf_not_for_others")
     with Hub() as server:
         point(monkeypatch, server.url)
         monkeypatch.setattr(github, "URL", f"{server.url}/raw")
@@ -169,14 +173,23 @@ def test_judges_read_what_benchmarks_bring(server, tmp_path, name):
         assert asked[questions.key(row["Prompt"])]
 
 
-@pytest.mark.parametrize("name", SAMPLES)
+STRANGE = ["", "\udcff", "[1, 2]", '{"prompt": 3, "tag": 1}', "a\n\n\nb,c,d\n"]
+SURPLUS = {
+    "drawbench": "Prompts,Category\nA red car, and a dog,Colors\n",
+    "parti": "Prompt\tCategory\tChallenge\tNote\nA car\tand\ta\tdog\tthere\n",
+}
+
+
 @pytest.mark.parametrize(
-    "text", ["", "[1, 2]", "\udcff", '{"prompt": 3, "tag": 1}', "a\n\n\nb,c,d\n"]
+    ("name", "text"),
+    [
+        # Any text is a prompt of T2I-CompBench's.
+        *((n, t) for n in SAMPLES for t in STRANGE[: 2 if n == "t2i_compbench" else None]),
+        *SURPLUS.items(),
+    ],
 )
 def test_what_is_not_as_published_is_one_line(tmp_path, name, text):
     found = benchmark.parse(name)
-    if name == "t2i_compbench" and text not in ("", "\udcff"):
-        return  # any text is a prompt there
     for path in found.files:
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_bytes(text.encode(errors="surrogateescape"))
@@ -265,6 +278,11 @@ def test_the_number_of_prompts_is_known_by_name():
         ({"source": "parti", "challenge": ["Basic"]}, "prompts.pool: how many prompts of parti"),
         ({"source": "geneval@main"}, "leave out the revision, or give prompts.sha256"),
         ({"source": "t2i_compbench@main"}, "leave out the revision"),
+        (
+            {"source": "geneval", "pool": 5000},
+            "prompts.pool: asks for 5000 prompts, geneval has 553 that fit; lower it to 553",
+        ),
+        ({"source": "drawbench@a..b"}, "no file 'drawbench@a..b'; did you mean drawbench"),
         ({"source": "hpsv2", "sha256": "0" * 64}, "hpsv2 has 4 files; it must be null"),
     ],
 )
@@ -286,7 +304,7 @@ def test_judges_are_pointed_at_the_file_of_the_benchmark():
     with pytest.raises(UserError, match=r"judges\.facts\.colours: is null, and geneval needs it;"):
         load(config, ROOT)
     config["prompts"] = {"source": "geneval2"}  # which a detector cannot read
-    with pytest.raises(UserError, match="metadata: no file 'prompts'; give GenEval's"):
+    with pytest.raises(UserError, match="geneval2 does not say what it asks; .* geneval$"):
         load(config, ROOT)
 
 

@@ -37,8 +37,8 @@ def test_a_budget_gets_the_way_that_gains_most_of_those_it_allows(tmp_path):
     cells = {line.split()[1]: line.strip("| ").split(" | ")[1:] for line in table[:5]}  # by facts
     few, some, many = cells["2"]
     assert few == "nothing told from base"  # 51 plain pictures' worth
-    assert some.startswith("`draft-100`: +6.0 points [5.0, 7.0] at 1.5; more than best of N")
-    assert many.startswith("`draft-100`") and "at 1.0" in many
+    assert some.startswith("`draft-100`: +6.0 points [5.0, 7.0] at 1.50; more than best of N")
+    assert many.startswith("`draft-100`") and "at 1.00" in many
     assert cells["4"][0].startswith("`best_of_n` (3) on `base`: +4.0 points")
     assert "best_true" not in page and "trainings of each variant: 2." in page
     assert "No gain told by the judge or in the facts: `dpo-100`." in page

@@ -132,7 +132,7 @@ def test_every_judge_reads_pictures_of_several_sizes_at_once(tmp_path):
     kinds = {"seen": {"kind": "open_clip", "source": guide}}
     kinds["true"] = {"kind": "verifier", "source": "shapes"}
     found = vlg.evaluate(own, kinds, TEXTS)
-    assert [*found["true"]] == [100.0] * 3 or [*found["true"]] == [1.0] * 3
+    assert [*found["true"]] == [100.0] * 3
     alone = vlg.evaluate(own, kinds, TEXTS, batch_size=1)
     assert np.allclose(found["seen"], alone["seen"], atol=1e-4)
 

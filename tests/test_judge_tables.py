@@ -1,5 +1,7 @@
 """The tables of further judges and of diversity."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -162,6 +164,18 @@ def test_a_collapse_shows(tmp_path):
     assert found.loc["embed-2", "delta_high"] < 0 and found.loc["embed-2", "p_corrected"] < 0.001
     assert found.loc["normal-2", "delta"] == pytest.approx(0, abs=1e-3)
     assert found["drift"].tolist() == pytest.approx([0, 0.2, 0.2])
+    own = study(scores, diversity=tmp_path / "diversity.csv")
+    other = dataclasses.replace(own, strangers=frozenset({"embed-2"}))
+    drift = diversity.build(other).frame.set_index("model")["drift"]
+    assert np.isnan(drift["embed-2"]) and drift["normal-2"] == pytest.approx(0.2)
+
+
+def test_a_model_of_other_latents_shares_its_noise_with_itself_alone():
+    own = dataclasses.replace(study(made()), strangers=frozenset({"embed-2"}))
+    base, embed = ("base", "", 0), ("embed-2", "", 0)
+    assert not own.paired(base, embed) and own.paired(base, ("normal-2", "", 0))
+    assert own.paired(embed, ("embed-2", "refine", 3)) and own.apart == ["embed-2"]
+    assert own.last == {"base": "base", "normal": "normal-2"}
 
 
 def test_judges_and_diversity_are_drawn(tmp_path):

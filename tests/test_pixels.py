@@ -205,6 +205,7 @@ def test_every_reader_turns_a_picture_as_its_exif_says(tmp_path, kind, orientati
         return corner[0] > 200 and corner[1] < 50 and shown[3 * high // 4].mean() < 50
 
     assert is_upright(pixels.read(path))
+    assert pixels.size(path) == (16, 8)
     assert is_upright(pictures.load(path))
     assert is_upright(sheets._picture(path))
     shown = captioned.read_picture(path, 8)  # the middle square
@@ -212,6 +213,14 @@ def test_every_reader_turns_a_picture_as_its_exif_says(tmp_path, kind, orientati
     page = tmp_path / "page.webp"
     page.write_bytes(gallery.base64.b64decode(gallery._uri(path).partition(",")[2]))
     assert is_upright(Image.open(page).convert("RGB"))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_an_orientation_that_does_not_exist_turns_nothing(kind):
+    exif = Image.Exif()
+    exif[274] = 9
+    data = stored(Image.new("RGB", (16, 8)), kind, exif=exif)
+    assert pixels.size(data) == pixels.read(data).size == (16, 8)
 
 
 def test_a_studys_own_pictures_are_read_as_they_were_drawn(tmp_path):

@@ -105,17 +105,21 @@ def test_a_wrong_file_is_told_in_one_line(tmp_path, text, message):
 def test_what_is_rated_must_be_there(tmp_path):
     """A line without a seed is of the only seed there is; of several none is chosen in silence."""
     pictures = {("base", "p0000", 4): "", ("embed-2", "p0000", 4): "", ("base", "p0001", 4): ""}
+    pictures["base", "p0000", 9] = ""  # drawn again on a seed that is no usual one
+    usual = {("base", "p0000"): [4], ("embed-2", "p0000"): [4], ("base", "p0001"): [4]}
 
     def found(line):
         (tmp_path / "r.csv").write_text(f"rater,model,id,seed,score\n{line}\n")
-        return ratings.read(tmp_path / "r.csv", PROMPTS, ("base", "embed-2"), pictures).scores
+        return ratings.read(
+            tmp_path / "r.csv", PROMPTS, ("base", "embed-2"), pictures, usual
+        ).scores
 
     assert found("ann,base,p0000,,3")["seed"].tolist() == [4]
     with pytest.raises(UserError, match="line 2: base has no picture of p0000 with seed 5"):
         found("ann,base,p0000,5,3")
     with pytest.raises(UserError, match="line 2: embed-2 has no picture of p0001"):
         found("ann,embed-2,p0001,,3")
-    pictures["base", "p0000", 5] = ""
+    usual["base", "p0000"] = [4, 5]
     with pytest.raises(UserError, match="base has no picture of p0000 that needs no seed"):
         found("ann,base,p0000,,3")
 

@@ -1,12 +1,13 @@
 """A run on one screen: a line a stage, what it found, the time left, one line a failure."""
 
+import importlib.util
 import io
 import logging
 from pathlib import Path
 
 import pytest
 
-from tests.pipeline import Checkout
+from tests.pipeline import ROOT, Checkout
 from vlg.workflow import screen
 
 
@@ -150,3 +151,24 @@ def test_a_workflow_takes_its_own_package(tmp_path):
     words = ["snakemake", "-n", "--configfile", "tests/reduced.yaml"]
     assert tree.run(*words, PYTHONPATH=other).code == 0
     tree.run(*words, "--logger", "vlg", PYTHONPATH=other).refused("PYTHONPATH", other)
+
+
+def test_a_score_job_tells_of_study_pictures():
+    """Not of hard prompts on fresh seeds, which stand in the same file."""
+    source = ROOT / "scripts/score.py"
+    score = importlib.util.module_from_spec(
+        spec := importlib.util.spec_from_file_location("score", source)
+    )
+    spec.loader.exec_module(score)
+
+    def row(model, where, value, arm="", number=0):
+        return {"model": model, "set": where, "clipscore": value, "arm": arm, "round": number}
+
+    assert score.found([row("embed-5", "study", 60), row("embed-5", "hard", 20)]) == (
+        "ClipScore embed-5 60.0"
+    )
+    assert score.found([row("base", "hard", 20)]) == "ClipScore base hard 20.0"
+    references = [row("render", "reference", 76), row("shuffled", "reference", 2)]
+    assert score.found(references) == "ClipScore render 76.0, shuffled 2.0"
+    rounds = [row("base", "study", 60 + n, "refine", n) for n in (1, 2)]
+    assert score.found(rounds) == "ClipScore base refine 62.0"

@@ -14,7 +14,7 @@ from tests.test_guidance import KINDS, PICTURES
 from vlg import plugins
 from vlg.errors import UserError
 from vlg.files import write_manifest
-from vlg.models import families, lora, stated
+from vlg.models import families, folders, lora, stated
 from vlg.models.cosines import guide_scores
 from vlg.models.family import open_family
 from vlg.models.guide import load_guide
@@ -426,6 +426,43 @@ def test_a_lora_is_merged_into_a_base_without_t5(without_t5, tmp_path):
     with torch.no_grad():
         one, two = (merged.predict(each, noise(), t, told) for each in (merged.net, net))
     assert torch.allclose(one, two, atol=1e-4)
+
+    with pytest.raises(UserError, match="a LoRA of another family .lora_unet_down"):
+        other = tmp_path / "other.safetensors"
+        other.write_bytes(tiny.file_of("lora_unet_down_blocks_0.lora_down.weight"))
+        lora.check(other, without_t5)
+
+
+def test_a_card_says_how_a_pipeline_without_t5_is_loaded(without_t5):
+    from diffusers import StableDiffusion3Pipeline
+
+    absent = dict.fromkeys(stated.absent(without_t5))
+    assert set(absent) == {"text_encoder_3", "tokenizer_3"}
+    assert StableDiffusion3Pipeline.from_pretrained(without_t5, **absent).text_encoder_3 is None
+
+
+def test_t5_without_its_weights_is_told(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "base")
+    for file in (tmp_path / "base/text_encoder_3").glob("*.safetensors"):
+        file.unlink()
+    with pytest.raises(UserError, match="has no .*safetensors in text_encoder_3"):
+        folders.take(tmp_path / "base", "base", tmp_path / "out", "sd3")
+
+
+def test_a_small_decoder_has_as_many_channels_as_the_latents(family, folder, tmp_path):
+    with pytest.raises(UserError, match="decodes 4 channels, and this base's latents have 16"):
+        open_family(folder).use_decoder(tiny.save_decoder(tmp_path / "four"))
+    own = open_family(folder)
+    own.use_decoder(tiny.save_decoder(tmp_path / "own", channels=16))
+    assert own.decode(noise()).shape == family.decode(noise(), exactly=True).shape
+
+
+@pytest.mark.parametrize("scheduler", ["ddim", "dpm++"])
+def test_pictures_are_drawn_and_redrawn_in_bf16(folder, scheduler):
+    own = Sampler(sealed(folder), sampling(scheduler=scheduler, precision="bf16"), "cpu", folder)
+    drawn = own.draw(TEXTS[:2], [0, 1])
+    again = own.redraw(drawn, TEXTS[:2], [0, 1], 0.5, "again")
+    assert drawn.std() > 0 and again.std() > 0 and (again != drawn).any()
 
 
 # ------------------------------------------------------------------------------------------- arms

@@ -269,6 +269,20 @@ def test_a_crop_that_is_mirrored_is_told_where_it_lies(pictures, folder):
     assert rows == [[41, 90, 0, 140 - 32, 32, 32], [41, 90, 0, 0, 32, 32]]
 
 
+def test_ddim_clips_no_estimate_where_the_folder_says_nothing_of_it(folder, tmp_path):
+    """Euler's schedulers, which such folders name, know nothing of clipping."""
+    shutil.copytree(folder, tmp_path / "base")
+    file = tmp_path / "base/scheduler/scheduler_config.json"
+    told = json.loads(file.read_text())
+    assert told.pop("clip_sample") is False
+    file.write_text(json.dumps(told))
+    one, two = (open_family(each) for each in (folder, tmp_path / "base"))
+    found = [
+        each.sample(latents=noise(), settings=sampling(), **conditions(each)) for each in (one, two)
+    ]
+    assert torch.equal(*found) and found[0].abs().max() > 1
+
+
 OTHERS = [pytest.param(name, marks=pytest.mark.slow)
           for name in ("refl", "imagerefl", "raft", "nft", "ddpo")]  # fmt: skip
 

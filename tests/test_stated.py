@@ -149,7 +149,7 @@ def test_whatever_the_json_holds_is_served_or_refused_in_one_line(tmp_path_facto
 
 
 def test_two_equal_sides_are_a_square():
-    from vlg.models.families.sd import square_side
+    from vlg.models.latent import square_side
 
     assert square_side(8) == square_side([8, 8]) == 8
 
@@ -317,6 +317,11 @@ FILES = {
         ("conditioner.embedders.0.a", "model.diffusion_model.label_emb.a", "first_stage_model.a"),
         "this is Stable Diffusion XL; give it with models.family: sdxl",
     ),
+    "XL of another schedule": (
+        ("v_pred", "ztsnr", "conditioner.embedders.0.a", "model.diffusion_model.label_emb.a"),
+        "this is a model with another schedule",
+    ),
+    "EDM": (("edm_mean", "edm_std", "conditioner.embedders.0.a"), "this is a model with another"),
     "SD 3": (
         ("model.diffusion_model.joint_blocks.0.a",),
         "this is Stable Diffusion 3 in one file; give its diffusers",

@@ -220,6 +220,8 @@ def save_sdxl(folder: Path, prediction: str = "epsilon", seed: int = 0) -> Path:
         vae=vae, text_encoder=one, text_encoder_2=two, unet=unet, scheduler=scheduler,
         add_watermarker=False, **tokenizers,
     ).save_pretrained(folder)  # fmt: skip
+    file = folder / "scheduler/scheduler_config.json"  # where the published one has this, too
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"clip_sample": False}))
     return folder
 
 
@@ -290,15 +292,16 @@ def table(**columns: list[Any]) -> bytes:
     return buffer.getvalue()
 
 
-def save_decoder(folder: Path) -> Path:
-    """Write a random AutoencoderTiny that decodes latents of the tiny base."""
+def save_decoder(folder: Path, channels: int = 4) -> Path:
+    """Write a random AutoencoderTiny that decodes latents of the tiny base, or of so many
+    channels."""
     import torch
     from diffusers import AutoencoderTiny
 
     torch.manual_seed(0)
     AutoencoderTiny(
         encoder_block_out_channels=(4, 4, 4), decoder_block_out_channels=(4, 4, 4),
-        num_encoder_blocks=(1, 1, 1), num_decoder_blocks=(1, 1, 1),
+        num_encoder_blocks=(1, 1, 1), num_decoder_blocks=(1, 1, 1), latent_channels=channels,
     ).save_pretrained(folder)  # fmt: skip
     return folder
 

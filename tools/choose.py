@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 from vlg import files  # noqa: E402
 from vlg.analysis.tables.methods import PICTURES  # noqa: E402
+from vlg.errors import UserError  # noqa: E402
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,7 +42,8 @@ most among those that the budget allows and whose gain is told from 0 after corr
 ways; in brackets the interval of its gain, then its cost. The largest of several is flattered by
 chance: where two ways are close, take the simpler one. *No more than best of N*: the guide's choice
 among as many plain samples as cost the same gains as much or more, or cannot be told from it; it
-needs no training. Rows that are there for comparison alone (an oracle, a shuffled guide) are left
+needs no training. Of an arm its last round alone is looked at, so that a smaller budget may hold
+what no row has. Rows that are there for comparison alone (an oracle, a shuffled guide) are left
 out.
 
 All of it is measured in a drawn world ([shapes.md](shapes.md)), nothing on Stable Diffusion. What
@@ -76,9 +78,7 @@ def _choices(
     frame: pd.DataFrame, alpha: float, delta: str, p: str, digits: int, scale: float, unit: str
 ) -> str:
     """The table of budgets by numbers of pictures."""
-    plain = float(
-        frame.loc[(frame["model"] == "base") & (frame["arm"] == "plain"), "tflops"].iloc[0]
-    )
+    plain = float(frame.loc[_plain(frame), "tflops"].iloc[0])
     lines = [
         f"| a picture may cost as | {' | '.join(f'of {n:,}' for n in PICTURES)} |",
         f"|---|{'---|' * len(PICTURES)}",
@@ -96,7 +96,7 @@ def _choices(
             cost = best[f"at_{n}_tflops"] / plain
             cells.append(
                 f"{way(best)}: {scale * best[delta]:+.{digits}f} {unit} [{low}, {high}] at "
-                f"{cost:.1f}{_beside(best, alpha, n, delta)}"
+                f"{cost:.2f}{_beside(best, alpha, n, delta)}"
             )
         lines.append(f"| {budget:g} plain | {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -150,7 +150,11 @@ def main() -> None:
     if missing or not studies:
         where = missing[0] if missing else "results"
         sys.exit(f"error: {where}: no table methods; run `make methods` first")
-    TARGET.write_text(render(studies), encoding="utf-8", newline="\n")
+    try:
+        text = render(studies)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    TARGET.write_text(text, encoding="utf-8", newline="\n")
     print(f"{TARGET.relative_to(ROOT)}: {', '.join(study.name for study in studies)}")
 
 

@@ -11,7 +11,7 @@ def further_judge_files(name):
     judge, download = JUDGES[name], fetched(name)
     kind = judge_kind.find(judge.kind)
     own = [str(file) for file in (kind.beside(judge) if download else kind.files(judge))]
-    return [*download, *(file if file in asked_files() else given(file) for file in own)]
+    return [*download, *(file if file in ASKED else given(file) for file in own)]
 
 
 def fetched(name):

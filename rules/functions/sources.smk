@@ -36,10 +36,10 @@ def benchmark_code():
     return [(plugins.BENCHMARKS, BENCHMARK.name)] if BENCHMARK else []
 
 
-def asked_files():
-    """Files of the benchmark by which judges of this study know what a picture must show."""
-    found = [plan.asked(CONFIG, judge) for judge in plan.judges(CONFIG).values()]
-    return sorted({each[1] for each in found if each})
+# Files of the benchmark by which judges of this study know what a picture must show.
+ASKED = sorted(
+    {found[1] for judge in plan.judges(CONFIG).values() if (found := plan.asked(CONFIG, judge))}
+)
 
 
 def as_source(path, file=""):

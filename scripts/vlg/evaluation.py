@@ -32,7 +32,7 @@ SHAPES = "shapes"  # the judge that is shipped
 TEXTS = ("model", "id", "prompt", "Category", "Challenge", "split", "seed", "picture")
 TRUE = ("fidelity", "strict", *FACTS)
 # What no judge can be called; `judge` and `guide` are rows of the tables.
-TAKEN = frozenset({*TEXTS, *TRUE, "blank", "judge", "guide"})
+TAKEN = frozenset({*TEXTS, *TRUE, "blank", "judge", "guide", "Prompt"})
 Pictures = str | Path | Mapping[str, str | Path | Mapping[str, Any]]
 
 

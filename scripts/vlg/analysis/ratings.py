@@ -14,7 +14,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,12 +55,14 @@ def read(
     prompts: Mapping[str, str],
     models: Sequence[str],
     pictures: Mapping[tuple[str, str, int], str] | None = None,
+    usual: Mapping[tuple[str, str], Collection[int]] | None = None,
 ) -> Ratings:
     """Ratings of a .csv file. UserError names the line of what is wrong.
 
     prompts: {id: text} of the study. models: names of those that may be rated. pictures: {(name,
     id, seed): sha256} of their pictures, which are all that can be rated; a vote of the demo on
-    another picture is stale.
+    another picture is stale. usual: {(name, id): seeds} among which a line that says no seed means
+    the only one.
     """
     import pandas as pd
 
@@ -104,7 +106,7 @@ def read(
             made[name] = row[name]
         made |= _vote(row, where) if voted else {"score": _number(row["score"], where)}
         given_seed = row.get("seed", "")
-        made["seed"] = _whole(given_seed, where) if given_seed else _seed(made, pictures)
+        made["seed"] = _whole(given_seed, where) if given_seed else _seed(made, usual)
         if demo and _is_stale(row, made, pictures):
             stale += 1
             continue
@@ -174,12 +176,11 @@ def _shown(made: Mapping) -> list[str]:
     return [made[name] for name in ("model", *SIDES) if name in made]
 
 
-def _seed(made: Mapping, pictures: Mapping[tuple[str, str, int], str] | None) -> int:
+def _seed(made: Mapping, usual: Mapping[tuple[str, str], Collection[int]] | None) -> int:
     """The seed of a line that says none: the only one that all have of the prompt, or -1."""
-    if pictures is None:
+    if usual is None:
         return 0
-    shown = _shown(made)
-    seeds = {n for who, prompt, n in pictures if prompt == made["id"] and who in shown}
+    seeds = {seed for who in _shown(made) for seed in usual.get((who, made["id"]), ())}
     return seeds.pop() if len(seeds) == 1 else -1
 
 

@@ -156,10 +156,12 @@ class Study:
 
     @property
     def last(self) -> dict[str, str]:
-        """The last checkpoint of each variant, and base, in the order of the config; sets of
-        pictures are left out."""
+        """The last checkpoint of each variant, and base, in the order of the config.
+
+        Of rows that pair with the reference's picture by picture.
+        """
         result: dict[str, str] = {}
-        for model, *_ in filter(self.paired, self.models):
+        for model, *_ in [key for key in self.models if self.paired(key, self.reference)]:
             variant = parse_model(model).variant if self.is_trained(model) else model
             known = result.setdefault(variant, model)
             if parse_model(model).step > parse_model(known).step:
@@ -344,16 +346,15 @@ class Study:
         texts = dict(zip(self.prompts["id"], self.prompts["Prompt"], strict=True))
         keys = [*((model, "", 0) for model in self._models), *self.refined()]
         names = {key: row_name(key) for key in keys}
-        parts = [self.grids.plain, self.grids.refined]
-        pictures = {
-            (names[model, arm, number], prompt, seed): shown
-            for part in parts
-            for model, arm, number, prompt, seed, shown in part[
-                ["model", "arm", "round", "id", "seed", "sha256"]
-            ].itertuples(index=False)
-            if (model, arm, number) in names
-        }
-        return ratings.read(self.ratings, texts, [*names.values()], pictures)
+        columns = ["model", "arm", "round", "id", "seed", "sha256", "set"]
+        pictures, usual = {}, {}
+        for part in (self.grids.plain, self.grids.refined):
+            for *key, prompt, seed, shown, where in part[columns].itertuples(index=False):
+                if (name := names.get(tuple(key))) is not None:
+                    pictures[name, prompt, seed] = shown
+                    if where == "study":
+                        usual.setdefault((name, prompt), set()).add(seed)
+        return ratings.read(self.ratings, texts, [*names.values()], pictures, usual)
 
     def blank(self, key: Key) -> int:
         """How many pictures of the study set, of all trainings, have one colour throughout."""

@@ -37,6 +37,7 @@ def check(config: dict[str, Any], root: Path) -> None:
     _check_rows(config)
     _check_variants(config, root)
     _check_refine(config)
+    _check_asked(config)
     models.check(config, root)
     _check_ratings(config, root)
     if plan.has_base(config):
@@ -247,6 +248,17 @@ def _check_prompts(config: dict[str, Any], root: Path) -> None:
         prompts.select(rows, **{name: wanted[name] for name in chosen})
 
 
+def _check_asked(config: dict[str, Any]) -> None:
+    """Judges that are pointed at a benchmark's file are of one that says what they ask."""
+    known = [benchmark.parse(name) for name in benchmark.names()]
+    for name, judge in plan.judges(config).items():
+        able = [each for each in known if judge.kind in each.judged]
+        if able and getattr(judge, key := able[0].judged[judge.kind][0]) == "prompts":
+            names = ", ".join(each.name for each in able)
+            what = f"{config['prompts']['source']} does not say what it asks"
+            fail(("judges", name, key), what, f"name a file, or take the prompts of {names}")
+
+
 def _check_benchmark(config: dict[str, Any], found: benchmark.Benchmark) -> None:
     """What is asked of a benchmark is there, as far as its name tells."""
     wanted = config["prompts"]
@@ -262,6 +274,13 @@ def _check_benchmark(config: dict[str, Any], found: benchmark.Benchmark) -> None
     if wanted["pool"] is None:
         what = f"how many prompts of {found.name} have a challenge is not known beforehand"
         fail(("prompts", "pool"), what, "write how many to take")
+    number = found.number(wanted["category"])
+    if wanted["challenge"] is None and wanted["pool"] > number:
+        fail(
+            ("prompts", "pool"),
+            f"asks for {wanted['pool']} prompts, {found.name} has {number} that fit",
+            f"lower it to {number} or less, or leave it out",
+        )
     if wanted["study"] > wanted["pool"]:
         fail(
             ("prompts", "study"),

@@ -15,6 +15,8 @@ TypeError or ValueError say what is not as it was published. The Snakefile reads
 from __future__ import annotations
 
 import csv
+import functools
+import io
 import json
 import logging
 import re
@@ -117,10 +119,11 @@ class Benchmark:
             log.warning("%s: %d prompts occur again, each is taken once", self.name, repeated)
 
 
+@functools.cache
 def parse(text: str) -> Benchmark | None:
     """The benchmark that `name` or `name@revision` names; None where there is none of that name."""
     found = PATTERN.fullmatch(text)
-    if not found or found["name"] not in names():
+    if not found or found["name"] not in names() or ".." in text:
         return None
     said = {
         key: plugins.constant(plugins.BENCHMARKS, found["name"], key, {})
@@ -145,6 +148,15 @@ def names() -> list[str]:
 def read_text(path: Path) -> str:
     """The text of a UTF-8 file."""
     return path.read_bytes().decode("utf-8-sig")
+
+
+def csv_lines(path: Path, **form: Any) -> Iterator[tuple[int, dict[str, str]]]:
+    """(line number, its cells by column) of a table; form: how it is written, as `csv` has it."""
+    table = csv.DictReader(io.StringIO(read_text(path), newline=""), **form)
+    for row in table:
+        if None in row or None in row.values():
+            raise ValueError(f"line {table.line_num} has another number of cells than the header")
+        yield table.line_num, row
 
 
 def json_lines(path: Path) -> Iterator[tuple[int, Any]]:

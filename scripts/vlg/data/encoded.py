@@ -64,6 +64,8 @@ def encode(
         pixels = torch.stack([read_picture(data / name, resolution) for name in names])
         latents = posterior(pixels)
         latents |= posterior(pixels.flip(-1), "_flipped") if options.flip else {}
+        if not family.sized:
+            return latents
         sizes = [read_size(data / name) for name in names]
         corners = [corner(size, resolution) for size in sizes]
         return latents | family.placed(torch.tensor(sizes), torch.tensor(corners), resolution)

@@ -6,7 +6,7 @@ sent, and none is needed.
 
 from __future__ import annotations
 
-import hashlib
+import errno
 import logging
 import os
 import re
@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from vlg.data.hub import NAME, REVISION, Source
+from vlg.data.hub import NAME, REVISION, Source, digest
 from vlg.errors import UserError
 from vlg.files import link
 
@@ -29,7 +29,7 @@ PATTERN = re.compile(rf"github:(?P<id>{NAME}/{NAME})@(?P<revision>{REVISION})", 
 def parse(text: str) -> Source:
     """The repository and revision of `github:owner/name@revision`; ValueError for another text."""
     found = PATTERN.fullmatch(text)
-    if not found:
+    if not found or ".." in text:
         raise ValueError(f"{text}: not github:owner/name@revision")
     return Source(found["id"], found["revision"])
 
@@ -64,12 +64,19 @@ class Repository:
         """A file in the cache, with the checksum it should have."""
         expected = self.files[name]
         path = self.cache / expected
-        if path.is_file() and _hash(path, expected) != expected:
+        if path.is_file() and digest(path, expected) != expected:
             log.warning("%s: damaged in the cache, downloaded again", path)
             path.unlink()
         if not path.is_file():
             self._download(name, path, expected)
         return path
+
+    def _lost(self, begin: str, name: str, error: Exception) -> UserError:
+        why = str(error).partition("\n")[0] or type(error).__name__
+        return UserError(
+            f"{begin}: {name} is not in the cache ({self.cache}) and {URL} cannot be reached "
+            f"({why}); connect to the network once, or give the prompts as a file"
+        )
 
     def _download(self, name: str, path: Path, expected: str) -> None:
         from huggingface_hub import constants, errors
@@ -86,7 +93,7 @@ class Repository:
             url = f"{URL}/{self.source.id}/{self.source.revision}/{quote(name)}"
             with open(partial, "wb") as file:
                 http_get(url, file, displayed_filename=name)
-            if (found := _hash(partial, expected)) != expected:
+            if (found := digest(partial, expected)) != expected:
                 raise UserError(
                     f"{begin}: {name} has another checksum, {found}, and was thrown away; rerun to "
                     "download it again, or give the prompts as a file"
@@ -97,21 +104,18 @@ class Repository:
             what = f"there is no {name}" if status == 404 else f"GitHub answers with {status}"
             remedy = "name another revision" if status == 404 else "try again later"
             raise UserError(f"{begin}: {what}; {remedy}, or give the prompts as a file") from None
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise UserError(
+                    f"{begin}: no space left in {self.cache} (writing {name}); free some or set "
+                    "HF_HOME to another disk, and rerun"
+                ) from None
+            # What ends early has no error of its own.
+            if not isinstance(error, lost) and "Consistency check failed" not in str(error):
+                raise
+            raise self._lost(begin, name, error) from None
         except lost as error:
-            why = str(error).partition("\n")[0] or type(error).__name__
-            raise UserError(
-                f"{begin}: {name} is not in the cache ({self.cache}) and {URL} cannot be reached "
-                f"({why}); connect to the network once, or give the prompts as a file"
-            ) from None
+            raise self._lost(begin, name, error) from None
         finally:
             with suppress(OSError):
                 partial.unlink()
-
-
-def _hash(path: Path, like: str) -> str:
-    """The SHA-256 of a file, or git's hash of it where `like` is one of these."""
-    content = path.read_bytes()
-    if len(like) == 64:
-        return hashlib.sha256(content).hexdigest()
-    told = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False)
-    return told.hexdigest()

@@ -185,11 +185,7 @@ class Repository:
         facts = self.files[name]
         if path.stat().st_size != facts["bytes"]:
             return False
-        if len(facts["hash"]) == 64:
-            return sha256(path) == facts["hash"]
-        content = path.read_bytes()
-        told = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False)
-        return told.hexdigest() == facts["hash"]
+        return digest(path, facts["hash"]) == facts["hash"]
 
     def _download(self, name: str, blob: Path) -> None:
         """Download a file beside its place in the cache, check it, and put it there."""
@@ -303,3 +299,12 @@ def _unreachable() -> tuple[type[Exception], ...]:
     from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled
 
     return HTTPError, OfflineModeIsEnabled, ConnectionError
+
+
+def digest(path: Path, like: str) -> str:
+    """The SHA-256 of a file, or git's hash of it where `like` is one of these."""
+    if len(like) == 64:
+        return sha256(path)
+    content = path.read_bytes()
+    told = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False)
+    return told.hexdigest()

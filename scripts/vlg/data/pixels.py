@@ -61,7 +61,8 @@ def size(source: Path | bytes) -> tuple[int, int]:
     """(width, height) of a picture as `read` gives it, from its header alone; raises as that."""
 
     def upright(file: Any) -> tuple[int, int]:
-        turned = file.getexif().get(0x0112, 1) >= 5  # by a quarter
+        quarter = 5 <= file.getexif().get(0x0112, 1) <= 8
+        turned = quarter and file.format != "TIFF"  # which Pillow has turned already
         return file.size[::-1] if turned else file.size
 
     return _opened(source, upright)

@@ -161,6 +161,8 @@ class LiveCache(Source):
     ) -> Condition:
         import torch
 
+        if not self.family.sized:
+            return {}
         numbers = [UNCHANGED] * len(pictures) if augment is None else augment.tolist()
         sizes, corners = [], []
         for index, flip, (size, x, y, *_) in zip(pictures, flipped, numbers, strict=True):

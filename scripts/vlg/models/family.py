@@ -92,8 +92,11 @@ class Family(ABC):
     dtype: of all components (None: float32; networks are trained in that whatever it is).
     network_name: the component that is trained. lora_targets: the layers that LoRA changes.
     latent_shape: of one picture's latents, (channels, height, width). resolution: side of a picture
-    in pixels. timesteps: number of them, T; t runs from 0 (clean) to T - 1 (noise).
+    in pixels. timesteps: number of them, T; t runs from 0 (clean) to T - 1 (noise). sized: whether
+    the network is told sizes and crops.
     """
+
+    sized = False
 
     network_name: str
     lora_targets: Sequence[str]
@@ -162,8 +165,8 @@ class Family(ABC):
         """What the network is told of texts: named tensors, the first dimension the texts'."""
 
     def placed(self, sizes: torch.Tensor, corners: torch.Tensor, side: int) -> Condition:
-        """What the network is told of pictures of a data set beside their texts; nothing, as a
-        rule. Whole numbers, none of a row all zero: those of zeros are of own samples.
+        """What the network is told of pictures of a data set beside their texts, if the family is
+        `sized`. Whole numbers, none of a row all zero: those of zeros are of own samples.
 
         sizes: [n, 2], height and width of their files in pixels. corners: [n, 2], the top and left
         edges of the squares that are cut out, after resizing; side: of these, in pixels.

@@ -54,6 +54,10 @@ class Flow:
 
     sigmas: torch.Tensor
 
+    def __len__(self) -> int:
+        """T."""
+        return len(self.sigmas)
+
     def sigma(self, t: torch.Tensor) -> torch.Tensor:
         """sigma of timesteps [n], or of T sigma in floating point."""
         return t / len(self.sigmas) if t.is_floating_point() else self.sigmas[t]

@@ -120,7 +120,9 @@ def check_whole(
     if MARK[kind] not in names:
         also = headers.described(folder, given) if kind == "base" else ""
         raise UserError(f"{begin} has no {MARK[kind]}{also}; give a whole model folder")
-    for part in parts(kind, family)[1]:
+    served, weighted = parts(kind, family)
+    there = [part for part in served if f"{part}/config.json" in names]  # networks, also optional
+    for part in dict.fromkeys([*weighted, *there]):
         start = f"{part}/" if part else ""
         if not any(n.startswith(start) and n.endswith(".safetensors") for n in names):
             where = f" in {part}" if part else ""

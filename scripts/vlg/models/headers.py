@@ -129,7 +129,7 @@ def one_file(family: str, begin: str) -> dict[str, Any]:
 
 
 MADE_FOR = "give the base that it is made for"
-FOLDER = "no family here draws it; give a Stable Diffusion 1.x, or 2.x as a diffusers folder"
+FOLDER = "no family here draws it; give a Stable Diffusion 1.x, XL, or a folder of another family"
 # (what a file is of which one tensor has such a name, what to do), the first that fits. LoRAs are
 # diffusers' (unet.….lora_A.weight, ….to_q.lora.down.weight, ….processor.to_q_lora.down.weight),
 # kohya's (lora_unet_….lora_down.weight) and LyCORIS'.
@@ -147,6 +147,10 @@ NAMED = {
     r"(^|\.)joint_blocks\.": ("Stable Diffusion 3 in one file", "give its diffusers folder"),
     r"(^|\.)double_blocks\.|^single_transformer_blocks\.": ("Flux", FOLDER),
     r"^transformer_blocks\.": ("a diffusion transformer alone", FOLDER),
+    r"^(v_pred|ztsnr|edm_\w+(\.\w+)?)$": (
+        "a model with another schedule (v prediction or EDM)",
+        "give its diffusers folder, whose scheduler says so",
+    ),
     r"^conditioner\.|\.label_emb\.": (
         "Stable Diffusion XL",
         "give it with models.family: sdxl",

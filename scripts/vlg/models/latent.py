@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlg.errors import UserError
+from vlg.files import read_json
 from vlg.models.components import load_network
 from vlg.models.device import place
 from vlg.models.family import Condition, Family, Guidance, Step, gradient_steps
@@ -31,6 +32,16 @@ class LatentFamily(Family):
     """
 
     shifted = False
+
+    @property
+    @abstractmethod
+    def schedule(self) -> Any:
+        """The schedule of the noise, on the device (`vlg.models.schedule`, `vlg.models.flow`)."""
+
+    @property
+    @abstractmethod
+    def text(self) -> list[tuple[Any, Any]]:
+        """[(tokenizer, text encoder)]."""
 
     @abstractmethod
     def _network(self, dtype: torch.dtype) -> Any:
@@ -53,7 +64,28 @@ class LatentFamily(Family):
         """Of the autoencoder."""
         return self.dtype
 
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The network's."""
+        return read_json(self.folder / self.network_name / "config.json")
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:  # type: ignore[override]
+        return (self.config["in_channels"], *[square_side(self.config["sample_size"])] * 2)
+
+    @cached_property
+    def resolution(self) -> int:  # type: ignore[override]
+        halvings = len(read_json(self.folder / "vae" / "config.json")["block_out_channels"]) - 1
+        return self.latent_shape[-1] * 2**halvings
+
+    @property
+    def timesteps(self) -> int:  # type: ignore[override]
+        return len(self.schedule)
+
     # --- components ---
+
+    def load(self) -> None:
+        self.text, self.net, self.decoder, self.schedule  # noqa: B018
 
     def network(self) -> torch.nn.Module:
         import torch
@@ -91,6 +123,11 @@ class LatentFamily(Family):
             tiny = AutoencoderTiny.from_pretrained(folder, local_files_only=True)
         except Exception as error:
             raise UserError(f"{folder}: no AutoencoderTiny ({error}); give another one") from error
+        if (channels := tiny.config.latent_channels) != self.latent_shape[0]:
+            raise UserError(
+                f"{folder}: decodes {channels} channels, and this base's latents have "
+                f"{self.latent_shape[0]}; give the tiny decoder of its family"
+            )
         tiny = tiny.to(self.device).float().eval().requires_grad_(False)
         self.decoder = place(tiny, self.device)
         self._loaded("decoder", tiny.decoder)
@@ -102,7 +139,15 @@ class LatentFamily(Family):
         self.vae.tile_sample_min_size = self.resolution // 2
         self.vae.tile_latent_min_size = self.latent_shape[-1] // 2
 
-    # --- pictures ---
+    # --- texts and pictures ---
+
+    def _ids(self, tokenizer: Any, texts: Sequence[str], length: int) -> torch.Tensor:
+        """Tokens [n, length], padded and cut to the length."""
+        found = tokenizer(
+            list(texts), padding="max_length", max_length=length, truncation=True,
+            return_tensors="pt",
+        )  # fmt: skip
+        return found.input_ids.to(self.device)
 
     def encode(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         import torch
@@ -122,6 +167,23 @@ class LatentFamily(Family):
         """Latents of what the encoder gives."""
         config = self.vae.config
         return (encoded - config.shift_factor if self.shifted else encoded) * config.scaling_factor
+
+    # --- noise ---
+
+    def noised(self, z0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return self.schedule.add_noise(z0, noise, t)
+
+    def target(self, z0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return self.schedule.target(z0, noise, t)
+
+    def estimate(self, z_t: torch.Tensor, predicted: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return self.schedule.estimate(z_t, predicted, t)
+
+    def share(self, t: torch.Tensor) -> torch.Tensor:
+        return self.schedule.share(t)
+
+    def min_snr(self, error: torch.Tensor, t: torch.Tensor, gamma: float) -> torch.Tensor:
+        return self.schedule.min_snr(error, t, gamma)
 
     # --- the network ---
 
@@ -217,3 +279,12 @@ class LatentFamily(Family):
         """What a scheduler's step is told of fresh noise."""
         eta = {"eta": 1.0} if "eta" in inspect.signature(scheduler.step).parameters else {}
         return {"variance_noise": noise, **eta}
+
+
+def square_side(size: Any) -> int:
+    """The side of a `sample_size`, a number or two equal ones; ValueError for all else."""
+    height, width = size if isinstance(size, list) and len(size) == 2 else (size, size)
+    whole = isinstance(height, int) and not isinstance(height, bool)
+    if not whole or height < 1 or height != width:
+        raise ValueError(size)
+    return height

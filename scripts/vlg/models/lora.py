@@ -22,6 +22,8 @@ OF_TEXT = re.compile(r"\.attentions?[._].*attn2.*to_[kv]|_attn2_to_[kv]\.")
 # and two.
 OTHERS = ("lora_te3_", "text_encoder_3.", "lora_transformer_", "transformer.", "diffusion_model.")
 OTHERS += ("lora_prior_",)
+OF_UNET = ("unet.", "lora_te_", "lora_unet_down_", "lora_unet_mid_", "lora_unet_up_")
+OF_UNET += ("lora_unet_input_", "lora_unet_middle_", "lora_unet_output_")
 OF_ONE, OF_TWO = ("lora_te_",), ("lora_te1_", "lora_te2_", "text_encoder_2.")
 
 
@@ -43,14 +45,19 @@ def check(file: Path, base: Path | None = None) -> None:
         if any(re.search(r"\.hada_w|\.lokr_", name) for name in tensors):
             what = "a LyCORIS of another kind than LoRA, which diffusers does not read"
         raise UserError(f"{file}: {what}; give a LoRA")
-    if base is None or not (base / "unet/config.json").is_file():
+    if base is None:
         return
+    of_unet = (base / "unet/config.json").is_file()
     others = OTHERS + (OF_ONE if (base / "text_encoder_2").is_dir() else OF_TWO)
+    if not of_unet:
+        others = OF_UNET if (base / "transformer").is_dir() else ()
     strange = next((name for name in tensors if name.startswith(others)), None)
     if strange:
         raise UserError(
             f"{file}: a LoRA of another family ({strange}); give one that was made for this base"
         )
+    if not of_unet:
+        return
     wanted = stated.told(base, "unet/config.json").get("cross_attention_dim", 1280)
     looks = [name for name in tensors if DOWN.search(name) and OF_TEXT.search(name)]
     for name in looks if isinstance(wanted, int) else []:
@@ -69,10 +76,8 @@ def merge(base: Path, loras: Sequence[Path], scales: Sequence[float], out: Path)
     import torch
     from diffusers import DiffusionPipeline
 
-    index = stated.told(base, "model_index.json")  # what it says is not there may be left out
-    absent = {name: None for name, each in index.items() if each == [None, None]}
     pipeline: Any = DiffusionPipeline.from_pretrained(
-        base, local_files_only=True, dtype=torch.float32, **absent
+        base, local_files_only=True, dtype=torch.float32, **dict.fromkeys(stated.absent(base))
     )
     names = []
     for place, file in enumerate(loras):

@@ -70,6 +70,14 @@ class Schedule:
     def __post_init__(self) -> None:
         check_stated({"prediction_type": self.prediction, "trained_betas": None})
 
+    def __len__(self) -> int:
+        """T."""
+        return len(self.abar)
+
+    def share(self, t: torch.Tensor) -> torch.Tensor:
+        """Share of the picture in the variance of z_t, [n]: abar_t."""
+        return self.abar[t]
+
     def coefficients(self, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(sqrt(abar_t), sqrt(1 - abar_t)) for timesteps t [n], shaped [n, 1, 1, 1]."""
         abar = self.abar[t][:, None, None, None]

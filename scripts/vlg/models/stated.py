@@ -28,6 +28,7 @@ CLIPS = ("clip", "siglip")  # `model_type` of what `vlg.models.clip` loads
 WORDS = {"clip": 49408, "siglip": 32000}  # `vocab_size` where transformers' config has none
 SIDE = 224  # and `image_size`, and that to which its processors resize and crop
 LONGEST = 10_000_000  # bytes of a tokenizer.json that is read: CLIP's and SigLIP's have 2 to 4 MB
+OPTIONAL = {"safety_checker", "feature_extractor", "image_encoder"}  # of a pipeline
 
 
 def check(
@@ -96,6 +97,13 @@ def check_judge(folder: Path, weights: Iterable[str] | None = None) -> None:
     if found == "clip":
         _check_end(folder, ids, text.get("eos_token_id", WORDS[found] - 1))
     _check_processor(folder, found, (config.get("vision_config") or {}).get("image_size", SIDE))
+
+
+def absent(base: Path) -> list[str]:
+    """Parts of a diffusers folder that its model_index.json says are left out, and that diffusers
+    misses unless it is told so once more."""
+    index = told(base, "model_index.json")
+    return [n for n, each in index.items() if each == [None, None] and n not in OPTIONAL]
 
 
 def has_tokenizer(folder: Path) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +39,7 @@ steps). It was made by the study `{{ study }}`, which measures what vision-langu
 ```python
 from diffusers import DiffusionPipeline
 
-pipeline = DiffusionPipeline.from_pretrained("path/to/this/folder")
+pipeline = DiffusionPipeline.from_pretrained("path/to/this/folder"{{ absent }})
 pipeline("a prompt").images[0]
 ```
 
@@ -76,11 +76,18 @@ class Settings(Keys):
     confidence: float = Field(0.95, gt=0, lt=1, description="`statistics.confidence`.")
 
 
-def card(model: str, table: Path, summary: Mapping[str, Any], settings: Settings) -> str:
+def card(
+    model: str,
+    table: Path,
+    summary: Mapping[str, Any],
+    settings: Settings,
+    absent: Sequence[str] = (),
+) -> str:
     """The README.md of models/<model>, with the front matter that the Hugging Face Hub reads.
 
-    table: tables/finetune.csv. summary: training/<model>/summary.json. A further
-    training, `<model>-s<seed>`, has the row of all trainings. UserError when the model has no row.
+    table: tables/finetune.csv. summary: training/<model>/summary.json. absent: parts that its
+    pipeline must be told are not there (`vlg.models.stated.absent`). A further training,
+    `<model>-s<seed>`, has the row of all trainings. UserError when the model has no row.
     """
     from huggingface_hub import ModelCard
 
@@ -101,6 +108,7 @@ def card(model: str, table: Path, summary: Mapping[str, Any], settings: Settings
         **{name: row[name] for name in ("variant", "prompts", "seeds")},
         model=model,
         how=how,
+        absent="".join(f", {name}=None" for name in absent),
         step=f"{int(row['step']):,}",
         trainings=int(row["trainings"]),
         training={

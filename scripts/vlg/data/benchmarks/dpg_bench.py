@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from vlg.data.benchmark import read_text
+from vlg.data.benchmark import csv_lines
 
 SOURCE = "github:TencentQQGYLab/ELLA@3c228f1dc6c4d3cad0a47493816151a419f14db3"
 FILES = {"dpg_bench/dpg_bench.csv": "98457fc9901943f51ff9a30367250fc292533bed"}
 # By the letters that an item_id begins with: the data set that a prompt was made from.
 NUMBERS = {
-    "": 299,
     "COCOval": 100,
     "countbench": 40,
     "diffusiondb": 40,
     "drawtext": 40,
     "localized": 22,
     "midjourney": 40,
+    "other": 299,
     "partiprompts": 324,
     "posescript": 40,
     "stanford": 40,
@@ -32,11 +30,10 @@ JUDGED = {"questions": ("questions",)}
 
 def rows(files: list[Path]) -> Iterator[tuple[int, dict[str, str]]]:
     """A table with a row for each question; those of one item_id follow each other."""
-    table = csv.DictReader(io.StringIO(read_text(files[0]), newline=""), strict=True)
     before = None
-    for row in table:
+    for line, row in csv_lines(files[0], strict=True):
         item = row["item_id"]
         if item != before:
-            letters = re.match("[A-Za-z]*", item)[0]
-            yield table.line_num, {"Prompt": row["text"], "Category": letters, "item_id": item}
+            letters = re.match("[A-Za-z]*", item)[0] or "other"
+            yield line, {"Prompt": row["text"], "Category": letters, "item_id": item}
         before = item

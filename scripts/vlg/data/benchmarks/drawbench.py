@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator
 from pathlib import Path
 
-from vlg.data.benchmark import read_text
+from vlg.data.benchmark import csv_lines
 
 SOURCE = "hub:sayakpaul/drawbench@ad794cba698c253ffdb6d18eff3fc87b004c1135"
 FILES = {"DrawBench Prompts - Sheet1.csv": None}
@@ -28,6 +26,5 @@ NUMBERS = {
 
 def rows(files: list[Path]) -> Iterator[tuple[int, dict[str, str]]]:
     """A table with the columns Prompts and Category."""
-    table = csv.DictReader(io.StringIO(read_text(files[0]), newline=""), strict=True)
-    for row in table:
-        yield table.line_num, {"Prompt": row["Prompts"], "Category": row["Category"]}
+    for line, row in csv_lines(files[0], strict=True):
+        yield line, {"Prompt": row["Prompts"], "Category": row["Category"]}

@@ -10,7 +10,7 @@ from vlg.data.benchmark import read_text
 
 SOURCE = "hub:BaiqiL/GenAI-Bench-1600@e51e8a8070fadfbfe1f160436bf14e7664e87247"
 FILES = {"genai_image.json": None, "genai_skills.json": None}
-NUMBERS = {"basic": 722, "advanced": 871, "": 7}
+NUMBERS = {"basic": 722, "advanced": 871, "other": 7}
 
 
 def rows(files: list[Path]) -> Iterator[tuple[int, dict[str, str]]]:
@@ -19,10 +19,10 @@ def rows(files: list[Path]) -> Iterator[tuple[int, dict[str, str]]]:
     having: dict[int, list[str]] = {}
     for skill, ids in skills.items():
         for each in ids:
-            having.setdefault(int(each), []).append(skill)
+            having.setdefault(int(each), []).append(skill.strip())
     for number, (item, said) in enumerate(entries.items(), 1):
         own = having.get(int(item), [])
-        level = next((each for each in ("basic", "advanced") if each in own), "")
+        level = next((each for each in ("basic", "advanced") if each in own), "other")
         others = ", ".join(each for each in own if each not in ("basic", "advanced", "all"))
         yield (
             number,

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Iterator
 from pathlib import Path
 
-from vlg.data.benchmark import read_text
+from vlg.data.benchmark import csv_lines
 
 SOURCE = "github:google-research/parti@5a657978134374ce28973948331b319adef164bd"
 FILES = {"PartiPrompts.tsv": "fab29e41bb512a169b56acab4cf2a41dcb675e285df2efcde6640c7dd3c440eb"}
@@ -29,10 +28,5 @@ NUMBERS = {
 
 def rows(files: list[Path]) -> Iterator[tuple[int, dict[str, str]]]:
     """A table with tabs and without quoting; one of its prompts begins with a double quote."""
-    text = io.StringIO(read_text(files[0]), newline="")
-    table = csv.DictReader(text, delimiter="\t", quoting=csv.QUOTE_NONE)
-    for row in table:
-        yield (
-            table.line_num,
-            {name: row[name] for name in ("Prompt", "Category", "Challenge", "Note")},
-        )
+    for line, row in csv_lines(files[0], delimiter="\t", quoting=csv.QUOTE_NONE):
+        yield line, {name: row[name] for name in ("Prompt", "Category", "Challenge", "Note")}

@@ -51,7 +51,7 @@ def rows(files: list[Path]) -> Iterator[tuple[int, dict[str, str]]]:
     number = 0
     for path in files:
         category = path.stem.removesuffix("_val")
-        for line in read_text(path).splitlines():
+        for line in read_text(path).split("\n"):
             number += 1
             if line.strip():
                 yield number, {"Prompt": line, "Category": category}

@@ -13,7 +13,7 @@ from vlg.errors import UserError
 from vlg.files import read_json
 from vlg.models.components import load_component, load_network
 from vlg.models.family import Condition
-from vlg.models.latent import LatentFamily
+from vlg.models.latent import LatentFamily, square_side
 from vlg.models.schedule import check_stated, load_schedule
 from vlg.models.stated import check_words, told
 
@@ -44,6 +44,8 @@ FURTHER = {
     "addition_embed_type": (None, "text"),
     "encoder_hid_dim_type": (None, "text_proj"),
 }
+# Schedulers that clip what is not said to be left; others know nothing of it.
+CLIPPING = ("DDIMScheduler", "DDPMScheduler")
 
 
 class StableDiffusion(LatentFamily):
@@ -84,7 +86,8 @@ class StableDiffusion(LatentFamily):
         """The UNet looks at the states of all text encoders side by side."""
         widths = [text.get("hidden_size", 512) for text in texts]
         wanted = unet.get("encoder_hid_dim") or unet.get("cross_attention_dim", 1280)
-        if any(each != sum(widths) for each in (wanted if isinstance(wanted, list) else [wanted])):
+        whole = sum(widths) if all(isinstance(width, int) for width in widths) else None
+        if any(each != whole for each in (wanted if isinstance(wanted, list) else [wanted])):
             whose = "text encoder's" if len(widths) == 1 else "text encoders'"
             raise UserError(
                 f"unet/config.json: cross_attention_dim is {wanted} and the {whose} "
@@ -148,7 +151,6 @@ class StableDiffusion(LatentFamily):
 
     @cached_property
     def text(self) -> list[tuple[Any, Any]]:
-        """[(tokenizer, text encoder)]."""
         import transformers
         from transformers.utils.logging import disable_progress_bar
 
@@ -167,27 +169,6 @@ class StableDiffusion(LatentFamily):
         schedule.abar = schedule.abar.to(self.device)
         return schedule
 
-    def load(self) -> None:
-        self.text, self.net, self.decoder, self.schedule  # noqa: B018
-
-    @cached_property
-    def config(self) -> dict[str, Any]:
-        """The UNet's."""
-        return read_json(self.folder / "unet" / "config.json")
-
-    @property
-    def latent_shape(self) -> tuple[int, ...]:  # type: ignore[override]
-        return (self.config["in_channels"], *[square_side(self.config["sample_size"])] * 2)
-
-    @cached_property
-    def resolution(self) -> int:  # type: ignore[override]
-        halvings = len(read_json(self.folder / "vae" / "config.json")["block_out_channels"]) - 1
-        return self.latent_shape[-1] * 2**halvings
-
-    @property
-    def timesteps(self) -> int:  # type: ignore[override]
-        return len(self.schedule.abar)
-
     # --- texts ---
 
     def condition(self, texts: Sequence[str]) -> Condition:
@@ -203,33 +184,10 @@ class StableDiffusion(LatentFamily):
 
         said = []
         for tokenizer, encoder in self.text:
-            ids = tokenizer(
-                list(texts),
-                padding="max_length",
-                max_length=min(tokenizer.model_max_length, encoder.config.max_position_embeddings),
-                truncation=True,
-                return_tensors="pt",
-            ).input_ids
+            length = min(tokenizer.model_max_length, encoder.config.max_position_embeddings)
             with torch.no_grad():
-                said.append(encoder(ids.to(self.device), **options))
+                said.append(encoder(self._ids(tokenizer, texts, length), **options))
         return said
-
-    # --- noise ---
-
-    def noised(self, z0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        return self.schedule.add_noise(z0, noise, t)
-
-    def target(self, z0: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        return self.schedule.target(z0, noise, t)
-
-    def estimate(self, z_t: torch.Tensor, predicted: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        return self.schedule.estimate(z_t, predicted, t)
-
-    def share(self, t: torch.Tensor) -> torch.Tensor:
-        return self.schedule.abar[t]
-
-    def min_snr(self, error: torch.Tensor, t: torch.Tensor, gamma: float) -> torch.Tensor:
-        return self.schedule.min_snr(error, t, gamma)
 
     # --- the network ---
 
@@ -245,12 +203,12 @@ class StableDiffusion(LatentFamily):
 
     def told_scale(self, condition: Condition, scale: float, z: torch.Tensor) -> Condition | None:
         """As a vector `scale`, [n, width], if the UNet takes one."""
-        import torch
-        from diffusers import StableDiffusionPipeline
-
         width = self.config.get("time_cond_proj_dim")
         if not width:
             return None
+        import torch
+        from diffusers import StableDiffusionPipeline
+
         scales = torch.tensor(scale - 1).repeat(len(z))
         embed = StableDiffusionPipeline.get_guidance_scale_embedding
         vector = embed(None, scales, embedding_dim=width).to(z.device, z.dtype)
@@ -261,6 +219,9 @@ class StableDiffusion(LatentFamily):
 
         kinds = {"ddim": DDIMScheduler, "dpm++": DPMSolverMultistepScheduler}
         own = {}
+        stated = read_json(self.folder / "scheduler" / "scheduler_config.json")
+        if settings.scheduler == "ddim" and stated.get("_class_name") not in CLIPPING:
+            own["clip_sample"] = stated.get("clip_sample", False)
         if settings.scheduler == "dpm++":  # the base's may be a solver that draws unseeded noise
             own["algorithm_type"] = "sde-dpmsolver++" if stochastic else "dpmsolver++"
         scheduler = load_component(kinds[settings.scheduler], self.folder, "scheduler", **own)
@@ -268,12 +229,3 @@ class StableDiffusion(LatentFamily):
         if begin and hasattr(scheduler, "set_begin_index"):
             scheduler.set_begin_index(begin)
         return scheduler
-
-
-def square_side(size: Any) -> int:
-    """The side of a UNet's `sample_size`, a number or two equal ones; ValueError for all else."""
-    height, width = size if isinstance(size, list) and len(size) == 2 else (size, size)
-    whole = isinstance(height, int) and not isinstance(height, bool)
-    if not whole or height < 1 or height != width:
-        raise ValueError(size)
-    return height

@@ -14,9 +14,9 @@ from vlg.errors import UserError
 from vlg.files import read_json
 from vlg.models.components import load_component, load_network
 from vlg.models.device import at_least_float32
-from vlg.models.families.sd import StableDiffusion, square_side
 from vlg.models.family import Condition
 from vlg.models.flow import Solver, check_stated, load_flow
+from vlg.models.latent import LatentFamily, square_side
 from vlg.models.stated import check_words, told
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ WORDS = {"": 49408, "_2": 49408, "_3": 32128}
 APART = "give a base whose parts belong together"
 
 
-class StableDiffusion3(StableDiffusion):
+class StableDiffusion3(LatentFamily):
     """A `StableDiffusion3Pipeline` folder. Its condition is `states` [n, 77, width of both CLIPs],
     `pooled` [n, width] and, where the folder has T5, `t5` [n, 256, width]; without, the network is
     shown zeros in its place."""
@@ -164,7 +164,7 @@ class StableDiffusion3(StableDiffusion):
         return net
 
     @cached_property
-    def text(self) -> list[tuple[Any, Any]]:  # type: ignore[override]
+    def text(self) -> list[tuple[Any, Any]]:
         """(tokenizer, text encoder) of each CLIP, and of T5 where the folder has it."""
         from transformers import (
             CLIPTextModelWithProjection,
@@ -192,13 +192,8 @@ class StableDiffusion3(StableDiffusion):
         return schedule
 
     @cached_property
-    def config(self) -> dict[str, Any]:
-        """The transformer's."""
-        return USUAL | read_json(self.folder / "transformer" / "config.json")
-
-    @property
-    def timesteps(self) -> int:  # type: ignore[override]
-        return len(self.schedule.sigmas)
+    def config(self) -> dict[str, Any]:  # type: ignore[override]
+        return USUAL | super().config
 
     # --- texts and pictures ---
 
@@ -220,18 +215,7 @@ class StableDiffusion3(StableDiffusion):
                 found["t5"] = text(self._ids(tokenizer, texts, T5_TOKENS))[0]
         return {name: value.to(self.dtype) for name, value in found.items()}
 
-    def _ids(self, tokenizer: Any, texts: Sequence[str], length: int) -> torch.Tensor:
-        """Tokens [n, length], padded and cut to the length."""
-        ids = tokenizer(
-            list(texts), padding="max_length", max_length=length, truncation=True,
-            return_tensors="pt",
-        ).input_ids  # fmt: skip
-        return ids.to(self.device)
-
     # --- noise ---
-
-    def share(self, t: torch.Tensor) -> torch.Tensor:
-        return self.schedule.share(t)
 
     def draw_timesteps(self, n: int, generator: torch.Generator) -> torch.Tensor:
         """Those of u = sigmoid(standard normal) of the schedule before its shift: logit-normal, as

@@ -54,6 +54,7 @@ class StableDiffusionXL(StableDiffusion):
     """
 
     served = SERVED
+    sized = True
     further = FURTHER
     encoders = {"text_encoder": "tokenizer", "text_encoder_2": "tokenizer_2"}
 
