@@ -1,5 +1,5 @@
 # The shapes world's own models, trained from nothing. Out: pretrained/, and with `pretrain` the
-# shipped files under resources/shapes.
+# shipped files under resources/shapes and resources/shapes-vqa.
 
 
 PRETRAIN = (
@@ -10,17 +10,18 @@ PRETRAIN = (
 
 # One training makes both bases.
 BASES = ("base", "base/base", "base/base-early")
+PARTS = ("vae", "base", "guide", "judge", "vqa")
 
 
 rule pretrain_part:
-    """Train the VAE, the guide or the judge."""
+    """Train the VAE, the guide, the judge or the vision-language model."""
     output:
         LAYOUT.pretrained("{part}"),
         rest(LAYOUT.log("pretrain", "{part}"), LAYOUT.pretrained("{part}")),
     log:
         LAYOUT.log("pretrain", "{part}"),
     wildcard_constraints:
-        part="vae|guide|judge",
+        part="vae|guide|judge|vqa",
     conda:
         "../envs/models.yaml"
     threads: threads_of("pretrain_part")
@@ -62,10 +63,10 @@ rule pretrain_base:
 
 
 rule pretrain:
-    """Train all, measure them in full and in half precision, and replace resources/shapes."""
+    """Train all, measure them in full and in half precision, and replace the shipped ones."""
     input:
-        [LAYOUT.pretrained(part) for part in ("vae", "base", "guide", "judge")],
-        bundles=bundles(*map(LAYOUT.pretrained, ("vae", "base", "guide", "judge"))),
+        [LAYOUT.pretrained(part) for part in PARTS],
+        bundles=bundles(*map(LAYOUT.pretrained, PARTS)),
     output:
         LAYOUT.pretrained_quality,
     log:

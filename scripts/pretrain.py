@@ -2,8 +2,8 @@
 
 --part vae writes an AutoencoderKL; --part base reads it and writes two Stable Diffusion folders,
 base and base-early (the same training, stopped sooner); --part guide writes an open_clip folder;
---part judge a transformers CLIP folder. Each gets a manifest.json with its recipe and the time it
-took.
+--part judge a transformers CLIP folder; --part vqa a transformers vision-language model. Each gets
+a manifest.json with its recipe and the time it took.
 """
 
 import time
@@ -12,6 +12,8 @@ from pathlib import Path
 from vlg.config import sections
 from vlg.files import atomic_folder, write_manifest
 from vlg.workflow import cli
+
+PARTS = ("vae", "base", "guide", "judge", "vqa")
 
 
 def main(args):
@@ -33,6 +35,11 @@ def main(args):
             pretrain.train_vae(recipe).save_pretrained(out)
         elif args.part == "guide":
             models.save_guide(pretrain.train_clip("guide", recipe), out)
+        elif args.part == "vqa":
+            from vlg.shapes import reader
+
+            reader.train(recipe).save_pretrained(out)
+            reader.processor().save_pretrained(out)
         elif args.part == "judge":
             pretrain.train_clip("judge", recipe).save_pretrained(out)
             models.judge_processor().save_pretrained(out)
@@ -51,7 +58,9 @@ def main(args):
 
 if __name__ == "__main__":
     arguments = cli.parser(__doc__)
-    arguments.add_argument("--part", required=True, choices=("vae", "base", "guide", "judge"))
+    arguments.add_argument(
+        "--part", required=True, choices=("vae", "base", "guide", "judge", "vqa")
+    )
     arguments.add_argument("--vae", type=Path, help="the trained VAE's folder, for --part base")
     arguments.add_argument("--out", type=Path, required=True, help="folder to write")
     arguments.add_argument(

@@ -1,4 +1,5 @@
-"""Measure the freshly trained shapes models and put them under resources/shapes.
+"""Measure the freshly trained shapes models and put them under resources: the vision-language model
+into a folder of its own, all others into shapes.
 
 Each is measured in float32 and in half precision, in which it is shipped; both figures go to the
 manifest, with recipe, training time and checksums. Reads results/<study>/pretrained.
@@ -8,7 +9,7 @@ import shutil
 from pathlib import Path
 
 from vlg.config import sections
-from vlg.files import atomic_folder, check_manifest, write_json, write_manifest
+from vlg.files import MANIFEST, atomic_folder, check_manifest, write_json, write_manifest
 from vlg.workflow import cli
 
 # Where a part lies below pretrained/, and what of it is shipped: base-early shares the rest with
@@ -30,6 +31,23 @@ def halve(folder: Path) -> None:
         tensors = load_file(path)
         half = {n: t.half() if t.dtype == torch.float32 else t for n, t in tensors.items()}
         save_file(half, path, metadata={"format": "pt"})
+
+
+def ship_vqa(pretrained: Path, out: Path) -> dict:
+    """Put the vision-language model into `out`; what is known of it."""
+    from vlg.shapes import quality
+
+    facts = check_manifest(pretrained)
+    known = {k: facts[k] for k in ("recipe", "seconds", "threads")}
+    with atomic_folder(out) as folder:
+        for path in pretrained.iterdir():
+            if path.name != MANIFEST:
+                shutil.copyfile(path, folder / path.name)
+        halve(folder)
+        known["quality"] = {"float32": quality.vqa(pretrained), "float16": quality.vqa(folder)}
+        write_manifest(folder, **known)
+    cli.log.info("vqa: %s", known["quality"])
+    return known
 
 
 def measure(part: str, folder: Path, settings: sections.Sampling) -> dict:
@@ -75,7 +93,8 @@ def main(args):
             cli.log.info("%s: %s", name, trained[name]["quality"])
         shutil.rmtree(scratch, ignore_errors=True)
         write_manifest(out, parts=trained, sampling=args.settings.model_dump())
-    write_json(args.quality, trained)
+    vqa = ship_vqa(args.pretrained / "vqa", args.out.with_name("shapes-vqa"))
+    write_json(args.quality, {**trained, "vqa": vqa})
 
 
 if __name__ == "__main__":

@@ -86,3 +86,16 @@ def test_a_lora_and_a_set_stand_beside_the_base(tree):
     assert not (out / "training").exists() and not (out / "dataset").exists()
     again = evaluate(tree, "models", "-n", statistics="{draws: 500}")
     assert "Nothing to be done" in again.output, again.output
+
+
+@pytest.mark.slow
+def test_judges_that_read_and_people_stand_beside_the_clip(tree):
+    done = evaluate(tree, "judges", statistics="{draws: 500}")
+    assert done.code == 0, done.output
+    out = tree.root / "results/judges"
+    judges = {row["judge"] for row in rows(out / "tables/judges.csv")}
+    assert {"judge", "vqa", "questions", "strict"} <= judges
+    rated = [row["model"] for row in rows(out / "tables/ratings.csv")]
+    assert rated[:2] == ["careful", "plain"]
+    calibrated = {row["judge"] for row in rows(out / "tables/calibration.csv")}
+    assert {"judge", "vqa", "questions", "strict"} <= calibrated

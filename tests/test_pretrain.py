@@ -101,6 +101,15 @@ RECIPES = {
     "vae": {"seed": 11, "steps": 3, "batch": 4, "lr": 3e-3},
     "guide": {"seed": 13, "steps": 2, "batch": 4, "lr": 1e-3},
     "judge": {"seed": 14, "steps": 2, "batch": 4, "lr": 1e-3},
+    "vqa": {
+        "seed": 15,
+        "look": 1,
+        "steps": 2,
+        "batch": 4,
+        "questions": 2,
+        "captions": 1,
+        "lr": 1e-3,
+    },
     "base": {
         "seed": 12,
         "steps": 4,
@@ -205,7 +214,7 @@ def test_guide_and_judge_load_with_their_libraries_and_differ(trained, tokenizer
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(trained, tmp_path):
-    for part in ("vae", "judge"):
+    for part in ("vae", "judge", "vqa"):
         torch.rand(3)  # somebody else's draws
         assert weights(train(part, tmp_path / "again")) == weights(trained / part), part
     assert weights(train("judge", tmp_path / "other", seed=15)) != weights(trained / "judge")

@@ -1,32 +1,39 @@
-"""Make what the examples evaluate: two sets of pictures, as of two programs, and a LoRA.
+"""Make what the examples evaluate: two sets of pictures, as of two programs, their ratings, and a
+LoRA.
 
     python examples/evaluate/make.py FOLDER
 
 Both sets are of the first prompts of the shapes world, and each gets some of them wrong: `plain`
 three pictures in ten, and lists its pictures in metadata.jsonl; `careful` one in ten, names them by
-prompt and seed, draws larger, and has left out two prompts. The LoRA holds what the attention of
-the shipped base has learned after `shapes-early`, as far as matrices of a low rank can.
+prompt and seed, draws larger, and has left out two prompts. No person has rated them: three raters
+are simulated, who see every fact and are a little unsure of the number. The LoRA holds what the
+attention of the shipped base has learned after `shapes-early`, as far as matrices of a low rank
+can.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import importlib
 import json
 import random
 import sys
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
-captions, example, world = (
-    importlib.import_module(f"vlg.shapes.{name}") for name in ("captions", "example", "world")
+captions, example, verify, world = (
+    importlib.import_module(f"vlg.shapes.{name}")
+    for name in ("captions", "example", "verify", "world")
 )
 
 PROMPTS, SEEDS = 40, 2
 WRONG = {"plain": 0.3, "careful": 0.1}
+RATERS = ("one", "two", "three")
 RANK = 16
 LAYERS = ("to_q", "to_k", "to_v", "to_out.0")
 
@@ -41,20 +48,33 @@ def picture(name: str, prompt: str, seed: int) -> Image.Image:
 
 
 def sets(folder: Path) -> None:
-    """Write both sets of pictures."""
+    """Write both sets of pictures, and ratings of them."""
     prompts = [row["Prompt"] for row in captions.prompts(PROMPTS, 0)]
     for name in WRONG:
         (folder / name).mkdir(parents=True, exist_ok=True)
-    lines = []
+    lines, ratings = [], []
+
+    def rate(name: str, prompt: str, seed: int, shown: Image.Image) -> None:
+        rng = random.Random(f"ratings {name} {prompt} {seed}")
+        share = verify.check(np.asarray(shown), captions.parse(prompt))["fidelity"]
+        for rater in RATERS:
+            score = min(5, max(1, round(1 + 4 * share + rng.gauss(0, 0.5))))
+            ratings.append((rater, name, prompt, seed, score))
+
     for place, prompt in enumerate(prompts):
         for seed in range(SEEDS):
-            plain = f"{len(lines):04d}.png"
-            picture("plain", prompt, seed).save(folder / "plain" / plain)
+            plain, drawn = f"{len(lines):04d}.png", picture("plain", prompt, seed)
+            drawn.save(folder / "plain" / plain)
+            rate("plain", prompt, seed, drawn)
             lines.append(json.dumps({"file_name": plain, "prompt": prompt, "seed": seed}))
             if place not in (3, 17):
-                large = picture("careful", prompt, seed).resize((64, 64), Image.Resampling.NEAREST)
+                drawn = picture("careful", prompt, seed)
+                rate("careful", prompt, 1000 + seed, drawn)
+                large = drawn.resize((64, 64), Image.Resampling.NEAREST)
                 large.save(folder / "careful" / f"{place}_{1000 + seed}.webp", lossless=True)
     (folder / "plain/metadata.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
+    with (folder / "ratings.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("rater", "model", "prompt", "seed", "score"), *ratings])
 
 
 def lora(file: Path) -> None:

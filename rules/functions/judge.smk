@@ -1,27 +1,34 @@
 # What rules/judge.smk asks of the config and of the wildcards of a job.
 
 
+from vlg.judge.reading import Reading
+
+
 def judge_files(wildcards):
     """What a further judge judges by."""
     return further_judge_files(wildcards.judge)
 
 
 def further_judge_files(name):
-    """A judge's files, its download in the place of those of its source."""
-    judge, download = JUDGES[name], fetched(name)
+    """A judge's files; what the study makes in the place of those of its source."""
+    judge, made = JUDGES[name], made_here(name)
     kind = judge_kind.find(judge.kind)
-    own = [str(file) for file in (kind.beside(judge) if download else kind.files(judge))]
-    return [*download, *(file if file in ASKED else given(file) for file in own)]
+    own = [str(file) for file in (kind.beside(judge) if made else kind.files(judge))]
+    return [*made, *(file if file in ASKED else given(file) for file in own)]
 
 
-def fetched(name):
-    """A judge's download, if it is one."""
-    return [LAYOUT.download(f"judge_{name}")] if hub.parse(JUDGES[name].source) else []
+def made_here(name):
+    """The judge where a job makes it: a download, or a model of the shapes world trained anew."""
+    source, kind = JUDGES[name].source, judge_kind.find(JUDGES[name].kind)
+    if hub.parse(source):
+        return [LAYOUT.download(f"judge_{name}")]
+    anew = CONFIG["models"]["rebuild"] and issubclass(kind, Reading) and source == plan.SHAPES
+    return [LAYOUT.pretrained("vqa")] if anew else []
 
 
 def judge_bundles(wildcards):
-    """The pictures and, of a download, the judge, where they come as bundles."""
-    return bundles(*study_images(wildcards.model), *fetched(wildcards.judge))
+    """The pictures and, where a job makes it, the judge, where they come as bundles."""
+    return bundles(*study_images(wildcards.model), *made_here(wildcards.judge))
 
 
 def no_selftest(wildcards):
@@ -30,9 +37,9 @@ def no_selftest(wildcards):
 
 
 def selftest_bundles():
-    """The judge, the guide and downloads of further judges, where they come as bundles."""
+    """The judge, the guide and further judges that jobs make, where they come as bundles."""
     models = [LAYOUT.model("judge"), *([LAYOUT.model("guide")] if HAS_BASE else [])]
-    return bundles(*models, *(file for name in JUDGES for file in fetched(name)))
+    return bundles(*models, *(file for name in JUDGES for file in made_here(name)))
 
 
 def compared_pictures():
@@ -47,10 +54,10 @@ def judge_settings(wildcards):
 
 
 def further_judge(name):
-    """The values of a judge's entry; the source of a download is its folder."""
+    """The values of a judge's entry; the source of what a job makes is its folder."""
     values = JUDGES[name].handed_on()
-    if hub.parse(values["source"]):
-        values["source"] = here(layout.folder(LAYOUT.download(f"judge_{name}")))
+    if made := made_here(name):
+        values["source"] = here(layout.folder(made[0]))
     if asked := plan.asked(CONFIG, JUDGES[name]):
         values[asked[0]] = here(asked[1])
     return values

@@ -182,7 +182,7 @@ def _judge(given: Any, device: str) -> tuple[str, Judge | _Function]:
         return name, _Function(name, given)
     entry = dict(given) if isinstance(given, Mapping) else {"source": str(given)}
     entry = {"kind": kind.OWN, **entry}
-    if entry.get("source") == SHAPES:
+    if entry.get("source") == SHAPES and entry["kind"] == kind.OWN:
         return SHAPES, _shipped(entry, device)
     if hub.parse(str(entry.get("source", ""))):
         raise UserError(f"judges: {entry['source']}: not fetched here; give its folder")

@@ -85,6 +85,38 @@ def clip(which: str, folder: Path, number: int = 1024) -> dict[str, float]:
     }
 
 
+def vqa(folder: Path, number: int = 512) -> dict[str, Any]:
+    """How often the true caption is likelier than a hard negative, and questions answered right, of
+    all and of each kind."""
+    from vlg.models.vlm import Reader
+    from vlg.shapes import asked
+
+    reader = Reader(folder, "cpu")
+    yes = reader.tokens(asked.YES)
+
+    def said(images: list[np.ndarray], texts: list[str]) -> list[float]:
+        questions = [asked.stated(text) for text in texts]
+        return reader.logits(images, questions).softmax(1)[:, yes].sum(1).tolist()
+
+    batches, better = pretrain.contrastive_batches(1000 + SEED, 64), []
+    for _ in range(number // 64):
+        pictures, texts, negatives = next(batches)
+        images = list(((pictures + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy())
+        pairs = zip(said(images, texts), said(images, negatives), strict=True)
+        better += [right > wrong for right, wrong in pairs]
+    rng = random.Random(f"questions {SEED}")
+    right: dict[str, list[bool]] = {kind: [] for kind in asked.KINDS}
+    for scene in _scenes(number):
+        for kind, answers in right.items():
+            question, answer, _ = asked.ask(scene, rng, kind)
+            best = int(reader.logits([world.render(scene)], [question]).argmax())
+            answers.append(best in reader.tokens(answer))
+    return {
+        "beats_hard_negative": round(fmean(better), 4),
+        **{kind: round(fmean(answers), 4) for kind, answers in right.items()},
+    }
+
+
 def base(folder: Path, settings: dict[str, Any], number: int = 200) -> dict[str, Any]:
     """Fidelity and strict share of pictures of development prompts, overall and by split."""
     from vlg.sample.sampler import Sampler

@@ -66,6 +66,22 @@ class PretrainJudge(Keys):
     lr: Rate = 0.0015
 
 
+class PretrainVqa(Keys):
+    """The vision-language model, which judges by answering questions."""
+
+    seed: OwnSeed = 15
+    look: int = Field(
+        2500,
+        ge=1,
+        description="Steps of three times as many pictures in which its eyes alone learn.",
+    )
+    steps: Steps = 3000
+    batch: Batch = 16
+    questions: int = Field(3, ge=1, description="Questions about each picture.")
+    captions: int = Field(3, ge=1, description="Captions of each picture.")
+    lr: Rate = 0.0015
+
+
 class Pretrain(Keys):
     """Training of the shapes world's own models from scratch (`make pretrain`)."""
 
@@ -73,3 +89,4 @@ class Pretrain(Keys):
     base: PretrainBase = Field(default_factory=PretrainBase)
     guide: PretrainGuide = Field(default_factory=PretrainGuide)
     judge: PretrainJudge = Field(default_factory=PretrainJudge)
+    vqa: PretrainVqa = Field(default_factory=PretrainVqa)

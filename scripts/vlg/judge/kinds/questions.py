@@ -13,9 +13,8 @@ from pydantic import Field, model_validator
 
 from vlg.config import sections
 from vlg.config.keys import disagree
-from vlg.judge.kind import Judge
 from vlg.judge.questions import Questions, pruned
-from vlg.models import vlm
+from vlg.judge.reading import Reading
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,20 +64,14 @@ class Settings(sections.JudgeKeys):
         return self
 
 
-class VQAQuestions(Judge):
+class VQAQuestions(Reading):
     """0..100. An answer is right when the most probable token of all says it."""
 
     settings: Settings
 
     def load(self) -> None:
-        own = self.settings
-        self.questions = Questions(own.questions, self.root)
-        self.reader = vlm.Reader(self.root / own.source, self.device, own.precision)
-
-    @classmethod
-    def check(cls, settings: Settings, root: Path = Path()) -> None:
-        super().check(settings, root)
-        vlm.check(root / settings.source, settings.source)
+        super().load()
+        self.questions = Questions(self.settings.questions, self.root)
 
     @classmethod
     def beside(cls, settings: Settings, root: Path = Path()) -> list[Path]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
 
 from vlg.config import sections
 from vlg.config.keys import disagree
-from vlg.judge.kind import Judge
-from vlg.models import vlm
+from vlg.judge.reading import Reading
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,21 +41,14 @@ class Settings(sections.JudgeKeys):
         return self
 
 
-class VQAScore(Judge):
+class VQAScore(Reading):
     """100 times the probability of Yes, in any writing that is one token (`Reader.tokens`)."""
 
     settings: Settings
 
     def load(self) -> None:
-        self.reader = vlm.Reader(
-            self.root / self.settings.source, self.device, self.settings.precision
-        )
+        super().load()
         self.yes, self.no = (self.reader.tokens(answer) for answer in ("yes", "no"))
-
-    @classmethod
-    def check(cls, settings: sections.JudgeKeys, root: Path = Path()) -> None:
-        super().check(settings, root)
-        vlm.check(root / settings.source, settings.source)
 
     def __call__(self, images: list[np.ndarray], prompts: list[str]) -> list[float]:
         questions = [self.settings.template.replace(PLACE, prompt) for prompt in prompts]
