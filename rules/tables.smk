@@ -40,6 +40,7 @@ rule table:
         diversity=table_input("diversity"),
         models=table_input("models"),
         ratings=table_input("ratings"),
+        pictures=table_input("pictures"),
         templates=page_parts,
     output:
         [LAYOUT.table("{table}", form) for form in ("csv", "md", "tex")],

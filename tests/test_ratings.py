@@ -48,6 +48,18 @@ def test_scores_and_votes_are_read(tmp_path):
     assert votes.pairs["won"].tolist() == [0.5, 0, 1] and not len(votes.scores)
 
 
+def test_a_set_of_pictures_is_rated_by_its_makers_seeds(tmp_path):
+    numbered = {("ours", "p0000", 1000): 0, ("ours", "p0000", 1001): 1}
+    numbered |= {("theirs", "p0000", 1001): 0}
+    path, names = tmp_path / "r.csv", ["base", "ours", "theirs"]
+    path.write_text("rater,model,prompt,seed,score\nann,ours,a cat,1001,3\nann,base,a cat,1,4\n")
+    found = ratings.read(path, PROMPTS, names, numbered=numbered)
+    assert found.scores["seed"].tolist() == [1, 1] and len(found.pairs) == 1
+    path.write_text("rater,id,seed,model_a,model_b,winner\nann,p0000,1001,ours,theirs,a\n")
+    with pytest.raises(UserError, match=r"line 2: seed 1001 is not the same .* ours and theirs"):
+        ratings.read(path, PROMPTS, names, numbered=numbered)
+
+
 def test_votes_of_the_demo_are_read(tmp_path):
     """As it writes them; what was drawn anew since is left out, and so is half a line."""
     names = ["base", "embed-2", "base best_of_n round 3"]

@@ -7,8 +7,8 @@ DRAWING = {(True, layout.parse_model(model).variant) for model in TUNED}
 DRAWING |= {(False, arm) for _, arm in REFINED}
 CONTROLS = [each for each in plan.controls(CONFIG) if (each["variant"], each["name"]) in DRAWING]
 
-# What a table may ask for (vlg.analysis.table.NEEDED), and of what it is made in this study; an
-# empty list is what the study does not have.
+# What a table may ask for (vlg.analysis.table.NEEDED), and of what it is made in this study; what the
+# study does not have begins with an empty list.
 TABLE_INPUTS = {
     "base": {"models": [LAYOUT.model("base")] if HAS_BASE else []},
     "pictures": {"pictures": [file for name in SETS for file in images(name, "final")]},
@@ -30,7 +30,10 @@ TABLE_INPUTS = {
         "scores": [LAYOUT.sample_scores(model) for model in SWEPT],
         "training": [LAYOUT.training(model, "summary.json") for model in SWEPT],
     },
-    "ratings": {"ratings": [given(CONFIG["ratings"])] if CONFIG["ratings"] else []},
+    "ratings": {
+        "ratings": [given(CONFIG["ratings"])] if CONFIG["ratings"] else [],
+        "pictures": [file for name in SETS for file in images(name, "final")],
+    },
     # No files: scores of these are among the others.
     "ladders": {"names": [*LADDERS]},
     "controls": {"names": [each["name"] for each in CONTROLS]},
@@ -49,7 +52,7 @@ def is_made(table):
         if need not in TABLE_INPUTS:
             file, known = plugins.file(plugins.TABLES, table), ", ".join(TABLE_INPUTS)
             sys.exit(f"error: {file}: no table can need {need!r}; there are {known}")
-    return about is None or any(TABLE_INPUTS[about].values())
+    return about is None or bool(next(iter(TABLE_INPUTS[about].values())))
 
 
 def table_input(name):
@@ -91,7 +94,7 @@ def table_settings(wildcards):
 
 def table_options(wildcards, input):
     """The files that not every table needs, as words of a command line."""
-    names = ("hard", "training", "judges", "diversity", "models", "ratings")
+    names = "hard training judges diversity models ratings pictures".split()
     return [word for name in names if input.get(name) for word in (f"--{name}", *input.get(name))]
 
 

@@ -1,7 +1,8 @@
 """What people say of pictures: ratings read from a file, and the figures of them.
 
 A file of scores has the columns rater, model, id (of the prompt; or prompt, its text), seed (may be
-missing where each model has one picture of a prompt) and score. A file of votes has rater, id or
+missing where each model has one picture of a prompt; of a set of pictures, as its maker counts)
+and score. A file of votes has rater, id or
 prompt, seed, model_a, model_b and winner: `a`, `b`, `tie`, or the name of the model that won. Or it
 is the demo's, whose `both_bad` counts as a tie and whose votes on pictures that the study has since
 drawn anew are left out. A round of an arm is rated under the name `base best_of_n round 3`.
@@ -56,13 +57,15 @@ def read(
     models: Sequence[str],
     pictures: Mapping[tuple[str, str, int], str] | None = None,
     usual: Mapping[tuple[str, str], Collection[int]] | None = None,
+    numbered: Mapping[tuple[str, str, int], int] | None = None,
 ) -> Ratings:
     """Ratings of a .csv file. UserError names the line of what is wrong.
 
     prompts: {id: text} of the study. models: names of those that may be rated. pictures: {(name,
     id, seed): sha256} of their pictures, which are all that can be rated; a vote of the demo on
     another picture is stale. usual: {(name, id): seeds} among which a line that says no seed means
-    the only one.
+    the only one. numbered: {(name, id, seed as the maker of a set of pictures counts): the seed by
+    which the study calls it}; the demo's votes have the latter.
     """
     import pandas as pd
 
@@ -107,6 +110,8 @@ def read(
         made |= _vote(row, where) if voted else {"score": _number(row["score"], where)}
         given_seed = row.get("seed", "")
         made["seed"] = _whole(given_seed, where) if given_seed else _seed(made, usual)
+        if given_seed and not demo:
+            made["seed"] = _numbered(made, numbered or {}, where)
         if demo and _is_stale(row, made, pictures):
             stale += 1
             continue
@@ -182,6 +187,18 @@ def _seed(made: Mapping, usual: Mapping[tuple[str, str], Collection[int]] | None
         return 0
     seeds = {seed for who in _shown(made) for seed in usual.get((who, made["id"]), ())}
     return seeds.pop() if len(seeds) == 1 else -1
+
+
+def _numbered(made: Mapping, numbered: Mapping[tuple[str, str, int], int], where: str) -> int:
+    """The seed by which the study calls what a line is about."""
+    seed = made["seed"]
+    found = {numbered.get((who, made["id"], seed), seed) for who in _shown(made)}
+    if len(found) > 1:
+        raise UserError(
+            f"{where}: seed {seed} is not the same place in {' and '.join(_shown(made))}, whose "
+            "pictures are numbered each in its own way; number them alike, or give scores"
+        )
+    return found.pop()
 
 
 def _whole(text: str, where: str, what: str = "seed") -> int:

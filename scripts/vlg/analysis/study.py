@@ -26,6 +26,7 @@ from vlg.analysis.scores import read as read_scores
 from vlg.config.keys import Keys
 from vlg.config.layout import parse_model
 from vlg.config.sections import Statistics
+from vlg.data.pictures import read_metadata
 from vlg.errors import UserError
 
 if TYPE_CHECKING:
@@ -94,7 +95,8 @@ class Study:
     prompts, hard, scores: as `analysis.scores` reads them. training: the summaries of fine-tuned
     models, by model. judges: {name: measure} of all judges, the study's own first. strangers:
     models whose latents have another shape than the base's, so that they draw from other noise.
-    ratings: the file of what people say.
+    ratings: the file of what people say. numbered: of sets of pictures, {(set, id, seed as its
+    maker counts): the seed here}.
     """
 
     prompts: pd.DataFrame
@@ -105,6 +107,7 @@ class Study:
     strangers: frozenset[str] = frozenset()
     settings: Settings = Settings()
     ratings: Path | None = None
+    numbered: Mapping[tuple[str, str, int], int] = dataclasses.field(default_factory=dict)
 
     @cached_property
     def grids(self) -> Grids:
@@ -354,7 +357,7 @@ class Study:
                     pictures[name, prompt, seed] = shown
                     if where == "study":
                         usual.setdefault((name, prompt), set()).add(seed)
-        return ratings.read(self.ratings, texts, [*names.values()], pictures, usual)
+        return ratings.read(self.ratings, texts, [*names.values()], pictures, usual, self.numbered)
 
     def blank(self, key: Key) -> int:
         """How many pictures of the study set, of all trainings, have one colour throughout."""
@@ -426,14 +429,15 @@ def read(
     diversity: Path | None = None,
     models: Sequence[Path] = (),
     ratings: Path | None = None,
+    pictures: Sequence[Path] = (),
 ) -> Study:
     """A study from the files of results/<study>.
 
     prompts: prompts.tsv and, with scores of development pictures, development.tsv. scores: score
     files, in any order. hard: hard_prompts.tsv. training: summary.json files. judges: files
     judges/<judge>/<model>.csv. models: manifest.json of each model of models.compare. ratings: a
-    file as `vlg.analysis.ratings` reads it. UserError for
-    what is missing, damaged or of other pictures.
+    file as `vlg.analysis.ratings` reads it. pictures: metadata.jsonl of the sets that it may be
+    about. UserError for what is missing, damaged or of other pictures.
     """
     import pandas as pd
 
@@ -448,6 +452,11 @@ def read(
         strangers=frozenset(path.parent.name for path in models if _strange(files.read_json(path))),
         settings=settings,
         ratings=ratings,
+        numbered={
+            (row["model"], row["id"], row["own_seed"]): row["seed"]
+            for path in pictures
+            for row in read_metadata(path.parent)
+        },
     )
 
 
