@@ -123,6 +123,15 @@ class Family(ABC):
         nothing large. What it says begins with the file, relative to the folder.
         """
 
+    @classmethod
+    def shaped(cls, tensors: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """{JSON file of a folder: {key: value}} that the weights of a checkpoint in one file say of
+        its shape, over those of the folder that ONE_FILE names.
+
+        tensors: {name: {"shape": ...}}, its header.
+        """
+        return {}
+
     # --- components ---
 
     @abstractmethod

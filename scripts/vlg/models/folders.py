@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import tempfile
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -200,25 +202,35 @@ def unfold(file: Path, out: Path, family: str = FAMILY, shape: Path | None = Non
     shape: a diffusers folder without weights that says how large each part is; by default that of
     the family. UserError when the file is cut short or holds another model.
     """
-    headers.check_base_file(file, family)
+    tensors = headers.check_base_file(file, family)
     import diffusers
     import torch
 
     told = headers.one_file(family, f"models.base: {file}")
     shape = shape or RESOURCES / told["shape"]
     kind = getattr(diffusers, class_of(shape))
-    own = {"tokenizer": clip_tokenizer()}
+    own = {"tokenizer": clip_tokenizer(), **dict.fromkeys(stated.absent(shape))}
     if "tokenizer_2" in parts("base", family)[0]:
         own["tokenizer_2"] = clip_tokenizer(pad_token="!")
     checked = "safety_checker" in kind._optional_components
     try:
-        pipeline = kind.from_single_file(
-            str(file),
-            config=str(shape),
-            local_files_only=True,
-            dtype=torch.float32,
-            **({**own, "safety_checker": None} if checked else own),
-        )
+        with _shaped(shape, tensors, family) as config:
+            pipeline = kind.from_single_file(
+                str(file),
+                config=str(config),
+                local_files_only=True,
+                dtype=torch.float32,
+                **({**own, "safety_checker": None} if checked else own),
+            )
+        lacking = [
+            f"{part}.{name}"
+            for part, module in pipeline.components.items()
+            if isinstance(module, torch.nn.Module)
+            for name, weight in module.named_parameters()
+            if weight.is_meta
+        ]
+        if lacking:
+            raise ValueError(f"{len(lacking)} weights are not there, as {lacking[0]}")
     except Exception as error:
         why = " ".join(str(error).split())[:200]
         raise UserError(
@@ -227,6 +239,18 @@ def unfold(file: Path, out: Path, family: str = FAMILY, shape: Path | None = Non
     if checked:
         pipeline.register_to_config(requires_safety_checker=False)
     pipeline.save_pretrained(out)
+
+
+@contextlib.contextmanager
+def _shaped(shape: Path, tensors: dict[str, Any], family: str) -> Iterator[Path]:
+    """The folder `shape`, or a passing one whose JSON says what a checkpoint's weights say."""
+    changes = plugins.own(plugins.FAMILIES, family).shaped(tensors)
+    with tempfile.TemporaryDirectory() as temporary:
+        for name in listed(shape) if changes else ():
+            if name.endswith(".json"):
+                (Path(temporary) / name).parent.mkdir(parents=True, exist_ok=True)
+                write_json(Path(temporary) / name, read_json(shape / name) | changes.get(name, {}))
+        yield Path(temporary) if changes else shape
 
 
 def clip_tokenizer(**options: Any) -> Any:

@@ -117,8 +117,8 @@ class Compared(Keys):
         None,
         min_length=1,
         description=(
-            "The model: a diffusers folder, `hub:owner/name[@revision]`, a Stable Diffusion 1.x or "
-            "XL checkpoint in one `.safetensors` file, `shapes` or `shapes-early`."
+            "The model: a diffusers folder, `hub:owner/name[@revision]`, a Stable Diffusion 1.x, "
+            "XL or 3 checkpoint in one `.safetensors` file, `shapes` or `shapes-early`."
         ),
     )
     base: str | None = Field(
@@ -178,9 +178,9 @@ class Models(Keys):
             "The text-to-image model: `shapes` (shipped), `shapes-early` (a weaker checkpoint "
             "of the same training), a Hub repository (`hub:owner/name` or "
             "`hub:owner/name@revision`), a diffusers folder of a Stable Diffusion pipeline, "
-            "or a Stable Diffusion 1.x or XL checkpoint in one `.safetensors` file. null: there is "
-            "none; nothing is trained, drawn or guided, and the entries of `pictures` are compared "
-            "with each other."
+            "or a Stable Diffusion 1.x, XL or 3 checkpoint in one `.safetensors` file. null: there "
+            "is none; nothing is trained, drawn or guided, and the entries of `pictures` are "
+            "compared with each other."
         ),
     )
     family: str = Field(
