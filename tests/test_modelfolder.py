@@ -163,11 +163,15 @@ def test_other_pipelines_are_refused(source, tmp_path):
         (["open_clip_model", "model"], {"open_clip_model": "open_clip_model"}),
         (["b", "a"], {"a": "a"}),
         (["model.non_ema"], {}),
+        (
+            ["model.fp16-00001-of-00002", "model.fp16-00002-of-00002", "model.bf16"],
+            dict.fromkeys(["model.fp16-00001-of-00002", "model.fp16-00002-of-00002"]),
+        ),
     ],
 )
 def test_of_several_weights_one_set_is_taken(given, taken):
     found = folders.wanted("guide", [f"{name}.safetensors" for name in given])
-    assert found == {f"{a}.safetensors": f"{b}.safetensors" for a, b in taken.items()}
+    assert found == {f"{a}.safetensors": f"{b or a}.safetensors" for a, b in taken.items()}
 
 
 def test_of_a_folder_for_two_libraries_each_kind_takes_its_own(tmp_path):

@@ -22,10 +22,10 @@ from vlg.models.families import class_of, name_of
 
 MARK = {"base": "model_index.json", "guide": "open_clip_config.json", "judge": "config.json"}
 TEXTS = {".json", ".txt", ".model", ".jinja"}  # configurations, vocabularies, chat templates
-# name[.variant][-00001-of-00002].safetensors[.index.json]
+# name[.variant][-00001-of-00002].safetensors, and name.safetensors.index[.variant].json
 WEIGHTS = re.compile(
     r"(?P<name>[^.]+?)(\.(?P<variant>[^.]+?))?(?P<shard>-\d{5}-of-\d{5})?"
-    r"\.safetensors(?P<index>\.index\.json)?"
+    r"\.safetensors(?P<index>\.index(\.(?P<of>[^.]+))?\.json)?"
 )
 OTHERS = re.compile(r"manifest\.json|.*\.(bin|msgpack)\.index\.json")
 VARIANTS = ("fp32", "fp16", "bf16")  # taken, in this order, where plain weights are missing
@@ -92,17 +92,25 @@ def _one_set(files: list[str], known: tuple[str, ...]) -> dict[str, str]:
     known: names by which a library finds them; others come last."""
     sets: dict[tuple[Any, ...], list[str]] = defaultdict(list)
     for file in files:
-        name, variant, shard, index = WEIGHTS.fullmatch(file).group(
-            "name", "variant", "shard", "index"
+        name, before, shard, index, behind = WEIGHTS.fullmatch(file).group(
+            "name", "variant", "shard", "index", "of"
         )
-        if variant is None or (variant in VARIANTS and not shard and not index):
+        variant = before or behind
+        if variant is None or variant in VARIANTS:
             order = known.index(name) if name in known else len(known)
             rank = VARIANTS.index(variant) + 1 if variant else 0
             sets[order, name, rank, bool(shard or index)].append(file)
     if not sets:
         return {}
     best = min(sets)
-    return {file: f"{best[1]}.safetensors" if best[2] else file for file in sets[best]}
+    if not best[2]:
+        return {file: file for file in sets[best]}
+    # An index names its files, which keep theirs.
+    names = {True: f"{best[1]}.safetensors.index.json", False: f"{best[1]}.safetensors"}
+    return {
+        file: file if WEIGHTS.fullmatch(file)["shard"] else names[file.endswith(".json")]
+        for file in sets[best]
+    }
 
 
 def check_whole(
