@@ -325,7 +325,7 @@ INVALID = {
     "seeds: {fresh: []}": "seeds.fresh: must not be empty; the default is …",
     "device: gpu": "device: unknown value, got 'gpu'; choose one of auto, cpu, cuda",
     "gpu: {tf32: true}": (
-        "gpu.tf32: unknown key; keys known here are channels_last, compile, vae_slicing"
+        "gpu.tf32: unknown key; keys known here are channels_last, compile, vae_slicing, offload"
     ),
     "generate: {precision: half}": (
         "generate.precision: unknown value, got 'half'; choose one of fp32, tf32, bf16, fp16"

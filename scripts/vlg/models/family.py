@@ -13,8 +13,9 @@ inside. A folder's family is found by the class that its model_index.json names
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -168,6 +169,11 @@ class Family(ABC):
             ledger.watch(part, module)
 
     # --- texts and pictures ---
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Within: what reads texts is on the device, for several calls of `condition` together."""
+        yield
 
     @abstractmethod
     def condition(self, texts: Sequence[str]) -> Condition:

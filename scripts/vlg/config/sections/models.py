@@ -34,6 +34,14 @@ class Gpu(Keys):
             "memory doesn't bound the batch."
         ),
     )
+    offload: bool = Field(
+        False,
+        description=(
+            "Let text encoders take turns with network and VAE on the card: while prompts are "
+            "read these lie in the machine's memory, and the text encoders while pictures are "
+            "drawn. Some seconds a batch, for cards that cannot hold both."
+        ),
+    )
 
 
 class GuideKeys(Keys):

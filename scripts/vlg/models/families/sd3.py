@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from vlg.errors import UserError
 from vlg.files import read_json
 from vlg.models.components import load_component, load_network
-from vlg.models.device import at_least_float32
+from vlg.models.device import at_least_float32, waiting
 from vlg.models.family import Condition
 from vlg.models.flow import Solver, check_stated, load_flow
 from vlg.models.latent import LatentFamily, square_side
@@ -221,7 +221,7 @@ class StableDiffusion3(LatentFamily):
             tokenizer = load_component(words, self.folder, f"tokenizer{end}")
             # In float16 transformers keeps in float32 what overflows in T5.
             text = load_network(kind, self.folder, f"text_encoder{end}", dtype=self.dtype)
-            found.append((tokenizer, text.to(self.device).eval().requires_grad_(False)))
+            found.append((tokenizer, text.to(waiting(self.device)).eval().requires_grad_(False)))
         return found
 
     @cached_property
@@ -243,7 +243,7 @@ class StableDiffusion3(LatentFamily):
         (one, first), (two, second), *t5 = self.text
         length = min(one.model_max_length, first.config.max_position_embeddings)
         states, pooled = [], []
-        with torch.no_grad():
+        with self.reading(), torch.no_grad():
             for tokenizer, text in ((one, first), (two, second)):
                 ids = self._ids(tokenizer, texts, length)
                 seen = text(ids, output_hidden_states=True)
