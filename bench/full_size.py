@@ -51,7 +51,7 @@ FAMILIES = ("sd15", "sd21", *FEW)
 # GB of memory that a stage wants of a CPU, where that is much: the base is read in float32 before
 # its weights get 16 bits, and whole text encoders stay beside the network that draws.
 WANTED = {
-    "sdxl": {"normal": 16, "embed": 18, "generate": 10},
+    "sdxl": {"normal": 17, "embed": 18, "generate": 10},
     "sd35": {"encode": 14, "normal": 14, "embed": 18, "generate": 18},
 }
 NEEDS = {"normal": {"encode"}, "embed": {"encode", "encode_guide"}, "refine": {"generate"},
