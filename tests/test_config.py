@@ -952,7 +952,8 @@ def test_what_is_not_handed_on_stays_what_it_is():
     encoding = {
         n: sections.EncodeStep.model_fields[n].default for n in sections.EncodeStep.neutral()
     }
-    assert encoding == {"dtype": "float32", "flip": False, "resolution": None}
+    usual = {"dtype": "float32", "flip": False, "precision": "fp32", "resolution": None}
+    assert encoding == usual
 
 
 def test_what_is_handed_on_is_what_a_step_would_take_without_it():
