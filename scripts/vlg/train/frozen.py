@@ -8,8 +8,8 @@
 The last two are of matrices; convolutions then have 16 bits, as `bf16`. A layer makes its weights
 whole where it needs them, forward and backward, and keeps none. It computes in the precision of
 what it is given, or of autocast: a float32 step beside `bf16` weights differs from one beside
-float32 ones by that rounding alone, and a step under autocast to bfloat16, which rounds them itself,
-does not differ at all.
+float32 ones by that rounding alone, and a step under autocast to bfloat16, which rounds them
+itself, does not differ at all.
 """
 
 from __future__ import annotations
