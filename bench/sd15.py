@@ -154,15 +154,23 @@ def build(folder: Path, size: str = "full", device: str = "cpu") -> dict[str, Pa
     from vlg.files import write_manifest
 
     torch.manual_seed(0)
-    paths = {name: folder / name for name in ("base", "guide", "judge")}
-    tokens = tokenizer()
+    with on(device):
+        tiny.write_base(folder / "base", unet(size), vae(size), text_encoder(size), tokenizer())
+        clips = build_clips(folder, size)
+    write_manifest(folder / "base")
+    return {"base": folder / "base", **clips}
+
+
+def build_clips(folder: Path, size: str = "full") -> dict[str, Path]:
+    """Write guide and judge below `folder`; returns their paths."""
+    from vlg.files import write_manifest
+
     preprocess = {
         "mean": [0.48145466, 0.4578275, 0.40821073], "std": [0.26862954, 0.26130258, 0.27577711],
     }  # fmt: skip
-    with on(device):
-        tiny.write_base(paths["base"], unet(size), vae(size), text_encoder(size), tokens)
-        tiny.write_judge(paths["judge"], judge(size), tokens)
-        tiny.write_guide(paths["guide"], guide(size), guide_config(size), preprocess)
+    tiny.write_judge(folder / "judge", judge(size), tokenizer())
+    tiny.write_guide(folder / "guide", guide(size), guide_config(size), preprocess)
+    paths = {name: folder / name for name in ("guide", "judge")}
     for path in paths.values():
         write_manifest(path)
     return paths
@@ -175,12 +183,13 @@ def on(device: str) -> contextlib.AbstractContextManager:
     return torch.device(device)
 
 
-def pictures(folder: Path, size: str, number: int = 4) -> Path:
-    """Write a captioned image folder of random pictures of the size that the UNet draws."""
+def pictures(folder: Path, size: str, number: int = 4, side: int = 0) -> Path:
+    """Write a captioned image folder of random pictures of the size that the UNet draws, or of
+    another side."""
     import numpy as np
     from PIL import Image
 
-    side = SIZES[size]["vae"]["sample_size"]
+    side = side or SIZES[size]["vae"]["sample_size"]
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     lines = []

@@ -7,6 +7,7 @@ what a training step keeps of a sample. Nothing is allocated: the networks are o
 from __future__ import annotations
 
 import functools
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,9 +17,12 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts"), str(ROOT / "bench")]
 
 import sd15  # noqa: E402
+import sdxl  # noqa: E402
 
+from tests import tiny  # noqa: E402
 from vlg.models.families.sd3 import T5_TOKENS, StableDiffusion3  # noqa: E402
 
+SHAPE = ROOT / "resources" / "sd3"
 SIDE, PIXELS, CLIP_TOKENS = 128, 1024, 77
 RANK = 16  # of LoRA, as config/sd35.yaml has it
 
@@ -29,12 +33,7 @@ PARAMETERS = {"transformer": 2_243_171_520, "vae": 83_819_683, "clip": 123_650_3
 
 def transformer() -> Any:
     """The network."""
-    from diffusers import SD3Transformer2DModel
-
-    return SD3Transformer2DModel(
-        sample_size=SIDE, num_layers=24, num_attention_heads=24, caption_projection_dim=1536,
-        pos_embed_max_size=384, dual_attention_layers=tuple(range(13)), qk_norm="rms_norm",
-    )  # fmt: skip
+    return sdxl.network("transformer", SHAPE)
 
 
 def with_lora() -> Any:
@@ -48,23 +47,12 @@ def with_lora() -> Any:
 
 def vae() -> Any:
     """The autoencoder."""
-    from diffusers import AutoencoderKL
-
-    return AutoencoderKL(
-        latent_channels=16, layers_per_block=2, block_out_channels=(128, 256, 512, 512),
-        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-        use_quant_conv=False, use_post_quant_conv=False, sample_size=PIXELS,
-    ).requires_grad_(False)  # fmt: skip
+    return sdxl.network("vae", SHAPE).requires_grad_(False)
 
 
 def clip(second: bool = False) -> Any:
     """A text encoder: CLIP ViT-L/14's or, the second, that of OpenCLIP ViT-bigG/14."""
-    from transformers import CLIPTextConfig, CLIPTextModelWithProjection
-
-    size = (1280, 5120, 32, 20) if second else (768, 3072, 12, 12)
-    names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
-    config = CLIPTextConfig(projection_dim=size[0], **dict(zip(names, size, strict=True)))
-    return CLIPTextModelWithProjection(config)
+    return sdxl.network("text_encoder_2" if second else "text_encoder", SHAPE)
 
 
 def t5() -> Any:
@@ -77,6 +65,27 @@ def t5() -> Any:
             feed_forward_proj="gated-gelu",
         )
     )  # fmt: skip
+
+
+def build(folder: Path, size: str = "full") -> Path:
+    """Write the base with random weights of 16 bits (15.8 GB), or that of the tests, `tiny`."""
+    from transformers import T5TokenizerFast
+
+    if size == "tiny":
+        return tiny.save_sd3(folder)
+    sdxl.write(folder, SHAPE, ("transformer", "vae", "text_encoder", "text_encoder_2"))
+    with sdxl.in_halves():
+        t5().save_pretrained(folder / "text_encoder_3")
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -2.0)]
+    words = [(f"\u2581{word}", -3.0) for word in ("a", "of", "on", "photograph")]
+    T5TokenizerFast(vocab=pieces + words, extra_ids=0).save_pretrained(folder / "tokenizer_3")
+    index = json.loads((folder / "model_index.json").read_text())
+    index |= {
+        "text_encoder_3": ["transformers", "T5EncoderModel"],
+        "tokenizer_3": ["transformers", "T5TokenizerFast"],
+    }
+    (folder / "model_index.json").write_text(json.dumps(index))
+    return folder
 
 
 PARTS: dict[str, Callable[[], Any]] = {

@@ -8,7 +8,11 @@ it prints weights, FLOPs and what autograd keeps.
 
 from __future__ import annotations
 
+import contextlib
+import json
+import shutil
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "scripts"), str(ROOT / "bench")]
 
 import sd15  # noqa: E402
 
+from tests import tiny  # noqa: E402
+
 SHAPE = ROOT / "resources" / "sdxl"
 RANK = 16
 # Weights of the published models.
@@ -24,16 +30,54 @@ PARAMETERS = {"unet": 2_567_463_684, "vae": 83_653_863, "text_encoder": 123_060_
               "text_encoder_2": 694_659_840}  # fmt: skip
 
 
-def network(part: str) -> Any:
-    """One part with random weights, or none, as torch's device and modes have it."""
-    import transformers
-    from diffusers import AutoencoderKL, UNet2DConditionModel
+def network(part: str, shape: Path = SHAPE) -> Any:
+    """One part of a model with random weights, or none, as torch's device and modes have it.
 
-    if part in ("unet", "vae"):
-        kind = UNet2DConditionModel if part == "unet" else AutoencoderKL
-        return kind.from_config(kind.load_config(SHAPE / part))
-    config = transformers.CLIPTextConfig.from_pretrained(SHAPE / part)
+    shape: a folder of its configs."""
+    import diffusers
+    import transformers
+
+    if part in ("unet", "transformer", "vae"):
+        name = json.loads((shape / part / "config.json").read_text())["_class_name"]
+        kind = getattr(diffusers, name)
+        return kind.from_config(kind.load_config(shape / part))
+    config = transformers.CLIPTextConfig.from_pretrained(shape / part)
     return getattr(transformers, config.architectures[0])(config)
+
+
+def build(folder: Path, size: str = "full") -> Path:
+    """Write the base with random weights of 16 bits (6.9 GB), or that of the tests, `tiny`."""
+    if size == "tiny":
+        return tiny.save_sdxl(folder)
+    write(folder, SHAPE, PARAMETERS)
+    return folder
+
+
+def write(folder: Path, shape: Path, parts: Iterable[str]) -> None:
+    """Write a model of two CLIPs as a diffusers folder, part by part, in bfloat16.
+
+    shape: a folder of its configs. parts: those with weights."""
+    from vlg.models.folders import clip_tokenizer
+
+    shutil.copytree(shape, folder)
+    clip_tokenizer().save_pretrained(folder / "tokenizer")
+    clip_tokenizer(pad_token="!").save_pretrained(folder / "tokenizer_2")
+    for part in parts:
+        with in_halves():
+            network(part, shape).save_pretrained(folder / part)
+
+
+@contextlib.contextmanager
+def in_halves() -> Iterator[None]:
+    """Within: new networks are of bfloat16."""
+    import torch
+
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def parameters() -> dict[str, int]:

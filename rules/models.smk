@@ -25,7 +25,7 @@ rule model:
         **needs("model"),
     params:
         settings=model_settings,
-        code=code("model"),
+        code=model_code,
         source=lambda wildcards, input: (
             input[0] if input[0].endswith(".safetensors") else os.path.dirname(input[0])
         ),

@@ -68,7 +68,8 @@ def test_tokens_are_those_of_clip():
     assert tokens("a photo of a cat").input_ids == [49406, 320, 1125, 539, 320, 2368, 49407]
 
 
-def test_every_stage_of_full_size_runs(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("family", full_size.FAMILIES)
+def test_every_stage_of_full_size_runs(family, tmp_path, monkeypatch, capsys):
     ran = []
 
     def run(command):  # in this process: importing everything nine times would take a minute
@@ -80,13 +81,14 @@ def test_every_stage_of_full_size_runs(tmp_path, monkeypatch, capsys):
         return output.getvalue(), 1.0, 2.0
 
     monkeypatch.setattr(full_size, "run", run)
-    args = Namespace(size="tiny", device="cpu", precision="fp32", threads=1, steps=2, only=None,
-                     folder=tmp_path)  # fmt: skip
+    large = family in full_size.FEW
+    args = Namespace(family=family, size="tiny", device="cpu", threads=1, steps=2, only=None,
+                     precision="bf16" if large else "fp32", folder=tmp_path)  # fmt: skip
     full_size.print_table(args)
     lines = capsys.readouterr().out.splitlines()
     names = [line.split(" | ")[0].strip("| ") for line in lines]
     assert names == ["stage", "---|---|---:|---:|---:", "build", *full_size.stages(tmp_path, args)]
-    assert len(ran) == 8
+    assert len(ran) == 8 - large
     for line in lines[5:7]:
         times = line.split(" | ")[3].split(" + ")
         assert len(times) == 2 and all(float(each) >= 0 for each in times), line
@@ -94,7 +96,24 @@ def test_every_stage_of_full_size_runs(tmp_path, monkeypatch, capsys):
         (row,) = csv.DictReader(file)
     assert math.isfinite(float(row["clipscore"])) and math.isfinite(float(row["guide"]))
     refined = list(tmp_path.glob("refined/*.png"))
-    assert [path.name for path in refined] == ["0-p0000.png"]
+    assert [path.name for path in refined] == ["0-p0000.png"] * (not large)
+
+
+def test_a_stage_that_does_not_fit_says_what_it_wants(tmp_path, monkeypatch, capsys):
+    def run(command):
+        if command[0] == "-c":
+            return "False", 1.0, 2.0
+        return f"ran {Path(command[0]).name} {command[-1]}", 1.0, 2.0
+
+    monkeypatch.setattr(full_size, "run", run)
+    monkeypatch.setattr(full_size, "available", lambda: 15.0)
+    args = Namespace(family="sd35", size="full", device="cpu", threads=1, steps=1, only=None,
+                     precision=None, folder=tmp_path)  # fmt: skip
+    full_size.print_table(args)
+    out = capsys.readouterr().out
+    rows = {line.split(" | ")[0]: line for line in out.splitlines() if line.startswith("| ")}
+    assert "wants 18 GB, 15 are free" in rows["| generate"] and "| score" not in rows
+    assert "wants" not in rows["| normal"] and "ran sd35.py" in out
 
 
 def test_a_stage_is_measured_and_its_failure_told():

@@ -1,11 +1,13 @@
 """The encoded data set holds what the models would say, and bad data is told in one line."""
 
 import json
+import weakref
 
 import pytest
 import torch
 
 from tests import tiny
+from vlg import plugins
 from vlg.data import captioned, shards
 from vlg.data.captioned import read_captions
 from vlg.data.embedded import encode_guide
@@ -13,6 +15,8 @@ from vlg.data.encoded import encode
 from vlg.data.source import Cache, LiveCache
 from vlg.errors import UserError
 from vlg.files import check_manifest
+from vlg.models import latent
+from vlg.models.components import load_network
 from vlg.models.family import open_family
 from vlg.models.guide import load_guide
 
@@ -84,6 +88,33 @@ def test_shards_and_precision_change_no_answer_but_by_rounding(paths, tmp_path, 
     picture = captioned.read_picture(paths["data"] / "004.png", 32)
     mirrored, _ = open_family(paths["base"]).encode(picture.flip(-1)[None])
     assert torch.allclose(flipped[0], mirrored[0], atol=2e-3)
+
+
+@pytest.mark.parametrize(("prediction", "name"), [("xl", "sd"), ("flow", "sd3")])
+def test_text_encoders_in_16_bits_are_read_when_the_vae_is_gone(
+    prediction, name, tmp_path, monkeypatch
+):
+    there, vaes, gone = tiny.world(prediction), [], []
+
+    def vae(*args, **options):
+        vaes.append(weakref.ref(found := load_network(*args, **options)))
+        return found
+
+    def text(*args, **options):
+        gone.append(vaes[0]() is None)
+        return load_network(*args, **options)
+
+    monkeypatch.setattr(latent, "load_network", vae)
+    monkeypatch.setattr(plugins.load(plugins.FAMILIES, name), "load_network", text)
+    encode(there["data"], there["base"], tmp_path / "half", {"precision": "bf16"}, "cpu", 8)
+    assert gone and all(gone)
+    half, whole = Cache(tmp_path / "half"), Cache(there["cache"])
+    pictures = [0, 9], [False, False]
+    assert all(map(torch.equal, half.latents(*pictures), whole.latents(*pictures)))
+    ours, theirs = (each.condition([1, 2]) for each in (half, whole))
+    assert ours.keys() == theirs.keys()
+    for key, values in theirs.items():
+        assert 0 < (ours[key] - values).abs().max() < 0.05 * values.abs().max(), key
 
 
 def test_training_from_the_cache_equals_encoding_at_every_step(paths, tmp_path):

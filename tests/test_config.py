@@ -250,6 +250,10 @@ INVALID = {
         "models.base: ROOT/one.ckpt: a pickled checkpoint, which could run code when it is read; "
         "convert it: python tools/convert.py ROOT/one.ckpt ROOT/one.safetensors"
     ),
+    "finetune: {variants: {normal: {frozen: int8}}}": (
+        "finetune.variants.normal.frozen: int8 is for the weights beside a LoRA, and all are "
+        "trained; set lora_rank, or leave it out"
+    ),
     "models: {base: lora.safetensors}": (
         "models.base: ROOT/lora.safetensors: this is a LoRA, which holds changes to a base and not "
         "the base; give its base model, or the folder of a base into which it was merged"
@@ -321,7 +325,7 @@ INVALID = {
     "seeds: {fresh: []}": "seeds.fresh: must not be empty; the default is …",
     "device: gpu": "device: unknown value, got 'gpu'; choose one of auto, cpu, cuda",
     "gpu: {tf32: true}": (
-        "gpu.tf32: unknown key; keys known here are channels_last, compile, vae_slicing"
+        "gpu.tf32: unknown key; keys known here are channels_last, compile, vae_slicing, offload"
     ),
     "generate: {precision: half}": (
         "generate.precision: unknown value, got 'half'; choose one of fp32, tf32, bf16, fp16"
@@ -938,7 +942,7 @@ def test_what_is_not_handed_on_stays_what_it_is():
     assert shared == {
         **{"accumulate": 1, "cached": True, "crop": 1.0, "evaluate_every": 100, "jitter": 0.0},
         **{"gradient_checkpointing": False, "lora_rank": 0, "precision": "fp32"},
-        **{"watch_guide": False, "stop_patience": 3},
+        **{"watch_guide": False, "stop_patience": 3, "frozen": "fp32"},
     }
     others = sections.Training.neutral() - sections.Shared.neutral()
     others = {name: sections.Training.model_fields[name].default for name in others}
@@ -948,7 +952,8 @@ def test_what_is_not_handed_on_stays_what_it_is():
     encoding = {
         n: sections.EncodeStep.model_fields[n].default for n in sections.EncodeStep.neutral()
     }
-    assert encoding == {"dtype": "float32", "flip": False, "resolution": None}
+    usual = {"dtype": "float32", "flip": False, "precision": "fp32", "resolution": None}
+    assert encoding == usual
 
 
 def test_what_is_handed_on_is_what_a_step_would_take_without_it():

@@ -122,6 +122,48 @@ def test_layout_slicing_and_compilation_change_at_most_a_grey_level(base, monkey
     assert np.abs(sampler.draw(PROMPTS, SEEDS).astype(int) - exact).max() <= 1
 
 
+@pytest.mark.parametrize("prediction", ["epsilon", "xl", "flow"])
+def test_text_encoders_take_turns_with_what_draws(prediction, monkeypatch):
+    """As on a card: `cpu:0` stands for one."""
+    base = tiny.world(prediction)["base"]
+    if not (base / "manifest.json").is_file():
+        write_manifest(base)
+    exact = Sampler(base, SETTINGS, "cpu").draw(PROMPTS, SEEDS)
+    monkeypatch.setattr(device, "OPTIONS", device.Options(offload=True))
+    sampler = Sampler(base, SETTINGS, "cpu:0")
+    family, where, to = sampler.family, {}, torch.nn.Module.to
+
+    def moved(module, *args, **options):
+        where[id(module)] = args[0] if args else ""
+        return to(module, *args, **options)
+
+    monkeypatch.setattr(torch.nn.Module, "to", moved)
+    texts, others = [text for _, text in family.text], [family.net, family.vae]
+
+    def check(modules, place):
+        def hook(*_):
+            found = [where.get(id(module)) for module in (*texts, *others)]
+            there, away = len(texts) * [place], len(others) * [({"cpu", "cpu:0"} - {place}).pop()]
+            assert found == there + away
+
+        for module in modules:
+            module.register_forward_pre_hook(hook)
+
+    check(texts, "cpu:0")
+    check([family.net, family.vae.decoder], "cpu")
+    assert np.array_equal(sampler.draw(PROMPTS, SEEDS), exact)
+
+
+@pytest.mark.parametrize("prediction", ["xl", "flow"])
+def test_tiles_are_of_every_family(prediction):
+    base = tiny.world(prediction)["base"]
+    if not (base / "manifest.json").is_file():
+        write_manifest(base)
+    exact = Sampler(base, SETTINGS, "cpu").draw(PROMPTS, SEEDS).astype(int)
+    tiled = Sampler(base, {**SETTINGS, "vae_tiling": True}, "cpu").draw(PROMPTS, SEEDS)
+    assert tiled.shape == exact.shape and 0 < np.abs(tiled - exact).mean() < exact.std()
+
+
 def test_tiles_make_slightly_other_pictures(base):
     exact = Sampler(base, SETTINGS, "cpu").draw(PROMPTS, SEEDS).astype(int)
     tiled = Sampler(base, {**SETTINGS, "vae_tiling": True}, "cpu").draw(PROMPTS, SEEDS)

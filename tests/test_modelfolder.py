@@ -163,11 +163,15 @@ def test_other_pipelines_are_refused(source, tmp_path):
         (["open_clip_model", "model"], {"open_clip_model": "open_clip_model"}),
         (["b", "a"], {"a": "a"}),
         (["model.non_ema"], {}),
+        (
+            ["model.fp16-00001-of-00002", "model.fp16-00002-of-00002", "model.bf16"],
+            dict.fromkeys(["model.fp16-00001-of-00002", "model.fp16-00002-of-00002"]),
+        ),
     ],
 )
 def test_of_several_weights_one_set_is_taken(given, taken):
     found = folders.wanted("guide", [f"{name}.safetensors" for name in given])
-    assert found == {f"{a}.safetensors": f"{b}.safetensors" for a, b in taken.items()}
+    assert found == {f"{a}.safetensors": f"{b or a}.safetensors" for a, b in taken.items()}
 
 
 def test_of_a_folder_for_two_libraries_each_kind_takes_its_own(tmp_path):
@@ -289,6 +293,31 @@ def renamed(name, rules):
     return name
 
 
+def one_vae(base):
+    """The tensors of a diffusers folder's VAE as a checkpoint in the original format has them."""
+    last = len(json.loads((base / "vae/config.json").read_text())["block_out_channels"]) - 1
+    vae_rules = [
+        (r"down_blocks\.(\d)\.resnets\.", r"down.\1.block."),
+        (r"down_blocks\.(\d)\.downsamplers\.0\.", r"down.\1.downsample."),
+        (r"up_blocks\.(\d)\.resnets\.", lambda found: f"up.{last - int(found[1])}.block."),
+        (r"up_blocks\.(\d)\.upsamplers\.0\.", lambda found: f"up.{last - int(found[1])}.upsample."),
+        (r"mid_block\.resnets\.(\d)", lambda found: f"mid.block_{int(found[1]) + 1}"),
+        (r"conv_shortcut", "nin_shortcut"),
+        (r"conv_norm_out", "norm_out"),
+        (r"mid_block\.attentions\.0\.", "mid.attn_1."),
+        (r"(attn_1)\.group_norm", r"\1.norm"),
+        (r"(attn_1)\.to_([qkv])\.", r"\1.\2."),
+        (r"(attn_1)\.to_out\.0\.", r"\1.proj_out."),
+    ]
+    tensors = {}
+    for name, tensor in load_file(base / "vae/diffusion_pytorch_model.safetensors").items():
+        name = renamed(name, vae_rules)
+        if "attn_1" in name and tensor.ndim == 2:
+            tensor = tensor[:, :, None, None].clone()  # there it is a convolution
+        tensors["first_stage_model." + name] = tensor
+    return tensors
+
+
 def as_one_file(base, path):
     """Write a diffusers folder of the tiny models as a checkpoint in the original format.
 
@@ -326,31 +355,13 @@ def as_one_file(base, path):
         (r"\.conv2\.", ".out_layers.3."),
         (r"\.conv_shortcut\.", ".skip_connection."),
     ]
-    last = len(json.loads((base / "vae/config.json").read_text())["block_out_channels"]) - 1
-    vae_rules = [
-        (r"down_blocks\.(\d)\.resnets\.", r"down.\1.block."),
-        (r"down_blocks\.(\d)\.downsamplers\.0\.", r"down.\1.downsample."),
-        (r"up_blocks\.(\d)\.resnets\.", lambda found: f"up.{last - int(found[1])}.block."),
-        (r"up_blocks\.(\d)\.upsamplers\.0\.", lambda found: f"up.{last - int(found[1])}.upsample."),
-        (r"mid_block\.resnets\.(\d)", lambda found: f"mid.block_{int(found[1]) + 1}"),
-        (r"conv_shortcut", "nin_shortcut"),
-        (r"conv_norm_out", "norm_out"),
-        (r"mid_block\.attentions\.0\.", "mid.attn_1."),
-        (r"(attn_1)\.group_norm", r"\1.norm"),
-        (r"(attn_1)\.to_([qkv])\.", r"\1.\2."),
-        (r"(attn_1)\.to_out\.0\.", r"\1.proj_out."),
-    ]
     tensors = {}
     for name, tensor in load_file(base / "unet/diffusion_pytorch_model.safetensors").items():
         # The blocks of a transformer have norms of the same names, which they keep.
         norms = [(r"\.norm1\.", ".in_layers.0."), (r"\.norm2\.", ".out_layers.0.")]
         rules = unet_rules + norms * ("resnets" in name)
         tensors["model.diffusion_model." + renamed(name, rules)] = tensor
-    for name, tensor in load_file(base / "vae/diffusion_pytorch_model.safetensors").items():
-        name = renamed(name, vae_rules)
-        if "attn_1" in name and tensor.ndim == 2:
-            tensor = tensor[:, :, None, None].clone()  # there it is a convolution
-        tensors["first_stage_model." + name] = tensor
+    tensors |= one_vae(base)
     for name, tensor in load_file(base / "text_encoder/model.safetensors").items():
         text = name if name.startswith("text_model.") else f"text_model.{name}"
         tensors["cond_stage_model.transformer." + text] = tensor
@@ -423,12 +434,14 @@ def test_the_tokenizer_is_open_clips():
         ("sd15", {"unet": 859_520_964, "vae": 83_653_863, "text_encoder": 123_060_480}),
         ("sdxl", {"unet": 2_567_463_684, "vae": 83_653_863, "text_encoder": 123_060_480,
                   "text_encoder_2": 694_659_840}),
+        ("sd3", {"transformer": 2_243_171_520, "vae": 83_819_683, "text_encoder": 123_650_304,
+                 "text_encoder_2": 694_659_840}),
     ],
 )  # fmt: skip
 def test_the_shapes_that_are_shipped_are_the_published_models(shape, wanted):
+    import diffusers
     import transformers
     from accelerate import init_empty_weights
-    from diffusers import AutoencoderKL, UNet2DConditionModel
 
     found, root = {}, folders.RESOURCES / shape
     with init_empty_weights():
@@ -437,7 +450,8 @@ def test_the_shapes_that_are_shipped_are_the_published_models(shape, wanted):
                 config = transformers.CLIPTextConfig.from_pretrained(root / part)
                 model = getattr(transformers, config.architectures[0])(config)
             else:
-                kind = UNet2DConditionModel if part == "unet" else AutoencoderKL
+                told = json.loads((root / part / "config.json").read_text())
+                kind = getattr(diffusers, told["_class_name"])
                 model = kind.from_config(kind.load_config(root / part))
             found[part] = sum(each.numel() for each in model.parameters())
     assert found == wanted
@@ -529,3 +543,130 @@ def test_a_checkpoint_of_xl_in_one_file_becomes_the_same_model(tmp_path):
     save_file({k: v for k, v in tensors.items() if ".embedders.0." not in k}, file)
     with pytest.raises(UserError, match="has no text encoder .*; give a whole Stable Diffusion XL"):
         folders.unfold(file, tmp_path / "refiner", "sdxl", shape=base)
+
+
+def save_thin_sd3(folder, qk_norm="rms_norm", dual=(0,)):
+    """Stable Diffusion 3.5 as shipped with few blocks and channels; 3 with neither norm nor dual
+    attention."""
+    import transformers
+    from diffusers import AutoencoderKL, SD3Transformer2DModel
+
+    shutil.copytree(folders.RESOURCES / "sd3", folder)
+
+    def config(part, **changes):
+        path = folder / part / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+        return json.loads(path.read_text())
+
+    net = config("transformer", num_layers=3, num_attention_heads=2, qk_norm=qk_norm,
+                 attention_head_dim=8 if qk_norm else 64, dual_attention_layers=list(dual),
+                 caption_projection_dim=16 if qk_norm else 128, joint_attention_dim=60,
+                 pooled_projection_dim=56, pos_embed_max_size=70)  # fmt: skip
+    SD3Transformer2DModel.from_config(net).save_pretrained(folder / "transformer")
+    vae = config("vae", norm_num_groups=4, block_out_channels=[8, 16, 32, 32])
+    AutoencoderKL.from_config(vae).save_pretrained(folder / "vae")
+    text = {"intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+    for part, width in (("text_encoder", 24), ("text_encoder_2", 32)):
+        told = config(part, hidden_size=width, projection_dim=width, **text)
+        encoder = transformers.CLIPTextModelWithProjection(
+            transformers.CLIPTextConfig.from_dict(told)
+        )
+        if part == "text_encoder":  # the published one is not projected
+            encoder.text_projection.weight.data = torch.eye(width)
+        encoder.save_pretrained(folder / part)
+    return folder
+
+
+SD3_BLOCK = [
+    (r"\.attn(2?)\.norm_added_([qk])\.", r".context_block.attn\1.ln_\2."),
+    (r"\.attn(2?)\.norm_([qk])\.", r".x_block.attn\1.ln_\2."),
+    (r"\.attn\.to_add_out\.", ".context_block.attn.proj."),
+    (r"\.attn(2?)\.to_out\.0\.", r".x_block.attn\1.proj."),
+    (r"\.norm1_context\.linear\.", ".context_block.adaLN_modulation.1."),
+    (r"\.norm1\.linear\.", ".x_block.adaLN_modulation.1."),
+    (r"\.ff_context\.net\.0\.proj\.", ".context_block.mlp.fc1."),
+    (r"\.ff_context\.net\.2\.", ".context_block.mlp.fc2."),
+    (r"\.ff\.net\.0\.proj\.", ".x_block.mlp.fc1."),
+    (r"\.ff\.net\.2\.", ".x_block.mlp.fc2."),
+    (r"^transformer_blocks\.", "joint_blocks."),
+    (r"^pos_embed\.proj\.", "x_embedder.proj."),
+    (r"^pos_embed\.pos_embed$", "pos_embed"),
+    (r"^time_text_embed\.timestep_embedder\.linear_1\.", "t_embedder.mlp.0."),
+    (r"^time_text_embed\.timestep_embedder\.linear_2\.", "t_embedder.mlp.2."),
+    (r"^time_text_embed\.text_embedder\.linear_1\.", "y_embedder.mlp.0."),
+    (r"^time_text_embed\.text_embedder\.linear_2\.", "y_embedder.mlp.2."),
+    (r"^proj_out\.", "final_layer.linear."),
+    (r"^norm_out\.linear\.", "final_layer.adaLN_modulation.1."),
+]
+SD3_THREE = {"to_q": "x_block q", "to_k": "x_block k", "to_v": "x_block v",
+             "add_q_proj": "context_block q", "add_k_proj": "context_block k",
+             "add_v_proj": "context_block v"}  # fmt: skip
+
+
+def as_one_sd3_file(base, path, texts=True):
+    """A base as Stability publishes it: the names of its own code, q, k and v in one matrix, what
+    modulates the last layers as shift before scale; the CLIPs as transformers has them."""
+    tensors, joined = {}, {}
+    parts = load_file(base / "transformer/diffusion_pytorch_model.safetensors")
+    last = max(int(name.split(".")[1]) for name in parts if name.startswith("transformer_blocks"))
+    for name, tensor in parts.items():
+        found = re.match(
+            r"transformer_blocks\.(\d+)\.(attn2?)\.(to_[qkv]|add_[qkv]_proj)\.(.+)", name
+        )
+        if found:
+            block, letter = SD3_THREE[found[3]].split()
+            key = f"joint_blocks.{found[1]}.{block}.{found[2]}.qkv.{found[4]}"
+            joined.setdefault(key, {})[letter] = tensor
+            continue
+        if name.startswith((f"transformer_blocks.{last}.norm1_context", "norm_out")):
+            tensor = torch.cat(tensor.chunk(2)[::-1])
+        tensors["model.diffusion_model." + renamed(name, SD3_BLOCK)] = tensor
+    for key, three in joined.items():
+        tensors[f"model.diffusion_model.{key}"] = torch.cat([three[letter] for letter in "qkv"])
+    tensors |= one_vae(base)
+    for part, name in (("text_encoder", "clip_l"), ("text_encoder_2", "clip_g")) * texts:
+        for key, tensor in load_file(base / part / "model.safetensors").items():
+            if name == "clip_g" or key != "text_projection.weight":
+                tensors[f"text_encoders.{name}.transformer.{key}"] = tensor
+    tensors["text_encoders.t5xxl.transformer.shared.weight"] = torch.zeros(4, 2)
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    return path
+
+
+SD3_PARTS = ("transformer/diffusion_pytorch_model", "vae/diffusion_pytorch_model",
+             "text_encoder/model", "text_encoder_2/model")  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["3", "3.5"])
+def test_a_checkpoint_of_3_in_one_file_becomes_the_same_model(tmp_path, kind):
+    """Whatever its size, which its weights say; T5, whose vocabulary is in no file, is left out."""
+    told = {"qk_norm": None, "dual": ()} if kind == "3" else {}
+    base = save_thin_sd3(tmp_path / "base", **told)
+    file = as_one_sd3_file(base, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match="this is Stable Diffusion 3; give it with models.family"):
+        folders.unfold(file, tmp_path / "other")
+    shape = shutil.copytree(
+        base, tmp_path / "shape", ignore=shutil.ignore_patterns("*.safetensors")
+    )
+    shutil.copy(folders.RESOURCES / "sd3/transformer/config.json", shape / "transformer")
+    folders.unfold(file, tmp_path / "out", "sd3", shape=shape)
+    for name in SD3_PARTS:
+        given, made = (load_file(f / f"{name}.safetensors") for f in (base, tmp_path / "out"))
+        assert set(given) == set(made)
+        assert all(torch.equal(given[key], made[key]) for key in given), name
+    folders.take(tmp_path / "out", "base", tmp_path / "taken", "sd3")
+    from vlg.models.family import open_family
+
+    family = open_family(tmp_path / "taken")
+    ids = [tokenizer("a cat").input_ids for tokenizer, _ in family.text]
+    assert ids == [[49406, 320, 2368, 49407]] * 2 and family.resolution == 1024
+    z, t = torch.randn(1, 16, 8, 8), torch.tensor([500])
+    assert family.predict(family.net, z, t, family.condition(["a cat"])).isfinite().all()
+    small = as_one_sd3_file(base, tmp_path / "small.safetensors", texts=False)
+    with pytest.raises(UserError, match=r"has no text encoder .*includes both CLIPs, or the diff"):
+        folders.unfold(small, tmp_path / "small", "sd3", shape=base)
+    tensors = load_file(file)
+    del tensors["text_encoders.clip_g.transformer.text_model.final_layer_norm.bias"]
+    save_file(tensors, file)
+    with pytest.raises(UserError, match="1 weights are not there, as text_encoder_2.*; give a"):
+        folders.unfold(file, tmp_path / "lacking", "sd3", shape=base)

@@ -398,26 +398,6 @@ def test_a_tokenizer_that_lacks_is_named(folder, tmp_path):
         folders.check_family(folder, "sd")
 
 
-@pytest.mark.parametrize("form", ["fp16", "shards"])
-def test_other_forms_of_weights_are_taken(folder, tmp_path, form):
-    pipe = pipeline(folder)
-    if form == "fp16":
-        pipe.to(torch.float16).save_pretrained(tmp_path / "given", variant="fp16")
-    else:
-        pipe.save_pretrained(tmp_path / "given", max_shard_size="100KB")
-    folders.take(tmp_path / "given", "base", tmp_path / "out", "sdxl")
-    found = load_file(next((tmp_path / "out/text_encoder_2").glob("*.safetensors")))
-    assert found and len(list((tmp_path / "out/unet").glob("*.safetensors"))) > (form != "fp16")
-    family = open_family(tmp_path / "out")
-    wanted = open_family(folder)
-    with torch.no_grad():
-        ours, theirs = (
-            each.predict(each.net, noise(), torch.tensor([400]), each.condition(TEXTS))
-            for each in (family, wanted)
-        )
-    assert torch.allclose(ours, theirs, atol=2e-2 if form == "fp16" else 1e-6)
-
-
 # --- LoRAs of others ----------------------------------------------------------------------------
 
 

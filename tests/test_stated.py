@@ -324,7 +324,7 @@ FILES = {
     "EDM": (("edm_mean", "edm_std", "conditioner.embedders.0.a"), "this is a model with another"),
     "SD 3": (
         ("model.diffusion_model.joint_blocks.0.a",),
-        "this is Stable Diffusion 3 in one file; give its diffusers",
+        "this is Stable Diffusion 3; give it with models.family: sd3",
     ),
     "Flux": (("double_blocks.0.img_attn.a", "single_blocks.0.a"), "this is Flux; no family here"),
     "a transformer": (

@@ -1,6 +1,8 @@
-"""Write a pickled checkpoint (.ckpt, .pt, .pth, .bin) as safetensors and run nothing in it.
+"""Write a pickled checkpoint (.ckpt, .pt, .pth, .bin) as safetensors and run nothing in it, or a
+LoRA that a training has written in kohya's layout.
 
     python tools/convert.py model.ckpt model.safetensors
+    python tools/convert.py pytorch_lora_weights.safetensors kohya.safetensors
 
 torch reads it with `weights_only`, which builds tensors and nothing else. Of a checkpoint of a
 training the weights (`state_dict`) are taken. `models.base` takes the new file.
@@ -17,6 +19,9 @@ def main(source: Path, target: Path) -> None:
     import torch
     from safetensors.torch import save_file
 
+    if source.suffix == ".safetensors":
+        save_file(as_kohya(source), target, metadata={"format": "pt"})
+        return
     warnings.simplefilter("ignore")  # of versions of pickle
     try:
         found = torch.load(source, map_location="cpu", weights_only=True)
@@ -35,6 +40,20 @@ def main(source: Path, target: Path) -> None:
     if not tensors:
         sys.exit(f"error: {source}: holds no tensors by name; get it in safetensors")
     save_file(tensors, target, metadata={"format": "pt"})
+
+
+def as_kohya(source: Path) -> dict:
+    """The tensors of a LoRA in kohya's layout."""
+    from safetensors.torch import load_file
+
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+    from vlg.models import kohya
+
+    try:
+        return kohya.written(load_file(source))
+    except Exception as error:
+        why = " ".join(str(error).split())[:200]
+        sys.exit(f"error: {source}: {why}; give the pytorch_lora_weights.safetensors of a training")
 
 
 if __name__ == "__main__":

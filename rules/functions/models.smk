@@ -7,6 +7,12 @@ def model_bundles(wildcards):
     return bundles(source) if source.startswith(f"{OUT}/") else []
 
 
+def model_code(wildcards):
+    """A checkpoint in one file is read as its family says."""
+    one = wildcards.kind == "base" and model_source(wildcards).endswith(".safetensors")
+    return code("model", *([FAMILY] if one else []))
+
+
 def guide_to_differ_from(wildcards):
     """The guides, for a judge that can be compared with them only after a download.
 

@@ -31,6 +31,7 @@ from vlg.config.sections import Encode
 from vlg.data.captioned import corner, read_listing, read_picture, read_size
 from vlg.data.shards import write_shards
 from vlg.files import atomic_folder, identity, write_json, write_manifest
+from vlg.models.device import set_precision
 from vlg.models.family import open_family
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ def encode(
     """Encode the image folder `data` by the base model into the folder `out`, whole or not at all.
 
     settings: optionally `resolution` in pixels (default: what the base was trained at), `flip`
-    (also store mirrored pictures) and `dtype` (`float32` or `float16`, of the files).
+    (also store mirrored pictures), `dtype` (`float32` or `float16`, of the files) and `precision`
+    (of the text encoders, as `set_precision` has it). The VAE is gone before these are loaded.
     """
     import torch
 
@@ -76,6 +78,7 @@ def encode(
     with atomic_folder(out) as folder:
         dtype = getattr(torch, options.dtype)
         write_shards(folder, "latents", listing.files, encode_pictures, batch_size, dtype)
+        family = open_family(base, device, set_precision(options.precision))
         write_shards(folder, "captions", listing.captions, encode_captions, batch_size, dtype)
         facts = {"resolution": resolution, "flip": options.flip}
         write_json(folder / "index.json", {**dataclasses.asdict(listing), **facts})

@@ -27,6 +27,7 @@ class Options:
     channels_last: bool = False
     compile: bool = False
     vae_slicing: bool = False
+    offload: bool = False
 
 
 # Of this process, as the number of threads is: set once by `set_up`. Nothing on a CPU.
@@ -103,6 +104,19 @@ def place(module: Any, device: str | torch.device, compiled: bool = False) -> An
     if OPTIONS.compile and compiled:
         module.forward = torch.compile(module.forward)
     return module
+
+
+def waiting(device: str) -> str:
+    """Where text encoders are while none reads."""
+    return "cpu" if OPTIONS.offload else device
+
+
+def take_turns(away: Sequence[Any], there: Sequence[Any], device: str) -> None:
+    """Move modules from the device into the machine's memory, and others to it."""
+    for module in away:
+        module.to("cpu")
+    for module in there:
+        module.to(device)
 
 
 def send(tensor: torch.Tensor, device: str | torch.device) -> torch.Tensor:

@@ -13,8 +13,9 @@ inside. A folder's family is found by the class that its model_index.json names
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -123,6 +124,15 @@ class Family(ABC):
         nothing large. What it says begins with the file, relative to the folder.
         """
 
+    @classmethod
+    def shaped(cls, tensors: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """{JSON file of a folder: {key: value}} that the weights of a checkpoint in one file say of
+        its shape, over those of the folder that ONE_FILE names.
+
+        tensors: {name: {"shape": ...}}, its header.
+        """
+        return {}
+
     # --- components ---
 
     @abstractmethod
@@ -159,6 +169,11 @@ class Family(ABC):
             ledger.watch(part, module)
 
     # --- texts and pictures ---
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Within: what reads texts is on the device, for several calls of `condition` together."""
+        yield
 
     @abstractmethod
     def condition(self, texts: Sequence[str]) -> Condition:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import tempfile
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -20,10 +22,10 @@ from vlg.models.families import class_of, name_of
 
 MARK = {"base": "model_index.json", "guide": "open_clip_config.json", "judge": "config.json"}
 TEXTS = {".json", ".txt", ".model", ".jinja"}  # configurations, vocabularies, chat templates
-# name[.variant][-00001-of-00002].safetensors[.index.json]
+# name[.variant][-00001-of-00002].safetensors, and name.safetensors.index[.variant].json
 WEIGHTS = re.compile(
     r"(?P<name>[^.]+?)(\.(?P<variant>[^.]+?))?(?P<shard>-\d{5}-of-\d{5})?"
-    r"\.safetensors(?P<index>\.index\.json)?"
+    r"\.safetensors(?P<index>\.index(\.(?P<of>[^.]+))?\.json)?"
 )
 OTHERS = re.compile(r"manifest\.json|.*\.(bin|msgpack)\.index\.json")
 VARIANTS = ("fp32", "fp16", "bf16")  # taken, in this order, where plain weights are missing
@@ -90,17 +92,25 @@ def _one_set(files: list[str], known: tuple[str, ...]) -> dict[str, str]:
     known: names by which a library finds them; others come last."""
     sets: dict[tuple[Any, ...], list[str]] = defaultdict(list)
     for file in files:
-        name, variant, shard, index = WEIGHTS.fullmatch(file).group(
-            "name", "variant", "shard", "index"
+        name, before, shard, index, behind = WEIGHTS.fullmatch(file).group(
+            "name", "variant", "shard", "index", "of"
         )
-        if variant is None or (variant in VARIANTS and not shard and not index):
+        variant = before or behind
+        if variant is None or variant in VARIANTS:
             order = known.index(name) if name in known else len(known)
             rank = VARIANTS.index(variant) + 1 if variant else 0
             sets[order, name, rank, bool(shard or index)].append(file)
     if not sets:
         return {}
     best = min(sets)
-    return {file: f"{best[1]}.safetensors" if best[2] else file for file in sets[best]}
+    if not best[2]:
+        return {file: file for file in sets[best]}
+    # An index names its files, which keep theirs.
+    names = {True: f"{best[1]}.safetensors.index.json", False: f"{best[1]}.safetensors"}
+    return {
+        file: file if WEIGHTS.fullmatch(file)["shard"] else names[file.endswith(".json")]
+        for file in sets[best]
+    }
 
 
 def check_whole(
@@ -200,25 +210,35 @@ def unfold(file: Path, out: Path, family: str = FAMILY, shape: Path | None = Non
     shape: a diffusers folder without weights that says how large each part is; by default that of
     the family. UserError when the file is cut short or holds another model.
     """
-    headers.check_base_file(file, family)
+    tensors = headers.check_base_file(file, family)
     import diffusers
     import torch
 
     told = headers.one_file(family, f"models.base: {file}")
     shape = shape or RESOURCES / told["shape"]
     kind = getattr(diffusers, class_of(shape))
-    own = {"tokenizer": clip_tokenizer()}
+    own = {"tokenizer": clip_tokenizer(), **dict.fromkeys(stated.absent(shape))}
     if "tokenizer_2" in parts("base", family)[0]:
         own["tokenizer_2"] = clip_tokenizer(pad_token="!")
     checked = "safety_checker" in kind._optional_components
     try:
-        pipeline = kind.from_single_file(
-            str(file),
-            config=str(shape),
-            local_files_only=True,
-            dtype=torch.float32,
-            **({**own, "safety_checker": None} if checked else own),
-        )
+        with _shaped(shape, tensors, family) as config:
+            pipeline = kind.from_single_file(
+                str(file),
+                config=str(config),
+                local_files_only=True,
+                dtype=torch.float32,
+                **({**own, "safety_checker": None} if checked else own),
+            )
+        lacking = [
+            f"{part}.{name}"
+            for part, module in pipeline.components.items()
+            if isinstance(module, torch.nn.Module)
+            for name, weight in module.named_parameters()
+            if weight.is_meta
+        ]
+        if lacking:
+            raise ValueError(f"{len(lacking)} weights are not there, as {lacking[0]}")
     except Exception as error:
         why = " ".join(str(error).split())[:200]
         raise UserError(
@@ -227,6 +247,18 @@ def unfold(file: Path, out: Path, family: str = FAMILY, shape: Path | None = Non
     if checked:
         pipeline.register_to_config(requires_safety_checker=False)
     pipeline.save_pretrained(out)
+
+
+@contextlib.contextmanager
+def _shaped(shape: Path, tensors: dict[str, Any], family: str) -> Iterator[Path]:
+    """The folder `shape`, or a passing one whose JSON says what a checkpoint's weights say."""
+    changes = plugins.own(plugins.FAMILIES, family).shaped(tensors)
+    with tempfile.TemporaryDirectory() as temporary:
+        for name in listed(shape) if changes else ():
+            if name.endswith(".json"):
+                (Path(temporary) / name).parent.mkdir(parents=True, exist_ok=True)
+                write_json(Path(temporary) / name, read_json(shape / name) | changes.get(name, {}))
+        yield Path(temporary) if changes else shape
 
 
 def clip_tokenizer(**options: Any) -> Any:

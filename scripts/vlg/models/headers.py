@@ -104,8 +104,9 @@ def pickled(path: Path) -> str:
     )
 
 
-def check_base_file(path: Path, family: str = "sd") -> None:
-    """UserError when one file that is given as base is no whole model of its family."""
+def check_base_file(path: Path, family: str = "sd") -> dict[str, Any]:
+    """The tensors of one file that is given as base; UserError when it is no whole model of its
+    family."""
     whole = one_file(family, str(path))
     tensors = check_safetensors(path)
     what, remedy = part(tensors)
@@ -115,9 +116,10 @@ def check_base_file(path: Path, family: str = "sd") -> None:
         if not any(name.startswith(start) for name in tensors):
             some = ", ".join(ascii(name)[1:61] for name in sorted(tensors)[:3])
             raise UserError(
-                f"{path}: has no {missing} ({start}…) but {some or 'nothing'}, …; give a whole "
-                f"{whole['name']}, or a diffusers folder"
+                f"{path}: has no {missing} ({start}…) but {some or 'nothing'}, …; "
+                + whole.get("remedy", f"give a whole {whole['name']}, or a diffusers folder")
             )
+    return tensors
 
 
 def one_file(family: str, begin: str) -> dict[str, Any]:
@@ -129,7 +131,7 @@ def one_file(family: str, begin: str) -> dict[str, Any]:
 
 
 MADE_FOR = "give the base that it is made for"
-FOLDER = "no family here draws it; give a Stable Diffusion 1.x, XL, or a folder of another family"
+FOLDER = "no family here draws it; give a Stable Diffusion 1.x, XL or 3"
 # (what a file is of which one tensor has such a name, what to do), the first that fits. LoRAs are
 # diffusers' (unet.….lora_A.weight, ….to_q.lora.down.weight, ….processor.to_q_lora.down.weight),
 # kohya's (lora_unet_….lora_down.weight) and LyCORIS'.
@@ -144,7 +146,7 @@ NAMED = {
         MADE_FOR,
     ),
     r"\bmotion_modules\.": ("a motion module", MADE_FOR),
-    r"(^|\.)joint_blocks\.": ("Stable Diffusion 3 in one file", "give its diffusers folder"),
+    r"(^|\.)joint_blocks\.": ("Stable Diffusion 3", "give it with models.family: sd3"),
     r"(^|\.)double_blocks\.|^single_transformer_blocks\.": ("Flux", FOLDER),
     r"^transformer_blocks\.": ("a diffusion transformer alone", FOLDER),
     r"^(v_pred|ztsnr|edm_\w+(\.\w+)?)$": (

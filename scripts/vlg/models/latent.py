@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from vlg.errors import UserError
 from vlg.files import read_json
 from vlg.models.components import load_network
-from vlg.models.device import place
+from vlg.models.device import place, take_turns, waiting
 from vlg.models.family import Condition, Family, Guidance, Step, gradient_steps
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class LatentFamily(Family):
     """
 
     shifted = False
+    _reads = False  # whether `reading` has been entered
 
     @property
     @abstractmethod
@@ -140,6 +142,22 @@ class LatentFamily(Family):
         self.vae.tile_latent_min_size = self.latent_shape[-1] // 2
 
     # --- texts and pictures ---
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Where `gpu.offload` asks for it, network and VAE are away from the device meanwhile."""
+        if waiting(self.device) == self.device or self._reads:
+            yield
+            return
+        texts = [encoder for _, encoder in self.text]
+        others = [self.__dict__[name] for name in ("net", "vae") if name in self.__dict__]
+        self._reads = True
+        try:
+            take_turns(others, texts, self.device)
+            yield
+        finally:
+            take_turns(texts, others, self.device)
+            self._reads = False
 
     def _ids(self, tokenizer: Any, texts: Sequence[str], length: int) -> torch.Tensor:
         """Tokens [n, length], padded and cut to the length."""

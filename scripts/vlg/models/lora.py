@@ -1,7 +1,7 @@
 """LoRAs, which hold changes to a base: what their files say, and how they become part of a model.
 
 Both layouts are read by diffusers' own loaders: its own (`unet.….lora_A.weight`) and kohya's
-(`lora_unet_….lora_down.weight`, with `.alpha`).
+(`lora_unet_….lora_down.weight`, with `.alpha`), but for Stable Diffusion 3's (`vlg.models.kohya`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vlg.errors import UserError
-from vlg.models import headers, stated
+from vlg.models import headers, kohya, stated
 
 # The first of the two matrices of a layer; its second dimension is the layer's width.
 DOWN = re.compile(r"\.lora_A\.|[._]lora_down\.|[._]lora[._]down\.|\.down\.weight$")
@@ -75,6 +75,7 @@ def merge(base: Path, loras: Sequence[Path], scales: Sequence[float], out: Path)
     """
     import torch
     from diffusers import DiffusionPipeline
+    from safetensors.torch import load_file
 
     pipeline: Any = DiffusionPipeline.from_pretrained(
         base, local_files_only=True, dtype=torch.float32, **dict.fromkeys(stated.absent(base))
@@ -84,16 +85,19 @@ def merge(base: Path, loras: Sequence[Path], scales: Sequence[float], out: Path)
         check(file, base)
         names.append(f"lora{place}")
         try:
-            pipeline.load_lora_weights(
-                str(file.parent), weight_name=file.name, adapter_name=names[-1],
-                local_files_only=True,
-            )  # fmt: skip
+            found = {"pretrained_model_name_or_path_or_dict": str(file.parent),
+                     "weight_name": file.name, "local_files_only": True}  # fmt: skip
+            layers = headers.check_safetensors(file)
+            if kohya.is_of_sd3(layers):
+                layers = kohya.read(load_file(file), pipeline.transformer.config.num_layers)
+                found = {"pretrained_model_name_or_path_or_dict": layers}
+            pipeline.load_lora_weights(adapter_name=names[-1], **found)
         except Exception as error:
             why = " ".join(str(error).split())[:200]
             raise UserError(
                 f"{file}: does not fit {base} ({why}); give a LoRA that was made for this base"
             ) from error
-        there = sum(bool(DOWN.search(name)) for name in headers.check_safetensors(file))
+        there = sum(bool(DOWN.search(name)) for name in layers)
         loaded = _layers(pipeline, names[-1])
         if loaded != there:
             raise UserError(

@@ -69,8 +69,9 @@ class Sampler:
         others differs in its last bits.
         """
         if self._embedded[0] != texts:
-            negative = self.family.condition([""] * len(texts))
-            self._embedded = texts, self.family.condition(texts), negative
+            with self.family.reading():
+                negative = self.family.condition([""] * len(texts))
+                self._embedded = texts, self.family.condition(texts), negative
         return self._embedded[1:]
 
     def draw(

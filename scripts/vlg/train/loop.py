@@ -200,9 +200,10 @@ def begin(name: str, settings: Training, folders: Mapping[str, Path], device: st
     family.watch(ledger)
     method = methods.load(name, settings, family)
     data = open_source(settings, family, folders)
-    net = place(family.network(), device, compiled=True).train()
+    net = family.network()
     if settings.lora_rank:
         add_lora(net, family, settings)
+    net = place(net, device, compiled=True).train()
     if settings.gradient_checkpointing:
         net.enable_gradient_checkpointing()
     method.prepare(net, folders, ledger)

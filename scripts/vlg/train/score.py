@@ -34,7 +34,7 @@ class Scored(sections.Sampled):
     )
 
     def found(self) -> list[tuple[str, str]]:
-        return sections.REWARDS.get(self.reward, [])
+        return super().found() + sections.REWARDS.get(self.reward, [])
 
     def files(self) -> list[Path]:
         return files_of(self.reward)

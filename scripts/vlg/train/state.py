@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vlg import plugins
 from vlg.models.noise import generator
 from vlg.train import checkpoints
 
@@ -147,6 +148,8 @@ def add_lora(net: Any, family: Family, settings: Training) -> None:
     with torch.random.fork_rng():  # peft draws from the global generator
         torch.manual_seed(seed)
         net.add_adapter(config)
+    if settings.frozen != "fp32":
+        plugins.load("train", "frozen").pack(net, settings.frozen)
 
 
 def final_weights(state: State, family: Family) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -165,6 +168,11 @@ def final_weights(state: State, family: Family) -> tuple[dict[str, Any], dict[st
         f"{family.network_name}.{name.replace('.default.', '.')}": weight.detach().clone()
         for name, weight in state.weights.items()
     }
-    state.net.fuse_lora()
-    state.net.unload_lora()
-    return state.net.state_dict(), lora
+    net = state.net
+    if state.settings.frozen != "fp32":  # merged into the weights as the base has them
+        net = family.network()
+        add_lora(net, family, state.settings.model_copy(update={"frozen": "fp32"}))
+        net.load_state_dict(state.weights, strict=False)
+    net.fuse_lora()
+    net.unload_lora()
+    return net.state_dict(), lora

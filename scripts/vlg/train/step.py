@@ -96,7 +96,8 @@ def backward(
         if size == 1:
             raise UserError(
                 f"out of memory in training on one picture at a time ({problem}); try "
-                "finetune.gradient_checkpointing, finetune.precision bf16 or finetune.lora_rank"
+                "finetune.gradient_checkpointing, finetune.precision bf16 or finetune.lora_rank, "
+                "beside which finetune.frozen takes less"
             )
         state.part = math.ceil(size / 2)
         log.warning(

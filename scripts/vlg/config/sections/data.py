@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from vlg.config.keys import NEUTRAL, Keys, disagree
 from vlg.config.patterns import COLOUR, SHA256
-from vlg.config.sections.types import Resolution, Seed, SeedList, Words
+from vlg.config.sections.types import Precision, Resolution, Seed, SeedList, Words
 
 
 class Prompts(Keys):
@@ -213,6 +213,14 @@ class Encoding(Keys):
         "float32",
         json_schema_extra=NEUTRAL,
         description="Type of the stored numbers; `float16` halves the files.",
+    )
+    precision: Precision = Field(
+        "fp32",
+        json_schema_extra=NEUTRAL,
+        description=(
+            "Of the text encoders; in `bf16` and `fp16` they take half the memory. Pictures are "
+            "encoded in float32 before them."
+        ),
     )
 
 

@@ -34,6 +34,14 @@ class Gpu(Keys):
             "memory doesn't bound the batch."
         ),
     )
+    offload: bool = Field(
+        False,
+        description=(
+            "Let text encoders take turns with network and VAE on the card: while prompts are "
+            "read these lie in the machine's memory, and the text encoders while pictures are "
+            "drawn. Some seconds a batch, for cards that cannot hold both."
+        ),
+    )
 
 
 class GuideKeys(Keys):
@@ -117,8 +125,8 @@ class Compared(Keys):
         None,
         min_length=1,
         description=(
-            "The model: a diffusers folder, `hub:owner/name[@revision]`, a Stable Diffusion 1.x or "
-            "XL checkpoint in one `.safetensors` file, `shapes` or `shapes-early`."
+            "The model: a diffusers folder, `hub:owner/name[@revision]`, a Stable Diffusion 1.x, "
+            "XL or 3 checkpoint in one `.safetensors` file, `shapes` or `shapes-early`."
         ),
     )
     base: str | None = Field(
@@ -178,9 +186,9 @@ class Models(Keys):
             "The text-to-image model: `shapes` (shipped), `shapes-early` (a weaker checkpoint "
             "of the same training), a Hub repository (`hub:owner/name` or "
             "`hub:owner/name@revision`), a diffusers folder of a Stable Diffusion pipeline, "
-            "or a Stable Diffusion 1.x or XL checkpoint in one `.safetensors` file. null: there is "
-            "none; nothing is trained, drawn or guided, and the entries of `pictures` are compared "
-            "with each other."
+            "or a Stable Diffusion 1.x, XL or 3 checkpoint in one `.safetensors` file. null: there "
+            "is none; nothing is trained, drawn or guided, and the entries of `pictures` are "
+            "compared with each other."
         ),
     )
     family: str = Field(

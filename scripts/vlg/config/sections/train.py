@@ -177,6 +177,16 @@ class Shared(Keys):
             "checkpoint and all further ones hold the weights of its best look."
         ),
     )
+    frozen: Literal["fp32", "bf16", "fp16", "int8", "nf4"] = Field(
+        "fp32",
+        json_schema_extra=NEUTRAL | short("frozen"),
+        description=(
+            "How the weights that a LoRA leaves as they are lie in memory while it is trained: 4 "
+            "bytes each, 2 (`bf16`, `fp16`), or, of matrices, about 1 (`int8`) or 0.56 (`nf4`), "
+            "which changes what is trained against. The checkpoint is the base as it is with the "
+            "LoRA merged into it."
+        ),
+    )
 
 
 class Training(Shared):
@@ -205,7 +215,7 @@ class Training(Shared):
 
     def found(self) -> list[tuple[str, str]]:
         """(room, name) of what these settings have found by its name, beside the method."""
-        return []
+        return [] if self.frozen == "fp32" else [("train", "frozen")]
 
     def files(self) -> list[Path]:
         """Files that these settings name, from the folder in which Snakemake runs, beside the
@@ -227,6 +237,12 @@ class Training(Shared):
                 "accumulate",
                 f"{self.accumulate} parts of a batch of {self.batch_size}",
                 f"use at most {self.batch_size}",
+            )
+        if self.frozen != "fp32" and not self.lora_rank:
+            raise disagree(
+                "frozen",
+                f"{self.frozen} is for the weights beside a LoRA, and all are trained",
+                "set lora_rank, or leave it out",
             )
         for name in ("crop", "jitter", "resolution", "flip"):
             if self.cached and getattr(self, name) != type(self).model_fields[name].default:

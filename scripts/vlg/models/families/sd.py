@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from vlg.errors import UserError
 from vlg.files import read_json
 from vlg.models.components import load_component, load_network
+from vlg.models.device import waiting
 from vlg.models.family import Condition
 from vlg.models.latent import LatentFamily, square_side
 from vlg.models.schedule import check_stated, load_schedule
@@ -159,7 +160,7 @@ class StableDiffusion(LatentFamily):
         for part, name in self.encoders.items():
             tokenizer = load_component(transformers.CLIPTokenizer, self.folder, name)
             encoder = load_network(getattr(transformers, self.served[part]), self.folder, part)
-            encoder = encoder.to(self.device).to(self.dtype).eval().requires_grad_(False)
+            encoder = encoder.to(waiting(self.device)).to(self.dtype).eval().requires_grad_(False)
             pairs.append((tokenizer, encoder))
         return pairs
 
@@ -183,9 +184,9 @@ class StableDiffusion(LatentFamily):
         import torch
 
         said = []
-        for tokenizer, encoder in self.text:
-            length = min(tokenizer.model_max_length, encoder.config.max_position_embeddings)
-            with torch.no_grad():
+        with self.reading(), torch.no_grad():
+            for tokenizer, encoder in self.text:
+                length = min(tokenizer.model_max_length, encoder.config.max_position_embeddings)
                 said.append(encoder(self._ids(tokenizer, texts, length), **options))
         return said
 

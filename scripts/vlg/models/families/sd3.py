@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from vlg.errors import UserError
 from vlg.files import read_json
 from vlg.models.components import load_component, load_network
-from vlg.models.device import at_least_float32
+from vlg.models.device import at_least_float32, waiting
 from vlg.models.family import Condition
 from vlg.models.flow import Solver, check_stated, load_flow
 from vlg.models.latent import LatentFamily, square_side
@@ -37,6 +37,18 @@ PARTS = (
     "scheduler",
 )
 WEIGHTED = ("transformer", "vae", "text_encoder", "text_encoder_2")  # T5 may be left out
+# As published: those of 3 "incl_clips", and of 3.5 those to which others have added them.
+ONE_FILE = {
+    "name": "Stable Diffusion 3",
+    "shape": "sd3",
+    "parts": {
+        "model.diffusion_model.": "transformer",
+        "first_stage_model.": "VAE",
+        "text_encoders.clip_l.": "text encoder",
+        "text_encoders.clip_g.": "second text encoder",
+    },
+    "remedy": "give one that includes both CLIPs, or the diffusers folder",
+}
 SERVED = {
     "transformer": "SD3Transformer2DModel",
     "vae": "AutoencoderKL",
@@ -46,6 +58,7 @@ SERVED = {
 }
 ENDS = ("", "_2", "_3")  # of the names of text encoders and their tokenizers: CLIP, CLIP, T5
 T5 = "text_encoder_3"
+HEAD = 64  # width of a head of attention where no weight says it
 T5_TOKENS = 256  # of a text, as the pipeline has them
 # What diffusers and transformers take where a config says nothing.
 USUAL = {"sample_size": 128, "patch_size": 2, "in_channels": 16, "out_channels": 16}
@@ -154,6 +167,32 @@ class StableDiffusion3(LatentFamily):
                 f"{name}: joint_attention_dim is {wanted} and T5's d_model {width}; {APART}"
             )
 
+    @classmethod
+    def shaped(cls, tensors: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """Of 3, 3.5 medium and 3.5 large alike: sizes are those of the weights."""
+        start = "model.diffusion_model."
+        shapes = {n.removeprefix(start): each["shape"] for n, each in tensors.items()}
+        blocks = {n.split(".")[1] for n in shapes if n.startswith("joint_blocks.")}
+        dual = {n.split(".")[1] for n in shapes if ".x_block.attn2." in n}
+        width, channels, patch, _ = shapes["x_embedder.proj.weight"]
+        norm = shapes.get("joint_blocks.0.x_block.attn.ln_q.weight")
+        head = norm[0] if norm else HEAD
+        told = {
+            "in_channels": channels,
+            "out_channels": shapes["final_layer.linear.weight"][0] // patch**2,
+            "patch_size": patch,
+            "num_layers": len(blocks),
+            "attention_head_dim": head,
+            "num_attention_heads": width // head,
+            "caption_projection_dim": width,
+            "joint_attention_dim": shapes["context_embedder.weight"][1],
+            "pooled_projection_dim": shapes["y_embedder.mlp.0.weight"][1],
+            "pos_embed_max_size": math.isqrt(shapes["pos_embed"][1]),
+            "dual_attention_layers": sorted(map(int, dual)),
+            "qk_norm": "rms_norm" if norm else None,
+        }
+        return {"transformer/config.json": told}
+
     # --- components ---
 
     def _network(self, dtype: torch.dtype) -> Any:
@@ -182,7 +221,7 @@ class StableDiffusion3(LatentFamily):
             tokenizer = load_component(words, self.folder, f"tokenizer{end}")
             # In float16 transformers keeps in float32 what overflows in T5.
             text = load_network(kind, self.folder, f"text_encoder{end}", dtype=self.dtype)
-            found.append((tokenizer, text.to(self.device).eval().requires_grad_(False)))
+            found.append((tokenizer, text.to(waiting(self.device)).eval().requires_grad_(False)))
         return found
 
     @cached_property
@@ -204,7 +243,7 @@ class StableDiffusion3(LatentFamily):
         (one, first), (two, second), *t5 = self.text
         length = min(one.model_max_length, first.config.max_position_embeddings)
         states, pooled = [], []
-        with torch.no_grad():
+        with self.reading(), torch.no_grad():
             for tokenizer, text in ((one, first), (two, second)):
                 ids = self._ids(tokenizer, texts, length)
                 seen = text(ids, output_hidden_states=True)
