@@ -1,13 +1,14 @@
 """Write the card of a fine-tuned model: what it is, how it was trained, what it scored.
 
-Reads the table of fine-tuning and the model's training summary; writes README.md with the front
-matter that the Hugging Face Hub reads. Settings: study, base, dataset, judge,
-confidence (of the table's intervals).
+Reads the table of fine-tuning, the model's manifest and its training summary, and not the model,
+which need not be on the machine that writes its card; writes README.md with the front matter that
+the Hugging Face Hub reads. Settings: study, base, dataset, judge, confidence (of the table's
+intervals).
 """
 
 from pathlib import Path
 
-from vlg.files import read_json, write_checksum, write_text
+from vlg.files import MANIFEST, read_json, write_checksum, write_text
 from vlg.models import stated
 from vlg.report import cards
 from vlg.workflow import cli
@@ -15,7 +16,7 @@ from vlg.workflow import cli
 
 def main(args):
     model, summary = args.training.parent.name, read_json(args.training)
-    absent = stated.absent(args.out.parent)
+    absent = stated.left_out(read_json(args.out.parent / MANIFEST)["files"])
     write_text(args.out, cards.card(model, args.table, summary, args.settings, absent))
     write_checksum(args.out)
 

@@ -106,6 +106,15 @@ def absent(base: Path) -> list[str]:
     return [n for n, each in index.items() if each == [None, None] and n not in OPTIONAL]
 
 
+def left_out(names: Iterable[str]) -> list[str]:
+    """What is `absent` of a base that has files of these names: of those served here it can only be
+    T5 of a Stable Diffusion 3."""
+    there = {name.partition("/")[0] for name in names}
+    if not {"transformer", "text_encoder_2"} <= there:
+        return []
+    return [part for part in ("text_encoder_3", "tokenizer_3") if part not in there]
+
+
 def has_tokenizer(folder: Path) -> bool:
     """Whether a folder has the files of a Hugging Face tokenizer."""
     names = {path.name for path in folder.glob("*")}
