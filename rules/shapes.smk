@@ -8,8 +8,9 @@ PRETRAIN = (
 )
 
 
-# One training makes both bases.
+# One training makes both bases of a UNet.
 BASES = ("base", "base/base", "base/base-early")
+PARTS = ("vae", "base", "base-flow", "guide", "judge")
 
 
 rule pretrain_part:
@@ -61,11 +62,36 @@ rule pretrain_base:
         PRETRAIN
 
 
+rule pretrain_flow:
+    """Train the base that is a transformer with flow matching."""
+    input:
+        vae=LAYOUT.pretrained("vae"),
+        bundles=bundles(LAYOUT.pretrained("vae")),
+    output:
+        LAYOUT.pretrained("base-flow"),
+        rest(LAYOUT.log("pretrain", "base-flow"), LAYOUT.pretrained("base-flow")),
+    log:
+        LAYOUT.log("pretrain", "base-flow"),
+    conda:
+        "../envs/models.yaml"
+    threads: threads_of("pretrain_flow")
+    resources:
+        **needs("pretrain_flow"),
+    params:
+        settings=settings(CONFIG["pretrain"]["flow"]),
+        code=code("pretrain"),
+        part="flow",
+        vae=lambda wildcards, input: ["--vae", os.path.dirname(input.vae)],
+        out=subpath(output[0], parent=True),
+    shell:
+        PRETRAIN
+
+
 rule pretrain:
     """Train all, measure them in full and in half precision, and replace resources/shapes."""
     input:
-        [LAYOUT.pretrained(part) for part in ("vae", "base", "guide", "judge")],
-        bundles=bundles(*map(LAYOUT.pretrained, ("vae", "base", "guide", "judge"))),
+        [LAYOUT.pretrained(part) for part in PARTS],
+        bundles=bundles(*map(LAYOUT.pretrained, PARTS)),
     output:
         LAYOUT.pretrained_quality,
     log:

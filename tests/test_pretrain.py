@@ -110,6 +110,7 @@ RECIPES = {
         "early": 0.5,
         "again": 2,
     },
+    "flow": {"seed": 16, "steps": 3, "batch": 4, "lr": 1e-3, "scenes": 40},
 }
 
 
@@ -117,7 +118,7 @@ def train(part, out, **recipe):
     """Run scripts/pretrain.py with a reduced recipe, as the command line does."""
     arguments = ["--part", part, "--out", str(out / part)]
     arguments += ["--settings", json.dumps({**RECIPES[part], **recipe})]
-    arguments += ["--vae", str(out / "vae")] if part == "base" else []
+    arguments += ["--vae", str(out / "vae")] if part in ("base", "flow") else []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [str(SCRIPT), *arguments])
         runpy.run_path(str(SCRIPT), run_name="__main__")
@@ -178,6 +179,36 @@ def test_base_and_its_early_checkpoint_draw_different_pictures(trained):
     assert base["vae/diffusion_pytorch_model.safetensors"] in weights(trained / "vae").values()
 
 
+def test_the_flow_base_learns_and_is_told_what_the_family_tells_it(trained):
+    """Texts are as in drawing, and every weight is reached by the loss."""
+    from diffusers import StableDiffusion3Pipeline
+
+    from vlg.models.family import open_family
+
+    family = open_family(trained / "flow")
+    pipeline = StableDiffusion3Pipeline.from_pretrained(trained / "flow")
+    texts = ["", "two small red boxes", "a picture of a large red circle under a plus on pink"]
+    with torch.no_grad():
+        states, pooled = pretrain.told(pipeline, texts)
+    told = family.condition(texts)
+    assert torch.allclose(torch.cat([told["states"], told["t5"]], dim=1), states, atol=1e-5)
+    assert torch.equal(told["pooled"], pooled) and states.shape[1] == 2 * models.CONTEXT
+    begun = models.transformer().state_dict()
+    for name in ("proj_out.weight", "norm_out.linear.weight"):
+        assert not begun[name].any()
+    learned = pipeline.transformer.state_dict()
+    assert learned["proj_out.weight"].any() and learned["proj_out.bias"].any()
+
+
+def test_t5_reads_every_word_as_one_token_and_other_text_in_letters(tokenizer):
+    t5 = models.t5_tokenizer()
+    assert all(len(t5.tokenize(word)) == 1 for word in models.words())
+    assert t5.unk_token_id not in t5("Zebra-crossing, no. 7!").input_ids
+    rng = random.Random(0)
+    for scene in scenes(300):
+        assert len(t5(captions.caption(scene, rng)).input_ids) <= models.CONTEXT
+
+
 def test_guide_and_judge_load_with_their_libraries_and_differ(trained, tokenizer):
     from transformers import CLIPTokenizer
 
@@ -209,11 +240,13 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(trained, tmp_
         torch.rand(3)  # somebody else's draws
         assert weights(train(part, tmp_path / "again")) == weights(trained / part), part
     assert weights(train("judge", tmp_path / "other", seed=15)) != weights(trained / "judge")
-    (tmp_path / "again" / "base").mkdir()
-    assert weights(train("base", tmp_path / "again")) == weights(trained / "base")
+    for part in ("base", "flow"):
+        (tmp_path / "again" / part).mkdir()
+        assert weights(train(part, tmp_path / "again")) == weights(trained / part), part
 
 
-def test_base_training_shows_no_pair_that_is_held_out(monkeypatch):
+@pytest.mark.parametrize("part", ["base", "flow"])
+def test_training_of_a_base_shows_no_pair_that_is_held_out(part, monkeypatch):
     drawn = []
     sample = world.sample
 
@@ -223,13 +256,12 @@ def test_base_training_shows_no_pair_that_is_held_out(monkeypatch):
 
     monkeypatch.setattr(pretrain, "sample", remembered)
     torch.manual_seed(0)
-    kept = []
-    pretrain.train_base(
-        {**RECIPES["base"], "steps": 2, "scenes": 60},
-        models.vae().eval(),
-        lambda name, unet, text: kept.append(name),
-    )
-    assert kept == ["base-early", "base"]
+    recipe, kept = {**RECIPES[part], "steps": 2, "scenes": 60}, []
+    if part == "base":
+        pretrain.train_base(recipe, models.vae().eval(), lambda name, unet, text: kept.append(name))
+        assert kept == ["base-early", "base"]
+    else:
+        pretrain.train_flow(recipe, models.vae().eval())
     pairs = {(thing.shape, thing.colour) for scene in drawn for thing in scene.things}
     assert len(drawn) == 60 and pairs <= set(world.SEEN)
 

@@ -44,7 +44,21 @@ class PretrainBase(Keys):
         0.3,
         gt=0,
         lt=1,
-        description="Share of the steps after which shapes-early is kept.",
+        description="Share of the steps after which `shapes-early` is kept.",
+    )
+
+
+class PretrainFlow(Keys):
+    """Transformer and text encoders of `shapes-flow`."""
+
+    seed: OwnSeed = 16
+    steps: Steps = 4800
+    batch: Batch = 32
+    lr: Rate = 0.0025
+    scenes: int = Field(
+        30000,
+        ge=2,
+        description="Pictures that exist.",
     )
 
 
@@ -71,5 +85,6 @@ class Pretrain(Keys):
 
     vae: PretrainVae = Field(default_factory=PretrainVae)
     base: PretrainBase = Field(default_factory=PretrainBase)
+    flow: PretrainFlow = Field(default_factory=PretrainFlow)
     guide: PretrainGuide = Field(default_factory=PretrainGuide)
     judge: PretrainJudge = Field(default_factory=PretrainJudge)
