@@ -2,7 +2,7 @@
 
 --part vae writes an AutoencoderKL. --part base reads it and writes two Stable Diffusion folders,
 base and base-early (the same training, stopped sooner); --part flow reads it and writes a Stable
-Diffusion 3 folder. --part guide writes an open_clip folder, --part judge a transformers CLIP folder.
+Diffusion 3 folder. --part guide writes an open_clip folder, --part judge a transformers CLIP one.
 Each gets a manifest.json with its recipe and the time it took.
 """
 

@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 EFFECT = ["effect", "effect_low", "effect_high"]
 CAPTION = """\
 Effects with their intervals, in the unit of "Measured in", and verdicts, from tables/claims.csv of
-both studies. {verdicts} Verdicts that differ do not tell the two bases apart. *Difference* does: the
-second effect less the first, with an interval made from the two (MOVER: Zou & Donner, *Statistics in
-Medicine* 27, 2008) as if they were independent, not corrected for the number of claims. {differ}"""
+both studies. {verdicts} Verdicts that differ do not tell the two bases apart. *Difference* does:
+the second effect less the first, with an interval made from the two (MOVER: Zou & Donner,
+*Statistics in Medicine* 27, 2008) as if they were independent, not corrected for the number of
+claims. {differ}"""
 
 
 def render(studies: list[Path]) -> str:
