@@ -4,6 +4,7 @@ import copy
 import json
 import random
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,9 +15,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vlg.files import check_manifest, sha256
+from vlg.models import folders
 from vlg.shapes import captions, models, pretrain, world
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "pretrain.py"
+SCRIPTS = Path(__file__).parents[1] / "scripts"
 
 
 @pytest.fixture(scope="module")
@@ -119,10 +121,14 @@ def train(part, out, **recipe):
     arguments = ["--part", part, "--out", str(out / part)]
     arguments += ["--settings", json.dumps({**RECIPES[part], **recipe})]
     arguments += ["--vae", str(out / "vae")] if part in ("base", "flow") else []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [str(SCRIPT), *arguments])
-        runpy.run_path(str(SCRIPT), run_name="__main__")
+    call("pretrain", *arguments)
     return out / part
+
+
+def call(script, *arguments):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [script, *map(str, arguments)])
+        runpy.run_path(str(SCRIPTS / f"{script}.py"), run_name="__main__")
 
 
 @pytest.fixture(scope="module")
@@ -264,6 +270,45 @@ def test_training_of_a_base_shows_no_pair_that_is_held_out(part, monkeypatch):
         pretrain.train_flow(recipe, models.vae().eval())
     pairs = {(thing.shape, thing.colour) for scene in drawn for thing in scene.things}
     assert len(drawn) == 60 and pairs <= set(world.SEEN)
+
+
+def test_shipping_one_part_leaves_the_others_as_they_are(trained, tmp_path, monkeypatch):
+    """The flow base is shipped without what it shares, and comes back whole."""
+    from vlg.shapes import quality
+
+    for name in ("vae", "base", "clip"):
+        monkeypatch.setattr(quality, name, lambda *_: {"fidelity": 0.5})
+    pretrained, shipped = tmp_path / "pretrained", tmp_path / "shipped"
+    shutil.copytree(trained, pretrained)
+    (pretrained / "flow").rename(pretrained / "base-flow")
+    words = ["--settings", "{}", "--pretrained", pretrained, "--out", shipped]
+    words += ["--quality", tmp_path / "quality.json"]
+    call("ship", *words)
+    first = check_manifest(shipped)
+    assert set(first["parts"]) == {"vae", "base", "base-early", "base-flow", "guide", "judge"}
+    own = {name for name in first["files"] if name.startswith("base-flow/")}
+    assert "base-flow/vae/config.json" in own and "base-flow/tokenizer_3/tokenizer.json" in own
+    assert not any("base-flow/tokenizer/" in name or "/vae/diff" in name for name in own)
+    folders.unpack(shipped, "base-flow", tmp_path / "flow")
+    whole = {p.relative_to(pretrained / "base-flow") for p in files_of(pretrained / "base-flow")}
+    assert {p.relative_to(tmp_path / "flow") for p in files_of(tmp_path / "flow")} == whole - {
+        Path("manifest.json")
+    }
+
+    shutil.rmtree(pretrained / "base-flow")
+    train("flow", pretrained, seed=17).rename(pretrained / "base-flow")
+    for part in ("vae", "base", "guide", "judge"):
+        shutil.rmtree(pretrained / part)
+    call("ship", *words, "--parts", "base-flow")
+    second = check_manifest(shipped)
+    changed = {name for name, told in second["files"].items() if told != first["files"][name]}
+    assert changed and changed <= own
+    assert second["parts"].pop("base-flow")["recipe"]["seed"] == 17
+    assert second["parts"].items() <= first["parts"].items()
+
+
+def files_of(folder):
+    return [path for path in folder.rglob("*") if path.is_file()]
 
 
 def test_negatives_of_the_clips_are_false():
