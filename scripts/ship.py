@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 from vlg.config import sections
-from vlg.files import atomic_folder, check_manifest, write_json, write_manifest
+from vlg.files import atomic_folder, check_manifest, read_json, write_json, write_manifest
 from vlg.workflow import cli
 
 # Where a part lies below pretrained/, and what of it is shipped: base-early and base-flow share the
@@ -33,6 +33,14 @@ def halve(folder: Path) -> None:
         tensors = load_file(path)
         half = {n: t.half() if t.dtype == torch.float32 else t for n, t in tensors.items()}
         save_file(half, path, metadata={"format": "pt"})
+
+
+def forget_places(folder: Path) -> None:
+    """Take out of a folder's configurations where its models lay when they were trained."""
+    for path in folder.rglob("config.json"):
+        told = read_json(path)
+        if told.pop("_name_or_path", None) is not None:
+            write_json(path, told)
 
 
 def measure(part: str, folder: Path, settings: sections.Sampling) -> dict:
@@ -71,6 +79,7 @@ def main(args):
                     if path.name != "manifest.json":
                         copy(path, target)
             halve(out / name)
+            forget_places(out / name)
         write_manifest(out)
         for name, (place, _) in places.items():
             shutil.rmtree(scratch, ignore_errors=True)

@@ -289,6 +289,7 @@ def test_shipping_one_part_leaves_the_others_as_they_are(trained, tmp_path, monk
     own = {name for name in first["files"] if name.startswith("base-flow/")}
     assert "base-flow/vae/config.json" in own and "base-flow/tokenizer_3/tokenizer.json" in own
     assert not any("base-flow/tokenizer/" in name or "/vae/diff" in name for name in own)
+    assert not any("_name_or_path" in p.read_text() for p in shipped.rglob("config.json"))
     folders.unpack(shipped, "base-flow", tmp_path / "flow")
     whole = {p.relative_to(pretrained / "base-flow") for p in files_of(pretrained / "base-flow")}
     assert {p.relative_to(tmp_path / "flow") for p in files_of(tmp_path / "flow")} == whole - {
