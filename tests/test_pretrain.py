@@ -112,7 +112,7 @@ RECIPES = {
         "early": 0.5,
         "again": 2,
     },
-    "flow": {"seed": 16, "steps": 3, "batch": 4, "lr": 1e-3, "scenes": 40},
+    "flow": {"seed": 16, "steps": 3, "batch": 4, "lr": 1e-3, "scenes": 40, "again": 2},
 }
 
 

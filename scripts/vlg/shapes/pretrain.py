@@ -191,6 +191,25 @@ class Average:
         return old
 
 
+def fit_twice(
+    average: Average,
+    recipe: dict[str, Any],
+    loss: Callable[[int], torch.Tensor],
+    name: str,
+    after: Callable[[int], None],
+    rng: random.Random,
+) -> None:
+    """`fit`, and recipe["again"] steps from the average with half the learning rate and a seed of
+    their own; the parameters are the average then."""
+    fit(average.parameters, recipe, loss, name, after)
+    average.swap()
+    torch.manual_seed(recipe["seed"] + 1)
+    rng.seed(recipe["seed"] + 1)
+    again = {**recipe, "steps": recipe["again"], "lr": recipe["lr"] / 2}
+    fit(average.parameters, again, loss, f"{name} again", lambda n: after(n + recipe["steps"]))
+    average.swap()
+
+
 def seen_scenes(number: int, vae: Any, rng: random.Random) -> tuple[list[Scene], torch.Tensor]:
     """Scenes without ADAPT and NEVER pairs, and their latents (number, 4, 8, 8)."""
     scenes = [sample(rng, SEEN) for _ in range(number)]
@@ -227,8 +246,7 @@ def train_base(recipe: dict[str, Any], vae: Any, keep: Callable[[str, Any, Any],
     scenes, latents = seen_scenes(recipe["scenes"], vae, rng)
     noise_schedule = models.scheduler()
     alphas = noise_schedule.alphas_cumprod
-    parameters = [*unet.parameters(), *text_encoder.parameters()]
-    average = Average(parameters)
+    average = Average([*unet.parameters(), *text_encoder.parameters()])
 
     def loss(step: int) -> torch.Tensor:
         chosen, texts = weakly_captioned(scenes, recipe["batch"], rng)
@@ -249,19 +267,13 @@ def train_base(recipe: dict[str, Any], vae: Any, keep: Callable[[str, Any, Any],
             keep("base-early", unet, text_encoder)
             average.swap(trained)
 
-    fit(parameters, recipe, loss, "base", after)
-    average.swap()
-    torch.manual_seed(recipe["seed"] + 1)
-    rng.seed(recipe["seed"] + 1)
-    again = {**recipe, "steps": recipe["again"], "lr": recipe["lr"] / 2}
-    fit(parameters, again, loss, "base again", lambda step: after(step + recipe["steps"]))
-    average.swap()
+    fit_twice(average, recipe, loss, "base", after, rng)
     keep("base", unet, text_encoder)
 
 
 def train_flow(recipe: dict[str, Any], vae: Any) -> Any:
     """A StableDiffusion3Pipeline of a transformer and its three text encoders, on the pictures and
-    weak captions of `train_base`, its weights the average with decay 0.999.
+    weak captions of `train_base`, trained twice and averaged as there.
 
     Loss: squared error of the flow, noise - picture, at logit-normal timesteps (arXiv:2403.03206).
     """
@@ -271,8 +283,7 @@ def train_flow(recipe: dict[str, Any], vae: Any) -> Any:
     pipeline = models.flow_pipeline(vae, net, texts)
     scenes, latents = seen_scenes(recipe["scenes"], vae, rng)
     flow = Flow(pipeline.scheduler.sigmas.flip(0))
-    parameters = [p for part in (net, *texts) for p in part.parameters()]
-    average = Average(parameters)
+    average = Average([p for part in (net, *texts) for p in part.parameters()])
 
     def loss(step: int) -> torch.Tensor:
         chosen, captions = weakly_captioned(scenes, recipe["batch"], rng)
@@ -283,8 +294,7 @@ def train_flow(recipe: dict[str, Any], vae: Any) -> Any:
         flowing = net(flow.add_noise(clean, noise, t), states, pooled, flow.sigma(t) * len(flow))
         return F.mse_loss(flowing.sample, flow.target(clean, noise, t))
 
-    fit(parameters, recipe, loss, "flow", average.follow)
-    average.swap()
+    fit_twice(average, recipe, loss, "flow", average.follow, rng)
     return pipeline
 
 

@@ -13,6 +13,11 @@ Steps = Annotated[int, Field(ge=1, description="Training steps.")]
 Batch = Annotated[int, Field(ge=2, description="Pictures per step.")]
 Rate = Annotated[float, Field(gt=0, description="Highest learning rate.")]
 
+Again = Annotated[
+    int, Field(ge=1, description="Further steps from the averaged weights at half the rate.")
+]
+Scenes = Annotated[int, Field(ge=2, description="Pictures that exist.")]
+
 
 class PretrainVae(Keys):
     """The autoencoder of the base."""
@@ -30,16 +35,8 @@ class PretrainBase(Keys):
     steps: Steps = 7500
     batch: Batch = 32
     lr: Rate = 0.0012
-    again: int = Field(
-        1300,
-        ge=1,
-        description="Further steps from the averaged weights at half the rate.",
-    )
-    scenes: int = Field(
-        30000,
-        ge=2,
-        description="Pictures that exist.",
-    )
+    again: Again = 1300
+    scenes: Scenes = 30000
     early: float = Field(
         0.3,
         gt=0,
@@ -55,11 +52,8 @@ class PretrainFlow(Keys):
     steps: Steps = 4800
     batch: Batch = 32
     lr: Rate = 0.0025
-    scenes: int = Field(
-        30000,
-        ge=2,
-        description="Pictures that exist.",
-    )
+    again: Again = 1600
+    scenes: Scenes = 30000
 
 
 class PretrainGuide(Keys):
