@@ -39,7 +39,7 @@ endif
 endif
 OVERLAY = $(if $(CONFIG),--configfile "$(CONFIG)")
 
-.PHONY: judges-selftest help demo study evaluate methods full full-size files tables figures gallery report verify archive pretrain test test-slow test-slurm lint
+.PHONY: judges-selftest help demo study evaluate methods full families full-size files tables figures gallery report verify archive pretrain test test-slow test-slurm lint
 .PHONY: lock clean
 
 help: ## list these targets
@@ -65,6 +65,12 @@ full: $(INSTALLED) ## the whole evaluation in the shapes world: five trainings, 
 	@$(RUN) snakemake $(SCREEN) --cores $(CORES) $(ARGS) --configfile config/shapes-full.yaml
 	@$(RUN) snakemake $(SCREEN) --cores $(CORES) $(ARGS) --configfile config/shapes-early.yaml
 	@.venv/bin/python tools/strength.py results/shapes-early results/shapes-full
+
+# Without CONFIG, too: what is compared is the default study and its overlay.
+families: $(INSTALLED) ## the study on a UNet and on a transformer with flow, their verdicts side by side
+	@$(RUN) snakemake $(SCREEN) --cores $(CORES) $(ARGS)
+	@$(RUN) snakemake $(SCREEN) --cores $(CORES) $(ARGS) --configfile config/shapes-flow.yaml
+	@printf '\n%s\n\n' families; .venv/bin/python tools/families.py
 
 # The overlay comes first, so that a smaller one, or one of your own, lies over it.
 methods: STUDY = $(if $(CONFIG),$(basename $(notdir $(CONFIG))),methods)
@@ -95,7 +101,7 @@ report: $(INSTALLED) ## the whole study as one file, report.zip (or REPORT=repor
 	@$(RUN) snakemake --report "$(REPORT)" $(OVERLAY) $(ARGS)
 
 # Snakemake keeps copies of rules in the user's cache folder, and would end in a traceback without one.
-study evaluate methods full files tables figures gallery report pretrain judges-selftest: | home
+study evaluate methods full families files tables figures gallery report pretrain judges-selftest: | home
 .PHONY: home
 CACHE = import os, platformdirs as p; os.makedirs(p.user_cache_dir("snakemake", "snakemake"), exist_ok=True)
 home: $(INSTALLED)

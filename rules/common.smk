@@ -66,7 +66,9 @@ PROCESSES, NODES = CONFIG["finetune"]["processes"], CONFIG["finetune"]["nodes"]
 
 # Rules whose jobs compute with a model; all others are light.
 COMPUTING = set("encode encode_guide finetune generate refine score judge pairs diversity".split())
-COMPUTING |= set("compared reference judges_selftest pretrain_part pretrain_base pretrain".split())
+COMPUTING |= set(
+    "compared reference judges_selftest pretrain_part pretrain_base pretrain_flow pretrain".split()
+)
 
 
 wildcard_constraints:

@@ -8,9 +8,9 @@ PRETRAIN = (
 )
 
 
-# One training makes both bases.
+# One training makes both bases of a UNet.
 BASES = ("base", "base/base", "base/base-early")
-PARTS = ("vae", "base", "guide", "judge", "vqa")
+PARTS = ("vae", "base", "base-flow", "guide", "judge", "vqa")
 
 
 rule pretrain_part:
@@ -56,6 +56,31 @@ rule pretrain_base:
         settings=settings(CONFIG["pretrain"]["base"]),
         code=code("pretrain"),
         part="base",
+        vae=lambda wildcards, input: ["--vae", os.path.dirname(input.vae)],
+        out=subpath(output[0], parent=True),
+    shell:
+        PRETRAIN
+
+
+rule pretrain_flow:
+    """Train the base that is a transformer with flow matching."""
+    input:
+        vae=LAYOUT.pretrained("vae"),
+        bundles=bundles(LAYOUT.pretrained("vae")),
+    output:
+        LAYOUT.pretrained("base-flow"),
+        rest(LAYOUT.log("pretrain", "base-flow"), LAYOUT.pretrained("base-flow")),
+    log:
+        LAYOUT.log("pretrain", "base-flow"),
+    conda:
+        "../envs/models.yaml"
+    threads: threads_of("pretrain_flow")
+    resources:
+        **needs("pretrain_flow"),
+    params:
+        settings=settings(CONFIG["pretrain"]["flow"]),
+        code=code("pretrain"),
+        part="flow",
         vae=lambda wildcards, input: ["--vae", os.path.dirname(input.vae)],
         out=subpath(output[0], parent=True),
     shell:

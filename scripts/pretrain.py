@@ -1,9 +1,10 @@
 """Train one of the shapes world's tiny models from nothing.
 
---part vae writes an AutoencoderKL; --part base reads it and writes two Stable Diffusion folders,
-base and base-early (the same training, stopped sooner); --part guide writes an open_clip folder;
---part judge a transformers CLIP folder; --part vqa a transformers vision-language model. Each gets
-a manifest.json with its recipe and the time it took.
+--part vae writes an AutoencoderKL. --part base reads it and writes two Stable Diffusion folders,
+base and base-early (the same training, stopped sooner); --part flow reads it and writes a Stable
+Diffusion 3 folder. --part guide writes an open_clip folder, --part judge a transformers CLIP one,
+--part vqa a transformers vision-language model. Each gets a manifest.json with its recipe and the
+time it took.
 """
 
 import time
@@ -52,16 +53,19 @@ def main(args):
                 models.pipeline(vae, unet, text_encoder).save_pretrained(out / name)
                 finish(out / name)
 
-            pretrain.train_base(recipe, vae, keep)
+            if args.part == "flow":
+                pretrain.train_flow(recipe, vae).save_pretrained(out)
+            else:
+                pretrain.train_base(recipe, vae, keep)
         finish(out)
 
 
 if __name__ == "__main__":
     arguments = cli.parser(__doc__)
     arguments.add_argument(
-        "--part", required=True, choices=("vae", "base", "guide", "judge", "vqa")
+        "--part", required=True, choices=("vae", "base", "flow", "guide", "judge", "vqa")
     )
-    arguments.add_argument("--vae", type=Path, help="the trained VAE's folder, for --part base")
+    arguments.add_argument("--vae", type=Path, help="the trained VAE's folder, for a base")
     arguments.add_argument("--out", type=Path, required=True, help="folder to write")
     arguments.add_argument(
         "--threads", type=int, default=1, help="CPU threads (changes the result)"

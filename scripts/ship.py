@@ -2,24 +2,36 @@
 into a folder of its own, all others into shapes.
 
 Each is measured in float32 and in half precision, in which it is shipped; both figures go to the
-manifest, with recipe, training time and checksums. Reads results/<study>/pretrained.
+manifest, with recipe, training time and checksums. Reads results/<study>/pretrained. --parts ships
+some anew and leaves the others as they are.
 """
 
 import shutil
 from pathlib import Path
 
 from vlg.config import sections
-from vlg.files import MANIFEST, atomic_folder, check_manifest, write_json, write_manifest
+from vlg.files import (
+    MANIFEST,
+    atomic_folder,
+    check_manifest,
+    read_json,
+    write_json,
+    write_manifest,
+)
 from vlg.workflow import cli
 
-# Where a part lies below pretrained/, and what of it is shipped: base-early shares the rest with
-# base.
+# Where a part lies below pretrained/, and what of it is shipped: base-early and base-flow share the
+# rest with base (vlg.models.folders.SHARED).
+FLOW = ("model_index.json", "scheduler", "transformer", "text_encoder*", "tokenizer_*")
 PARTS = {
     "base": ("base/base", ("*",)),
     "base-early": ("base/base-early", ("unet", "text_encoder")),
+    "base-flow": ("base-flow", (*FLOW, "vae/config.json")),
     "guide": ("guide", ("*",)),
     "judge": ("judge", ("*",)),
 }
+VQA = "vqa"
+ALL = [*PARTS, VQA]
 
 
 def halve(folder: Path) -> None:
@@ -50,6 +62,14 @@ def ship_vqa(pretrained: Path, out: Path) -> dict:
     return known
 
 
+def forget_places(folder: Path) -> None:
+    """Take out of a folder's configurations where its models lay when they were trained."""
+    for path in folder.rglob("config.json"):
+        told = read_json(path)
+        if told.pop("_name_or_path", None) is not None:
+            write_json(path, told)
+
+
 def measure(part: str, folder: Path, settings: sections.Sampling) -> dict:
     from vlg.shapes import quality
 
@@ -64,25 +84,31 @@ def main(args):
     from vlg.models.folders import unpack
 
     torch.set_num_threads(args.threads)
-    trained = {}
-    for name, (place, _) in PARTS.items():
+    places = {name: PARTS[name] for name in args.parts if name in PARTS}
+    others = [name for name in PARTS if name not in places]
+    trained = check_manifest(args.out)["parts"] if others else {}
+    for name, (place, _) in places.items():
         facts = check_manifest(args.pretrained / place)
         trained[name] = {k: facts[k] for k in ("recipe", "seconds", "threads")}
-    trained["vae"] = check_manifest(args.pretrained / "vae")
-    trained["vae"].pop("files")
+    if "base" in places:
+        trained["vae"] = check_manifest(args.pretrained / "vae")
+        trained["vae"].pop("files")
     scratch = args.quality.parent / ".scratch"
     with atomic_folder(args.out) as out:
-        for name, (place, wanted) in PARTS.items():
+        for name in others:
+            shutil.copytree(args.out / name, out / name)
+        for name, (place, wanted) in places.items():
             for pattern in wanted:
                 for path in (args.pretrained / place).glob(pattern):
-                    target = out / name / path.name
+                    target = out / name / path.relative_to(args.pretrained / place)
                     target.parent.mkdir(parents=True, exist_ok=True)
                     copy = shutil.copytree if path.is_dir() else shutil.copyfile
                     if path.name != "manifest.json":
                         copy(path, target)
             halve(out / name)
+            forget_places(out / name)
         write_manifest(out)
-        for name, (place, _) in PARTS.items():
+        for name, (place, _) in places.items():
             shutil.rmtree(scratch, ignore_errors=True)
             unpack(out, name, scratch)
             write_manifest(scratch)
@@ -93,8 +119,9 @@ def main(args):
             cli.log.info("%s: %s", name, trained[name]["quality"])
         shutil.rmtree(scratch, ignore_errors=True)
         write_manifest(out, parts=trained, sampling=args.settings.model_dump())
-    vqa = ship_vqa(args.pretrained / "vqa", args.out.with_name("shapes-vqa"))
-    write_json(args.quality, {**trained, "vqa": vqa})
+    if VQA in args.parts:
+        trained[VQA] = ship_vqa(args.pretrained / VQA, args.out.with_name(f"shapes-{VQA}"))
+    write_json(args.quality, trained)
 
 
 if __name__ == "__main__":
@@ -103,5 +130,6 @@ if __name__ == "__main__":
     add("--pretrained", type=Path, required=True, help="results/<study>/pretrained")
     add("--out", type=Path, required=True, help="folder to replace, resources/shapes")
     add("--quality", type=Path, required=True, help="JSON file of what was measured")
+    add("--parts", nargs="+", choices=ALL, default=ALL, help="what to ship (all)")
     add("--threads", type=int, default=1, help="CPU threads")
     cli.run(main, arguments)

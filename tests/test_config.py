@@ -101,6 +101,7 @@ def merged(overlay: str) -> dict:
 GOOD_SHA256 = "7d58e1b9d32bfa47b59e10158421b30208d1de5a69d6e60c382d7028e14ef7da"
 NAME = "lower-case letters, digits and `_`, beginning with a letter"
 STUDY = "letters, digits and single `_`, `.`, `-`, beginning with a letter or digit"
+GIVE_BASE = "give a diffusers folder or shapes, shapes-early, shapes-flow"
 OTHER_JUDGE = "a CLIP cannot judge what it guided, give another one"
 
 INVALID = {
@@ -259,8 +260,7 @@ INVALID = {
         "the base; give its base model, or the folder of a base into which it was merged"
     ),
     "models: {base: lora}": (
-        "models.base: lora has no model_index.json: this is a LoRA; "
-        "give a diffusers folder or shapes, shapes-early"
+        f"models.base: lora has no model_index.json: this is a LoRA; {GIVE_BASE}"
     ),
     "models: {base: inpainting}": (
         "models.base: inpainting: unet/config.json: in_channels is 9 and the VAE's latents have 4 "
@@ -412,6 +412,13 @@ INVALID = {
         "models.compare: stands beside a base, and there is none; name one of them as the base"
     ),
     "models: {guide: null}": "models.guide: is null, and there is a base; the default is …",
+    "models: {base: shapes-flow}": (
+        "models.family: is sd, and shapes-flow is of the family sd3; set sd3"
+    ),
+    "models: {family: sd3}": "models.family: is sd3, and shapes is of the family sd; set sd",
+    "models: {compare: {x: shapes-flow}}": (
+        "models.compare.x.family: is sd, and shapes-flow is of the family sd3; set sd3"
+    ),
     "models: {compare: {guide: shapes}}": (
         "models.compare.guide: is the name of something else; choose another"
     ),
@@ -552,13 +559,8 @@ INVALID = {
     ),
     # models, pictures and prompts that are not there or not what they should be
     "models: {base: shape}": "models.base: no folder 'shape'; did you mean shapes?",
-    "models: {base: elsewhere/sd}": (
-        "models.base: no folder 'elsewhere/sd'; give a diffusers folder or shapes, shapes-early"
-    ),
-    "models: {base: nothing}": (
-        "models.base: nothing has no model_index.json; "
-        "give a diffusers folder or shapes, shapes-early"
-    ),
+    "models: {base: elsewhere/sd}": (f"models.base: no folder 'elsewhere/sd'; {GIVE_BASE}"),
+    "models: {base: nothing}": (f"models.base: nothing has no model_index.json; {GIVE_BASE}"),
     "models: {guide: judge}": (
         "models.guide: judge has no open_clip_config.json; give an open_clip folder or shapes"
     ),
@@ -576,8 +578,7 @@ INVALID = {
         f"ROOT/copied/model.safetensors are identical; {OTHER_JUDGE}"
     ),
     f"models: {{base: {'x' * 5000}}}": (
-        f"models.base: no folder '{'x' * 27}...{'x' * 28}'; "
-        "give a diffusers folder or shapes, shapes-early"
+        f"models.base: no folder '{'x' * 27}...{'x' * 28}'; {GIVE_BASE}"
     ),
     'models: {base: "a\\0b"}': (
         "models.base: has a line break or control character: 'a\\x00b'; remove it"
@@ -687,6 +688,8 @@ def test_a_config_that_is_no_mapping(value):
     [
         "models: {base: sd, guide: guide, judge: judge}",
         "models: {base: shapes-early, guide: both}",
+        "models: {base: shapes-flow, family: sd3, compare: {x: {source: shapes, family: sd}}}",
+        "models: {compare: {x: {source: shapes-flow, family: sd3}}}",
         "dataset: {source: pictures, size: null}",
         "prompts: {source: good.tsv, study: 2, pool: 3}",
         f"prompts: {{source: good.tsv, study: 2, sha256: {GOOD_SHA256}}}",

@@ -254,11 +254,15 @@ def shipped(tmp_path):
         "base/unet": {"w": half, "n": torch.tensor(7)},
         "base/vae": {"w": half},
         "base-early/unet": {"w": other},
+        "base-flow/transformer": {"w": other},
         "judge": {"w": half},
     }.items():
         (path / name).mkdir(parents=True)
         save_file(tensors, path / name / "model.safetensors")
     write(path / "base/model_index.json", b"{}")
+    write(path / "base/vae/config.json", b"{}")
+    write(path / "base/tokenizer/tokenizer.json", b"{}")
+    write(path / "base-flow/vae/config.json", b'{"shift_factor": 0.0}')
     files.write_manifest(path)
     return path
 
@@ -277,6 +281,15 @@ def test_the_early_base_has_the_rest_of_the_base(shipped, tmp_path):
     assert load_file(tmp_path / "early/unet/model.safetensors")["w"][0] == 3
     assert load_file(tmp_path / "early/vae/model.safetensors")["w"][0] == -2
     assert (tmp_path / "early/model_index.json").is_file()
+
+
+def test_the_flow_base_has_vae_and_words_of_the_base_and_nothing_else(shipped, tmp_path):
+    folders.unpack(shipped, "base-flow", tmp_path / "flow")
+    assert load_file(tmp_path / "flow/vae/model.safetensors")["w"][0] == -2
+    assert files.read_json(tmp_path / "flow/vae/config.json") == {"shift_factor": 0.0}
+    assert {name.split("/")[0] for name in names(tmp_path / "flow")} == {
+        "tokenizer", "transformer", "vae",
+    }  # fmt: skip
 
 
 def test_a_shipped_file_that_changed_is_refused(shipped, tmp_path):

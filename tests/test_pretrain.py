@@ -4,6 +4,7 @@ import copy
 import json
 import random
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,9 +15,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vlg.files import check_manifest, sha256
+from vlg.models import folders
 from vlg.shapes import captions, models, pretrain, world
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "pretrain.py"
+SCRIPTS = Path(__file__).parents[1] / "scripts"
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +121,7 @@ RECIPES = {
         "early": 0.5,
         "again": 2,
     },
+    "flow": {"seed": 16, "steps": 3, "batch": 4, "lr": 1e-3, "scenes": 40, "again": 2},
 }
 
 
@@ -126,11 +129,15 @@ def train(part, out, **recipe):
     """Run scripts/pretrain.py with a reduced recipe, as the command line does."""
     arguments = ["--part", part, "--out", str(out / part)]
     arguments += ["--settings", json.dumps({**RECIPES[part], **recipe})]
-    arguments += ["--vae", str(out / "vae")] if part == "base" else []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [str(SCRIPT), *arguments])
-        runpy.run_path(str(SCRIPT), run_name="__main__")
+    arguments += ["--vae", str(out / "vae")] if part in ("base", "flow") else []
+    call("pretrain", *arguments)
     return out / part
+
+
+def call(script, *arguments):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [script, *map(str, arguments)])
+        runpy.run_path(str(SCRIPTS / f"{script}.py"), run_name="__main__")
 
 
 @pytest.fixture(scope="module")
@@ -187,6 +194,36 @@ def test_base_and_its_early_checkpoint_draw_different_pictures(trained):
     assert base["vae/diffusion_pytorch_model.safetensors"] in weights(trained / "vae").values()
 
 
+def test_the_flow_base_learns_and_is_told_what_the_family_tells_it(trained):
+    """Texts are as in drawing, and every weight is reached by the loss."""
+    from diffusers import StableDiffusion3Pipeline
+
+    from vlg.models.family import open_family
+
+    family = open_family(trained / "flow")
+    pipeline = StableDiffusion3Pipeline.from_pretrained(trained / "flow")
+    texts = ["", "two small red boxes", "a picture of a large red circle under a plus on pink"]
+    with torch.no_grad():
+        states, pooled = pretrain.told(pipeline, texts)
+    told = family.condition(texts)
+    assert torch.allclose(torch.cat([told["states"], told["t5"]], dim=1), states, atol=1e-5)
+    assert torch.equal(told["pooled"], pooled) and states.shape[1] == 2 * models.CONTEXT
+    begun = models.transformer().state_dict()
+    for name in ("proj_out.weight", "norm_out.linear.weight"):
+        assert not begun[name].any()
+    learned = pipeline.transformer.state_dict()
+    assert learned["proj_out.weight"].any() and learned["proj_out.bias"].any()
+
+
+def test_t5_reads_every_word_as_one_token_and_other_text_in_letters(tokenizer):
+    t5 = models.t5_tokenizer()
+    assert all(len(t5.tokenize(word)) == 1 for word in models.words())
+    assert t5.unk_token_id not in t5("Zebra-crossing, no. 7!").input_ids
+    rng = random.Random(0)
+    for scene in scenes(300):
+        assert len(t5(captions.caption(scene, rng)).input_ids) <= models.CONTEXT
+
+
 def test_guide_and_judge_load_with_their_libraries_and_differ(trained, tokenizer):
     from transformers import CLIPTokenizer
 
@@ -218,11 +255,13 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(trained, tmp_
         torch.rand(3)  # somebody else's draws
         assert weights(train(part, tmp_path / "again")) == weights(trained / part), part
     assert weights(train("judge", tmp_path / "other", seed=15)) != weights(trained / "judge")
-    (tmp_path / "again" / "base").mkdir()
-    assert weights(train("base", tmp_path / "again")) == weights(trained / "base")
+    for part in ("base", "flow"):
+        (tmp_path / "again" / part).mkdir()
+        assert weights(train(part, tmp_path / "again")) == weights(trained / part), part
 
 
-def test_base_training_shows_no_pair_that_is_held_out(monkeypatch):
+@pytest.mark.parametrize("part", ["base", "flow"])
+def test_training_of_a_base_shows_no_pair_that_is_held_out(part, monkeypatch):
     drawn = []
     sample = world.sample
 
@@ -232,15 +271,54 @@ def test_base_training_shows_no_pair_that_is_held_out(monkeypatch):
 
     monkeypatch.setattr(pretrain, "sample", remembered)
     torch.manual_seed(0)
-    kept = []
-    pretrain.train_base(
-        {**RECIPES["base"], "steps": 2, "scenes": 60},
-        models.vae().eval(),
-        lambda name, unet, text: kept.append(name),
-    )
-    assert kept == ["base-early", "base"]
+    recipe, kept = {**RECIPES[part], "steps": 2, "scenes": 60}, []
+    if part == "base":
+        pretrain.train_base(recipe, models.vae().eval(), lambda name, unet, text: kept.append(name))
+        assert kept == ["base-early", "base"]
+    else:
+        pretrain.train_flow(recipe, models.vae().eval())
     pairs = {(thing.shape, thing.colour) for scene in drawn for thing in scene.things}
     assert len(drawn) == 60 and pairs <= set(world.SEEN)
+
+
+def test_shipping_one_part_leaves_the_others_as_they_are(trained, tmp_path, monkeypatch):
+    """The flow base is shipped without what it shares, and comes back whole."""
+    from vlg.shapes import quality
+
+    for name in ("vae", "base", "clip"):
+        monkeypatch.setattr(quality, name, lambda *_: {"fidelity": 0.5})
+    pretrained, shipped = tmp_path / "pretrained", tmp_path / "shipped"
+    shutil.copytree(trained, pretrained)
+    (pretrained / "flow").rename(pretrained / "base-flow")
+    words = ["--settings", "{}", "--pretrained", pretrained, "--out", shipped]
+    words += ["--quality", tmp_path / "quality.json"]
+    call("ship", *words)
+    first = check_manifest(shipped)
+    assert set(first["parts"]) == {"vae", "base", "base-early", "base-flow", "guide", "judge"}
+    own = {name for name in first["files"] if name.startswith("base-flow/")}
+    assert "base-flow/vae/config.json" in own and "base-flow/tokenizer_3/tokenizer.json" in own
+    assert not any("base-flow/tokenizer/" in name or "/vae/diff" in name for name in own)
+    assert not any("_name_or_path" in p.read_text() for p in shipped.rglob("config.json"))
+    folders.unpack(shipped, "base-flow", tmp_path / "flow")
+    whole = {p.relative_to(pretrained / "base-flow") for p in files_of(pretrained / "base-flow")}
+    assert {p.relative_to(tmp_path / "flow") for p in files_of(tmp_path / "flow")} == whole - {
+        Path("manifest.json")
+    }
+
+    shutil.rmtree(pretrained / "base-flow")
+    train("flow", pretrained, seed=17).rename(pretrained / "base-flow")
+    for part in ("vae", "base", "guide", "judge"):
+        shutil.rmtree(pretrained / part)
+    call("ship", *words, "--parts", "base-flow")
+    second = check_manifest(shipped)
+    changed = {name for name, told in second["files"].items() if told != first["files"][name]}
+    assert changed and changed <= own
+    assert second["parts"].pop("base-flow")["recipe"]["seed"] == 17
+    assert second["parts"].items() <= first["parts"].items()
+
+
+def files_of(folder):
+    return [path for path in folder.rglob("*") if path.is_file()]
 
 
 def test_negatives_of_the_clips_are_false():

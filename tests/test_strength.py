@@ -40,7 +40,7 @@ def test_the_interval_of_a_change_covers_it():
     rng = np.random.default_rng(0)
     means = rng.normal([[1.0], [0.3]], [[0.5], [0.2]], size=(2, 4000))
     sides = [(m, m - 1.96 * s, m + 1.96 * s) for m, s in zip(means, (0.5, 0.2), strict=True)]
-    _, low, high = strength._change(*sides)
+    _, low, high = strength.change(*sides)
     assert ((low < 0.7) & (high > 0.7)).mean() == pytest.approx(0.95, abs=0.01)
 
 

@@ -124,7 +124,7 @@ def save_sd3(folder: Path, t5: bool = True, seed: int = 0) -> Path:
     )  # fmt: skip
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -2.0)]
     pieces += [(f"\u2581{word}", -3.0) for word in WORDS]
-    words = T5TokenizerFast(vocab=pieces, extra_ids=0, model_max_length=LENGTH)
+    words = T5TokenizerFast(vocab=pieces, extra_ids=0, model_max_length=512)
     config = T5Config(
         vocab_size=len(pieces), d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=2,
         feed_forward_proj="gated-gelu",

@@ -78,7 +78,7 @@ def shapes_source(kind, source):
     """The file by which Snakemake knows one of the shapes models."""
     if CONFIG["models"]["rebuild"]:
         part = kind + source.removeprefix(plan.SHAPES)
-        return LAYOUT.pretrained(f"base/{part}" if kind == "base" else part)
+        return LAYOUT.pretrained(f"base/{part}" if f"base/{part}" in BASES else part)
     return given(os.path.relpath(ROOT / "resources/shapes/manifest.json"))
 
 

@@ -70,12 +70,12 @@ def join(studies: Sequence[Path]) -> pd.DataFrame:
         ours, theirs = (
             [frame[measure + end].to_numpy(float) for end in ENDS] for frame in (table, known)
         )
-        for end, values in zip(ENDS, _change(ours, theirs), strict=True):
+        for end, values in zip(ENDS, change(ours, theirs), strict=True):
             table[f"{measure}_change{end}"] = np.where(later, values, np.nan)
     return table
 
 
-def _change(
+def change(
     ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Difference of two independent (mean, low, high), from their intervals alone (MOVER; Zou &

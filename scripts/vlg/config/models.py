@@ -49,6 +49,8 @@ def _check_given(config: dict[str, Any], root: Path) -> None:
     }
     if names.get("guide") in guides.entries(config):
         folders.pop("guide", None)
+    if names.get("base") in plan.SHAPES_FAMILIES:
+        _check_shapes_family(names["base"], names["family"], ("models",))
     base = folders.get("base")
     if base and (base.suffix == ".safetensors" or os.path.isfile(base) or _is_pickled(base)):
         _check_base_file(folders.pop("base"), names["base"], names["family"])
@@ -90,7 +92,11 @@ def _check_compared(config: dict[str, Any], root: Path) -> None:
         source = own.source or own.base or config["models"]["base"]
         part = "source" if own.source else "base"
         here = source not in known and not is_hub(source, (*key, part))
-        folder = root / source if here else SHIPPED / "base" if source in known else None
+        folder = root / source if here else None
+        if source in known:
+            folder = SHIPPED / ("base" if plan.SHAPES_FAMILIES[source] == "sd" else "base-flow")
+            if own.source or own.base:
+                _check_shapes_family(source, family, key)
         if here and (own.source or own.base):
             with under((*key, part)):
                 _check_compared_model(root / source, source, family)
@@ -134,6 +140,14 @@ def _check_base_file(file: Path, name: str, family: str) -> None:
         headers.check_base_file(file, family)
     if file.suffix != ".safetensors":
         fail(("models", "base"), f"{name} is a safetensors file", "name it .safetensors")
+
+
+def _check_shapes_family(source: str, wanted: str, key: Key) -> None:
+    """A shapes model is of the family that the config names; key: what has the key `family`."""
+    if (found := plan.SHAPES_FAMILIES[source]) != wanted:
+        fail(
+            (*key, "family"), f"is {wanted}, and {source} is of the family {found}", f"set {found}"
+        )
 
 
 def _check_family(base: Path, wanted: str) -> None:

@@ -17,10 +17,11 @@ from vlg.config.read import Key, fail, read
 from vlg.data import benchmark, hub, prompts
 from vlg.workflow import slots
 
-# The source of models, prompts and pictures that come with the pipeline, and which there are of a
-# model.
+# The source of models, prompts and pictures that come with the pipeline; the families of its bases,
+# and which there are of a model.
 SHAPES = "shapes"
-EMBEDDED = {"base": (SHAPES, f"{SHAPES}-early"), "guide": (SHAPES,), "judge": (SHAPES,)}
+SHAPES_FAMILIES = {SHAPES: "sd", f"{SHAPES}-early": "sd", f"{SHAPES}-flow": "sd3"}
+EMBEDDED = {"base": tuple(SHAPES_FAMILIES), "guide": (SHAPES,), "judge": (SHAPES,)}
 Config = Mapping[str, Any]
 
 

@@ -96,6 +96,15 @@ class Flow:
         return error * (1 - sigma).square().minimum(gamma * sigma.square())
 
 
+def logit_normal(n: int, length: int, generator: torch.Generator | None = None) -> torch.Tensor:
+    """Timesteps [n] below `length`: those of u = sigmoid(standard normal) before the shift, as
+    Stable Diffusion 3 was trained (arXiv:2403.03206, 3.1)."""
+    import torch
+
+    u = torch.randn(n, generator=generator).sigmoid()
+    return (u * length).long().clamp(max=length - 1)
+
+
 def load_flow(base: Path | str) -> Flow:
     """The schedule of a diffusers folder."""
     return Flow(_scheduler(base).sigmas.flip(0))

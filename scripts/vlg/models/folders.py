@@ -38,6 +38,8 @@ NAMES = {
     "guide": ("open_clip_model", "open_clip_pytorch_model", "model"),
     "judge": ("model",),
 }
+# What a shipped model has of the shipped base, before its own files are laid over it.
+SHARED = {"base-early": (".",), "base-flow": ("vae", "tokenizer")}
 
 
 class Settings(Keys):
@@ -280,18 +282,19 @@ def clip_tokenizer(**options: Any) -> Any:
 
 
 def unpack(shipped: Path, source: str, out: Path) -> None:
-    """Copy one shipped model (`base`, `base-early`, `guide`, `judge`) in float32.
+    """Copy one shipped model (`base`, `base-early`, `base-flow`, `guide`, `judge`) in float32.
 
-    base-early holds only the parts in which it differs from base. UserError when a file's
-    checksum is not the manifest's.
+    base-early and base-flow hold only what they do not share with base (`SHARED`). UserError when
+    a file's checksum is not the manifest's.
     """
     import shutil
 
     from safetensors.torch import load_file, save_file
 
     check_manifest(shipped)
-    for part in ("base", source) if source.startswith("base") else (source,):
-        shutil.copytree(shipped / part, out, dirs_exist_ok=True)
+    for part in SHARED.get(source, ()):
+        shutil.copytree(shipped / "base" / part, out / part, dirs_exist_ok=True)
+    shutil.copytree(shipped / source, out, dirs_exist_ok=True)
     for path in out.rglob("*.safetensors"):
         tensors = load_file(path)
         single = {n: t.float() if t.is_floating_point() else t for n, t in tensors.items()}

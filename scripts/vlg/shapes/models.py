@@ -15,6 +15,7 @@ from vlg.shapes.world import BACKGROUNDS, COLOURS, SHAPES, SIDE
 
 CONTEXT = 24  # tokens of the longest caption and its two ends, with some room
 TEXT_WIDTH = 96
+FLOW_WIDTH = 96  # of the transformer, of T5, and of the two CLIPs together
 
 
 def words() -> list[str]:
@@ -66,13 +67,34 @@ def tokenizer() -> Any:
     return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=CONTEXT)
 
 
-def text_config() -> dict[str, Any]:
+def pieces() -> list[tuple[str, float]]:
+    """T5's vocabulary with log probabilities: every word of ours, and letters for any other text.
+
+    A unigram model takes the likeliest split, so a word is one token and not its letters; of a
+    character that is not in printable ASCII it knows nothing.
+    """
+    letters = [chr(code) for code in range(33, 127)]
+    return [
+        *(("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)),
+        *((f"\u2581{word}", -4.0) for word in words()),
+        *((letter, -8.0) for letter in ["\u2581", *letters]),
+    ]
+
+
+def t5_tokenizer() -> Any:
+    """A T5TokenizerFast of the same words."""
+    from transformers import T5TokenizerFast
+
+    return T5TokenizerFast(vocab=pieces(), extra_ids=0, model_max_length=CONTEXT)
+
+
+def text_config(width: int = TEXT_WIDTH) -> dict[str, Any]:
     """Settings of a tiny CLIP text tower in transformers' names."""
     size = len(vocabulary()[0])
     return {
         "vocab_size": size,
-        "hidden_size": TEXT_WIDTH,
-        "intermediate_size": 4 * TEXT_WIDTH,
+        "hidden_size": width,
+        "intermediate_size": 4 * width,
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "max_position_embeddings": CONTEXT,
@@ -138,6 +160,73 @@ def text_encoder() -> Any:
     from transformers import CLIPTextConfig, CLIPTextModel
 
     return CLIPTextModel(CLIPTextConfig(**text_config()))
+
+
+def transformer() -> Any:
+    """SD3Transformer2DModel, a token for each of 64 latents, 2.0 M parameters.
+
+    What modulates a block and what leaves the network begin at zero, so each block begins as the
+    identity (adaLN-Zero; Peebles and Xie, arXiv:2212.09748).
+    """
+    from diffusers import SD3Transformer2DModel
+    from torch.nn.init import zeros_
+
+    heads = 4
+    net = SD3Transformer2DModel(
+        sample_size=SIDE // 4,
+        patch_size=1,
+        in_channels=4,
+        out_channels=4,
+        num_layers=6,
+        num_attention_heads=heads,
+        attention_head_dim=FLOW_WIDTH // heads,
+        caption_projection_dim=FLOW_WIDTH,
+        joint_attention_dim=FLOW_WIDTH,
+        pooled_projection_dim=FLOW_WIDTH,
+        pos_embed_max_size=SIDE // 4,
+        qk_norm="rms_norm",
+    )
+    blocks = net.transformer_blocks
+    modulations = [norm.linear for block in blocks for norm in (block.norm1, block.norm1_context)]
+    for layer in (*modulations, net.norm_out.linear, net.proj_out):
+        zeros_(layer.weight)
+        zeros_(layer.bias)
+    return net
+
+
+def flow_texts() -> tuple[Any, Any, Any]:
+    """Stable Diffusion 3's text encoders: two CLIPTextModelWithProjection and a T5EncoderModel.
+
+    2 layers each; the CLIPs are half as wide as the transformer, T5 is as wide.
+    """
+    from transformers import (
+        CLIPTextConfig,
+        CLIPTextModelWithProjection,
+        T5Config,
+        T5EncoderModel,
+    )
+
+    half = FLOW_WIDTH // 2
+    config = CLIPTextConfig(**text_config(half), projection_dim=half)
+    t5 = T5Config(
+        vocab_size=len(pieces()),
+        d_model=FLOW_WIDTH,
+        d_kv=FLOW_WIDTH // 4,
+        d_ff=2 * FLOW_WIDTH,
+        num_layers=2,
+        num_heads=4,
+        feed_forward_proj="gated-gelu",
+        dropout_rate=0.0,
+    )
+    clips = (CLIPTextModelWithProjection(config), CLIPTextModelWithProjection(config))
+    return (*clips, T5EncoderModel(t5))
+
+
+def flow_scheduler() -> Any:
+    """Flow matching without a shift: 64 latents soon drown in noise (arXiv:2403.03206, 5.3.2)."""
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    return FlowMatchEulerDiscreteScheduler(shift=1.0)
 
 
 def guide_config() -> dict[str, Any]:
@@ -230,4 +319,22 @@ def pipeline(vae: Any, unet: Any, text_encoder: Any) -> Any:
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
+    )
+
+
+def flow_pipeline(vae: Any, transformer: Any, texts: tuple[Any, Any, Any]) -> Any:
+    """A StableDiffusion3Pipeline of the given parts with our tokenizers and flow."""
+    from diffusers import StableDiffusion3Pipeline
+
+    vae.register_to_config(shift_factor=0.0)
+    return StableDiffusion3Pipeline(
+        transformer=transformer,
+        vae=vae,
+        scheduler=flow_scheduler(),
+        text_encoder=texts[0],
+        text_encoder_2=texts[1],
+        text_encoder_3=texts[2],
+        tokenizer=tokenizer(),
+        tokenizer_2=tokenizer(),
+        tokenizer_3=t5_tokenizer(),
     )

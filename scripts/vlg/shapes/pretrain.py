@@ -1,4 +1,4 @@
-"""Train the tiny models from nothing: VAE, base (UNet and text encoder), guide and judge.
+"""Train the tiny models from nothing: VAE, bases with their text encoders, guide and judge.
 
 Each function is one recipe: deterministic for its seed, thread count and library versions,
 with its length in steps. Only drawn scenes are used, so every sample is fresh or from a pool that
@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
+from vlg.models.flow import Flow, logit_normal
 from vlg.shapes import models
 from vlg.shapes.captions import Told, meaning, sentence, weak_caption, wrong
 from vlg.shapes.world import ADAPT, NEVER, SEEN, Scene, render, sample
@@ -167,7 +168,67 @@ def embed(which: str, model: Any, tokenizer: Any, pictures: torch.Tensor, texts:
     return image, text, model.logit_scale.exp()
 
 
-# --------------------------------------------------------------------------------------- base
+# ------------------------------------------------------------------------------------- the bases
+
+
+class Average:
+    """Exponential moving average of parameters, its decay rising to 0.999."""
+
+    def __init__(self, parameters: list[torch.nn.Parameter]) -> None:
+        self.parameters = parameters
+        self.values = [p.detach().clone() for p in parameters]
+
+    def follow(self, step: int) -> None:
+        """Take in the parameters behind a step, counted from 0."""
+        decay = min(0.999, (step + 1) / (step + 10))
+        torch._foreach_lerp_(self.values, [p.detach() for p in self.parameters], 1 - decay)
+
+    def swap(self, values: list[torch.Tensor] | None = None) -> list[torch.Tensor]:
+        """Give the parameters these values, by default the average; what they were."""
+        old = [p.detach().clone() for p in self.parameters]
+        for parameter, value in zip(self.parameters, values or self.values, strict=True):
+            parameter.data.copy_(value)
+        return old
+
+
+def fit_twice(
+    average: Average,
+    recipe: dict[str, Any],
+    loss: Callable[[int], torch.Tensor],
+    name: str,
+    after: Callable[[int], None],
+    rng: random.Random,
+) -> None:
+    """`fit`, and recipe["again"] steps from the average with half the learning rate and a seed of
+    their own; the parameters are the average then."""
+    fit(average.parameters, recipe, loss, name, after)
+    average.swap()
+    torch.manual_seed(recipe["seed"] + 1)
+    rng.seed(recipe["seed"] + 1)
+    again = {**recipe, "steps": recipe["again"], "lr": recipe["lr"] / 2}
+    fit(average.parameters, again, loss, f"{name} again", lambda n: after(n + recipe["steps"]))
+    average.swap()
+
+
+def seen_scenes(number: int, vae: Any, rng: random.Random) -> tuple[list[Scene], torch.Tensor]:
+    """Scenes without ADAPT and NEVER pairs, and their latents (number, 4, 8, 8)."""
+    scenes = [sample(rng, SEEN) for _ in range(number)]
+    with torch.no_grad():
+        latents = torch.cat(
+            [
+                vae.encode(tensor([render(s) for s in scenes[i : i + 100]])).latent_dist.mode()
+                for i in range(0, len(scenes), 100)
+            ]
+        )
+    return scenes, latents
+
+
+def weakly_captioned(
+    scenes: list[Scene], size: int, rng: random.Random
+) -> tuple[list[int], list[str]]:
+    """A batch: indices of scenes, and a weak caption of each."""
+    chosen = [rng.randrange(len(scenes)) for _ in range(size)]
+    return chosen, [weak_caption(scenes[i], rng.choice(scenes), rng) for i in chosen]
 
 
 def train_base(recipe: dict[str, Any], vae: Any, keep: Callable[[str, Any, Any], None]) -> None:
@@ -182,22 +243,13 @@ def train_base(recipe: dict[str, Any], vae: Any, keep: Callable[[str, Any, Any],
     torch.manual_seed(recipe["seed"])
     rng = random.Random(recipe["seed"])
     tokenizer, unet, text_encoder = models.tokenizer(), models.unet(), models.text_encoder()
-    scenes = [sample(rng, SEEN) for _ in range(recipe["scenes"])]
-    with torch.no_grad():
-        latents = torch.cat(
-            [
-                vae.encode(tensor([render(s) for s in scenes[i : i + 100]])).latent_dist.mode()
-                for i in range(0, len(scenes), 100)
-            ]
-        )
+    scenes, latents = seen_scenes(recipe["scenes"], vae, rng)
     noise_schedule = models.scheduler()
     alphas = noise_schedule.alphas_cumprod
-    parameters = [*unet.parameters(), *text_encoder.parameters()]
-    average = [p.detach().clone() for p in parameters]
+    average = Average([*unet.parameters(), *text_encoder.parameters()])
 
     def loss(step: int) -> torch.Tensor:
-        chosen = [rng.randrange(len(scenes)) for _ in range(recipe["batch"])]
-        texts = [weak_caption(scenes[i], rng.choice(scenes), rng) for i in chosen]
+        chosen, texts = weakly_captioned(scenes, recipe["batch"], rng)
         tokens = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")
         hidden = text_encoder(tokens.input_ids).last_hidden_state
         clean = latents[chosen]
@@ -208,25 +260,57 @@ def train_base(recipe: dict[str, Any], vae: Any, keep: Callable[[str, Any, Any],
         snr = alphas[timesteps] / (1 - alphas[timesteps])
         return (error * (5 / snr).clamp(max=1)).mean()
 
-    def swap(values: list[torch.Tensor]) -> list[torch.Tensor]:
-        old = [p.detach().clone() for p in parameters]
-        for parameter, value in zip(parameters, values, strict=True):
-            parameter.data.copy_(value)
-        return old
-
     def after(step: int) -> None:
-        decay = min(0.999, (step + 1) / (step + 10))
-        torch._foreach_lerp_(average, [p.detach() for p in parameters], 1 - decay)
+        average.follow(step)
         if step + 1 == int(recipe["early"] * recipe["steps"]):
-            trained = swap(average)
+            trained = average.swap()
             keep("base-early", unet, text_encoder)
-            swap(trained)
+            average.swap(trained)
 
-    fit(parameters, recipe, loss, "base", after)
-    swap(average)
-    torch.manual_seed(recipe["seed"] + 1)
-    rng.seed(recipe["seed"] + 1)
-    again = {**recipe, "steps": recipe["again"], "lr": recipe["lr"] / 2}
-    fit(parameters, again, loss, "base again", lambda step: after(step + recipe["steps"]))
-    swap(average)
+    fit_twice(average, recipe, loss, "base", after, rng)
     keep("base", unet, text_encoder)
+
+
+def train_flow(recipe: dict[str, Any], vae: Any) -> Any:
+    """A StableDiffusion3Pipeline of a transformer and its three text encoders, on the pictures and
+    weak captions of `train_base`, trained twice and averaged as there.
+
+    Loss: squared error of the flow, noise - picture, at logit-normal timesteps (arXiv:2403.03206).
+    """
+    torch.manual_seed(recipe["seed"])
+    rng = random.Random(recipe["seed"])
+    net, texts = models.transformer().train(), models.flow_texts()
+    pipeline = models.flow_pipeline(vae, net, texts)
+    scenes, latents = seen_scenes(recipe["scenes"], vae, rng)
+    flow = Flow(pipeline.scheduler.sigmas.flip(0))
+    average = Average([p for part in (net, *texts) for p in part.parameters()])
+
+    def loss(step: int) -> torch.Tensor:
+        chosen, captions = weakly_captioned(scenes, recipe["batch"], rng)
+        clean = latents[chosen]
+        noise = torch.randn_like(clean)
+        t = logit_normal(len(chosen), len(flow))
+        states, pooled = told(pipeline, captions)
+        flowing = net(flow.add_noise(clean, noise, t), states, pooled, flow.sigma(t) * len(flow))
+        return F.mse_loss(flowing.sample, flow.target(clean, noise, t))
+
+    fit_twice(average, recipe, loss, "flow", average.follow, rng)
+    return pipeline
+
+
+def told(pipeline: Any, captions: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    """What Stable Diffusion 3 tells its transformer of texts, with a gradient: states (n, 48, 96)
+    of the CLIPs side by side and then of T5, and both CLIPs' pooled (n, 96)."""
+
+    def ids(tokenizer: Any) -> torch.Tensor:
+        padded = {"padding": "max_length", "truncation": True, "return_tensors": "pt"}
+        return tokenizer(captions, **padded).input_ids
+
+    tokens = ids(pipeline.tokenizer)
+    clips = [
+        clip(tokens, output_hidden_states=True)
+        for clip in (pipeline.text_encoder, pipeline.text_encoder_2)
+    ]
+    states = torch.cat([clip.hidden_states[-2] for clip in clips], dim=-1)
+    t5 = pipeline.text_encoder_3(ids(pipeline.tokenizer_3))[0]
+    return torch.cat([states, t5], dim=1), torch.cat([clip.text_embeds for clip in clips], dim=-1)

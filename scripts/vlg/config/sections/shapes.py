@@ -13,6 +13,11 @@ Steps = Annotated[int, Field(ge=1, description="Training steps.")]
 Batch = Annotated[int, Field(ge=2, description="Pictures per step.")]
 Rate = Annotated[float, Field(gt=0, description="Highest learning rate.")]
 
+Again = Annotated[
+    int, Field(ge=1, description="Further steps from the averaged weights at half the rate.")
+]
+Scenes = Annotated[int, Field(ge=2, description="Pictures that exist.")]
+
 
 class PretrainVae(Keys):
     """The autoencoder of the base."""
@@ -30,22 +35,25 @@ class PretrainBase(Keys):
     steps: Steps = 7500
     batch: Batch = 32
     lr: Rate = 0.0012
-    again: int = Field(
-        1300,
-        ge=1,
-        description="Further steps from the averaged weights at half the rate.",
-    )
-    scenes: int = Field(
-        30000,
-        ge=2,
-        description="Pictures that exist.",
-    )
+    again: Again = 1300
+    scenes: Scenes = 30000
     early: float = Field(
         0.3,
         gt=0,
         lt=1,
-        description="Share of the steps after which shapes-early is kept.",
+        description="Share of the steps after which `shapes-early` is kept.",
     )
+
+
+class PretrainFlow(Keys):
+    """Transformer and text encoders of `shapes-flow`."""
+
+    seed: OwnSeed = 16
+    steps: Steps = 4800
+    batch: Batch = 32
+    lr: Rate = 0.0025
+    again: Again = 1600
+    scenes: Scenes = 30000
 
 
 class PretrainGuide(Keys):
@@ -87,6 +95,7 @@ class Pretrain(Keys):
 
     vae: PretrainVae = Field(default_factory=PretrainVae)
     base: PretrainBase = Field(default_factory=PretrainBase)
+    flow: PretrainFlow = Field(default_factory=PretrainFlow)
     guide: PretrainGuide = Field(default_factory=PretrainGuide)
     judge: PretrainJudge = Field(default_factory=PretrainJudge)
     vqa: PretrainVqa = Field(default_factory=PretrainVqa)

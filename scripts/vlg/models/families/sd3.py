@@ -15,7 +15,7 @@ from vlg.files import read_json
 from vlg.models.components import load_component, load_network
 from vlg.models.device import at_least_float32, waiting
 from vlg.models.family import Condition
-from vlg.models.flow import Solver, check_stated, load_flow
+from vlg.models.flow import Solver, check_stated, load_flow, logit_normal
 from vlg.models.latent import LatentFamily, square_side
 from vlg.models.stated import check_words, told
 
@@ -59,7 +59,7 @@ SERVED = {
 ENDS = ("", "_2", "_3")  # of the names of text encoders and their tokenizers: CLIP, CLIP, T5
 T5 = "text_encoder_3"
 HEAD = 64  # width of a head of attention where no weight says it
-T5_TOKENS = 256  # of a text, as the pipeline has them
+T5_TOKENS = 256  # of a text, as the pipeline has them; fewer where T5's tokenizer says fewer
 # What diffusers and transformers take where a config says nothing.
 USUAL = {"sample_size": 128, "patch_size": 2, "in_channels": 16, "out_channels": 16}
 USUAL |= {"joint_attention_dim": 4096, "pooled_projection_dim": 2048, "pos_embed_max_size": 96}
@@ -69,8 +69,8 @@ APART = "give a base whose parts belong together"
 
 class StableDiffusion3(LatentFamily):
     """A `StableDiffusion3Pipeline` folder. Its condition is `states` [n, 77, width of both CLIPs],
-    `pooled` [n, width] and, where the folder has T5, `t5` [n, 256, width]; without, the network is
-    shown zeros in its place."""
+    `pooled` [n, width] and, where the folder has T5, `t5` [n, up to 256, width]; without, the
+    network is shown zeros in its place."""
 
     network_name = "transformer"
     shifted = True
@@ -251,18 +251,14 @@ class StableDiffusion3(LatentFamily):
                 pooled.append(seen.text_embeds)
             found = {"states": torch.cat(states, dim=-1), "pooled": torch.cat(pooled, dim=-1)}
             for tokenizer, text in t5:
-                found["t5"] = text(self._ids(tokenizer, texts, T5_TOKENS))[0]
+                length = min(T5_TOKENS, tokenizer.model_max_length)
+                found["t5"] = text(self._ids(tokenizer, texts, length))[0]
         return {name: value.to(self.dtype) for name, value in found.items()}
 
     # --- noise ---
 
     def draw_timesteps(self, n: int, generator: torch.Generator) -> torch.Tensor:
-        """Those of u = sigmoid(standard normal) of the schedule before its shift: logit-normal, as
-        Stable Diffusion 3 was trained (arXiv:2403.03206, 3.1)."""
-        import torch
-
-        u = torch.randn(n, generator=generator).sigmoid()
-        return (u * self.timesteps).long().clamp(max=self.timesteps - 1)
+        return logit_normal(n, self.timesteps, generator)
 
     def denoising(
         self,
