@@ -291,6 +291,7 @@ def reno(sampler, guide, text, seed, iterations):
 def test_the_noise_is_led_as_reno_leads_it(checkpointing, opened, guide, monkeypatch):
     sampler, seen = opened(), []
     wanted = [reno(sampler, guide, text, seed, 4) for text, seed in KEYS]
+    twice = torch.cat([reno(sampler, guide, text, seed, 2)[1] for text, seed in KEYS])
     sample = sampler.family.sample
 
     def spied(condition, z, *args, **more):
@@ -300,7 +301,10 @@ def test_the_noise_is_led_as_reno_leads_it(checkpointing, opened, guide, monkeyp
     monkeypatch.setattr(sampler.family, "sample", spied)
     keys = {"iterations": 5, "checkpointing": checkpointing}
     drawn = draw("noise_opt", sampler, guide, **keys)
-    assert torch.allclose(seen[-1], torch.cat([noise for _, noise in wanted]), atol=1e-4)
+    # Steps of 5 carry the last bits, in which a batch of three differs from one, from update to
+    # update: after two, momentum among them, 1e-4 is left on every processor, and 1e-3 after four.
+    assert torch.allclose(seen[2], twice, atol=1e-4)
+    assert torch.allclose(seen[-1], torch.cat([noise for _, noise in wanted]), atol=1e-3)
     assert not torch.allclose(seen[-1], seen[0], atol=1e-2)
     drawn = draw("noise_opt", sampler, guide, **keys | {"iterations": 4})
     with torch.no_grad():

@@ -126,6 +126,17 @@ def _new(folder: str, seen: set[str]) -> bool:
     return not known
 
 
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Rows of pictures' metadata.jsonl; UserError when it is missing or damaged."""
+    try:
+        # Not splitlines(): a prompt may hold any of Unicode's line ends.
+        return [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found; rerun the step that draws these pictures") from None
+    except ValueError as error:
+        raise UserError(f"{path}: damaged ({error}); delete it and rerun") from None
+
+
 def read_json(path: Path | str) -> Any:
     """Read a JSON file; UserError names the file when it is missing or damaged."""
     try:

@@ -26,7 +26,6 @@ from vlg.analysis.scores import read as read_scores
 from vlg.config.keys import Keys
 from vlg.config.layout import parse_model
 from vlg.config.sections import Statistics
-from vlg.data.pictures import read_metadata
 from vlg.errors import UserError
 
 if TYPE_CHECKING:
@@ -455,7 +454,7 @@ def read(
         numbered={
             (row["model"], row["id"], row["own_seed"]): row["seed"]
             for path in pictures
-            for row in read_metadata(path.parent)
+            for row in files.read_lines(path)
         },
     )
 

@@ -22,7 +22,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from vlg.data import pixels
 from vlg.errors import UserError
-from vlg.files import atomic, sha256, write_checksum, write_text
+from vlg.files import atomic, read_lines, sha256, write_checksum, write_text
 
 T = TypeVar("T")
 
@@ -155,14 +155,7 @@ def write_metadata(folder: Path, rows: Iterable[dict[str, Any]], **models: str) 
 
 def read_metadata(folder: Path) -> list[dict[str, Any]]:
     """Rows of a folder's metadata.jsonl; UserError when it is missing or damaged."""
-    path = folder / METADATA
-    try:
-        # Not splitlines(): a prompt may hold any of Unicode's line ends.
-        return [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]
-    except FileNotFoundError:
-        raise UserError(f"{path}: not found; rerun the step that draws these pictures") from None
-    except ValueError as error:
-        raise UserError(f"{path}: damaged ({error}); delete it and rerun") from None
+    return read_lines(folder / METADATA)
 
 
 def listed(folders: Iterable[Path], only: str | None = None) -> list[tuple[Path, dict[str, Any]]]:
