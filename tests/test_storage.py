@@ -53,6 +53,7 @@ def bucket():
     ).Bucket("studies")
     words = ["--default-storage-provider", "s3", "--default-storage-prefix", "s3://studies/ours"]
     yield words, {f"SNAKEMAKE_STORAGE_S3_{n.upper()}": v for n, v in names.items()}, storage
+    storage.objects.all().delete()  # servers of one process share what they hold
     server.stop()
 
 
