@@ -14,7 +14,7 @@ from vlg.config import sections
 from vlg.files import atomic_folder, write_manifest
 from vlg.workflow import cli
 
-PARTS = ("vae", "base", "guide", "judge", "vqa")
+PARTS = ("vae", "base", "flow", "guide", "judge", "vqa")
 
 
 def main(args):
@@ -62,9 +62,7 @@ def main(args):
 
 if __name__ == "__main__":
     arguments = cli.parser(__doc__)
-    arguments.add_argument(
-        "--part", required=True, choices=("vae", "base", "flow", "guide", "judge", "vqa")
-    )
+    arguments.add_argument("--part", required=True, choices=PARTS)
     arguments.add_argument("--vae", type=Path, help="the trained VAE's folder, for a base")
     arguments.add_argument("--out", type=Path, required=True, help="folder to write")
     arguments.add_argument(

@@ -23,9 +23,9 @@ def main(args: Namespace) -> None:
     if args.root:
         integrity.check_scores(args.scores, args.root)
     settings = studies.Settings.parse(args.settings, "settings")
-    names = ("prompts", "scores", "hard", "training", "judges", "diversity", "models", "ratings")
-    names += ("pictures",)
-    study = studies.read(settings, **{name: getattr(args, name) for name in names})
+    others = ("hard", "training", "judges", "diversity", "models", "ratings", "pictures")
+    given = {name: getattr(args, name) for name in ("prompts", "scores", *others)}
+    study = studies.read(settings, **given)
     made = build(study)
     texts = made.texts(args.name)
     tables.write(args.name, texts, args.out)

@@ -61,6 +61,13 @@ def test_two_sets_of_pictures_are_compared_without_a_model(tree):
     assert "model=careful" in planned and "model=plain" not in planned
 
 
+def test_the_reading_judge_of_a_rebuilt_world_is_trained_anew(tree):
+    planned = evaluate(tree, "judges", "-n", models="{rebuild: true}")
+    assert planned.code == 0, planned.output
+    assert "part=vqa" in planned.output
+    assert "part=vqa" not in evaluate(tree, "judges", "-n").output
+
+
 def test_what_would_train_is_refused(tree):
     done = evaluate(tree, "models", "-n", finetune="{variants: {mine: {}}}")
     done.refused("finetune.variants: evaluate trains nothing, and there is mine")

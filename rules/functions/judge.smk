@@ -1,9 +1,6 @@
 # What rules/judge.smk asks of the config and of the wildcards of a job.
 
 
-from vlg.judge.reading import Reading
-
-
 def judge_files(wildcards):
     """What a further judge judges by."""
     return further_judge_files(wildcards.judge)
@@ -19,11 +16,11 @@ def further_judge_files(name):
 
 def made_here(name):
     """The judge where a job makes it: a download, or a model of the shapes world trained anew."""
-    source, kind = JUDGES[name].source, judge_kind.find(JUDGES[name].kind)
+    source, part = JUDGES[name].source, judge_kind.find(JUDGES[name].kind).shapes
     if hub.parse(source):
         return [LAYOUT.download(f"judge_{name}")]
-    anew = CONFIG["models"]["rebuild"] and issubclass(kind, Reading) and source == plan.SHAPES
-    return [LAYOUT.pretrained("vqa")] if anew else []
+    anew = part and source == plan.SHAPES and CONFIG["models"]["rebuild"]
+    return [LAYOUT.pretrained(part)] if anew else []
 
 
 def judge_bundles(wildcards):

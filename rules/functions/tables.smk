@@ -7,8 +7,8 @@ DRAWING = {(True, layout.parse_model(model).variant) for model in TUNED}
 DRAWING |= {(False, arm) for _, arm in REFINED}
 CONTROLS = [each for each in plan.controls(CONFIG) if (each["variant"], each["name"]) in DRAWING]
 
-# What a table may ask for (vlg.analysis.table.NEEDED), and of what it is made in this study; what the
-# study does not have begins with an empty list.
+# What a table may ask for (vlg.analysis.table.NEEDED), and of what it is made in this study; an
+# empty list is what the study does not have.
 TABLE_INPUTS = {
     "base": {"models": [LAYOUT.model("base")] if HAS_BASE else []},
     "pictures": {"pictures": [file for name in SETS for file in images(name, "final")]},
@@ -30,10 +30,7 @@ TABLE_INPUTS = {
         "scores": [LAYOUT.sample_scores(model) for model in SWEPT],
         "training": [LAYOUT.training(model, "summary.json") for model in SWEPT],
     },
-    "ratings": {
-        "ratings": [given(CONFIG["ratings"])] if CONFIG["ratings"] else [],
-        "pictures": [file for name in SETS for file in images(name, "final")],
-    },
+    "ratings": {"ratings": [given(CONFIG["ratings"])] if CONFIG["ratings"] else []},
     # No files: scores of these are among the others.
     "ladders": {"names": [*LADDERS]},
     "controls": {"names": [each["name"] for each in CONTROLS]},
@@ -52,7 +49,7 @@ def is_made(table):
         if need not in TABLE_INPUTS:
             file, known = plugins.file(plugins.TABLES, table), ", ".join(TABLE_INPUTS)
             sys.exit(f"error: {file}: no table can need {need!r}; there are {known}")
-    return about is None or bool(next(iter(TABLE_INPUTS[about].values())))
+    return about is None or any(TABLE_INPUTS[about].values())
 
 
 def table_input(name):

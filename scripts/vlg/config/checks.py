@@ -250,8 +250,9 @@ def _check_prompts(config: dict[str, Any], root: Path) -> None:
 
 def _check_asked(config: dict[str, Any]) -> None:
     """Judges that are pointed at a benchmark's file are of one that says what they ask."""
-    known = [benchmark.parse(name) for name in benchmark.names()]
-    for name, judge in plan.judges(config).items():
+    judges = plan.judges(config)
+    known = [benchmark.parse(name) for name in benchmark.names()] if judges else []
+    for name, judge in judges.items():
         able = [each for each in known if judge.kind in each.judged]
         if able and getattr(judge, key := able[0].judged[judge.kind][0]) == "prompts":
             names = ", ".join(each.name for each in able)

@@ -41,11 +41,13 @@ class Judge(ABC):
 
     form: which files of a repository of the Hub it reads, as `vlg.models.folders.wanted` knows
     them. guides: whether it has `side`, `encode_image` and `encode_text`, so that it can guide.
+    shapes: which of the models of `pretrain` the source `shapes` is, if it is one.
     """
 
     form: ClassVar[str] = "judge"
     mark: ClassVar[str] = "config.json"  # by which a folder is known to be of this kind
     guides: ClassVar[bool] = False
+    shapes: ClassVar[str] = ""
 
     def __init__(
         self,

@@ -15,6 +15,8 @@ SHIPPED = Path(__file__).parents[3] / "resources" / "shapes-vqa"
 class Reading(Judge):
     """A judge with a `reader`; its settings have `precision`."""
 
+    shapes = "vqa"
+
     def load(self) -> None:
         own = self.settings
         self.reader = vlm.Reader(folder(own, self.root), self.device, own.precision)

@@ -22,7 +22,7 @@ from vlg.analysis.study import Study
 if TYPE_CHECKING:
     import pandas as pd
 
-NEEDS = ("scores", "refined", "judges", "ratings")
+NEEDS = ("scores", "refined", "judges", "ratings", "pictures")
 WHEN = "ratings"
 ORDER = 13
 ENDS = ("", "_low", "_high")

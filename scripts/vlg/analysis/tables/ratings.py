@@ -19,7 +19,7 @@ from vlg.analysis.study import Study
 if TYPE_CHECKING:
     import pandas as pd
 
-NEEDS = ("scores", "refined", "ratings")
+NEEDS = ("scores", "refined", "ratings", "pictures")
 WHEN = "ratings"
 ORDER = 12
 ENDS = ("", "_low", "_high")
