@@ -119,12 +119,14 @@ def test_a_checkpoint_is_the_base_as_it_is_with_the_lora_merged(prediction, tmp_
     lora = load_file(out / "pytorch_lora_weights.safetensors")
     assert base.keys() == made.keys() and lora
     changed = {name for name in base if not torch.equal(base[name], made[name])}
-    layers = {name.rpartition(".lora_")[0] for name in lora}
-    assert {f"{part}.{name.removesuffix('.weight')}" for name in changed} <= layers
+    layers = sorted({name.rpartition(".lora_")[0] for name in lora})
+    added = {each: lora[f"{each}.lora_B.weight"] @ lora[f"{each}.lora_A.weight"] for each in layers}
+    # The last block of a transformer has layers that reach no picture, and learn nothing.
+    moved = {f"{each.removeprefix(f'{part}.')}.weight" for each in layers if added[each].any()}
+    assert changed == moved and len(moved) > len(layers) / 2
     for name in changed:
-        start = f"{part}.{name.removesuffix('.weight')}"
-        added = lora[f"{start}.lora_B.weight"] @ lora[f"{start}.lora_A.weight"]
-        assert torch.allclose(made[name], base[name] + added, atol=1e-6)
+        more = added[f"{part}.{name.removesuffix('.weight')}"]
+        assert torch.allclose(made[name], base[name] + more, atol=1e-6)
 
 
 def test_a_killed_training_ends_in_the_same_bits(tmp_path, monkeypatch):

@@ -41,7 +41,12 @@ def test_of_things_that_differ_nothing_is_claimed():
 
 
 def test_statements_are_answered_as_the_verifier_would():
-    for scene in SCENES:
+    # Of two things of which the same is said, either may be the first.
+    alike = (
+        world.Thing("cross", colour, "small", 16, y) for colour, y in (("red", 8), ("blue", 24))
+    )
+    twins = world.Scene("pair", "white", tuple(alike), "above")
+    for scene in [*SCENES, *[twins] * 300]:
         text, answer, _ = asked.ask(scene, RNG, "statements")
         begin, end = asked.STATEMENT.split("{prompt}")
         said = captions.parse(text.removeprefix(begin).removesuffix(end))
@@ -79,6 +84,11 @@ def test_a_patch_shows_the_thing_that_covers_it():
     assert (told[..., 3] == 3).all() and not told[0].any(axis=0)[:3].any()
     shape, colour, size = 2, 3, 2
     assert told[4, 4].tolist() == [shape, colour, size, 3, 1] and told[..., 4].sum() == 1
+    # A token is of four patches that are a square.
+    tokens = reader.tokens(scene).reshape(4, 4, 2, 2, 5)
+    for row, column in np.ndindex(8, 8):
+        own = tokens[row // 2, column // 2, row % 2, column % 2]
+        assert (own == told[row, column]).all()
 
 
 def test_it_is_trained_on_what_judges_show_it(tmp_path):
