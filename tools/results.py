@@ -1,6 +1,6 @@
 """Write docs/results.md from the tables of finished studies: no number in it is typed.
 
-python tools/results.py                    # results/shapes, and results/shapes-full, if it is there
+python tools/results.py                    # results/shapes, and those of STUDIES that are there
 python tools/results.py results/mine ...   # others
 """
 
@@ -19,7 +19,8 @@ from vlg import files  # noqa: E402
 from vlg.errors import UserError  # noqa: E402
 
 TARGET = ROOT / "docs" / "results.md"
-STUDIES = ("results/shapes", "results/shapes-full", "results/shapes-early")
+STUDIES = ("results/shapes", "results/shapes-full", "results/shapes-early", "results/shapes-flow")
+FAMILIES = ROOT / "results" / "families.md"  # of `make families`
 # What is shown of a study, and what a reader asks of it.
 SHOWN = {
     "finetune": "Does fine-tuning help, and does the CLIP term?",
@@ -37,7 +38,7 @@ HEAD = """\
 <!-- Written by `python tools/results.py` from results/*/tables; run a study and it again. -->
 # What the drawn world says
 
-Tables and verdicts as `make study` and `make full` made them, put here by
+Tables and verdicts as `make study`, `make full` and `make families` made them, put here by
 `python tools/results.py`. They are findings about a tiny Stable Diffusion in a drawn world
 ([shapes.md](shapes.md)): they say what the pipeline can tell apart. Nothing of them has been
 measured on Stable Diffusion itself. Words are explained in [methods.md](methods.md), the published
@@ -62,6 +63,9 @@ def render(studies: Sequence[Path]) -> str:
             path = study / "tables" / f"{table}.md"
             if path.is_file():
                 parts.append(f"\n### `{table}`: {question}\n\n{path.read_text('utf-8').strip()}\n")
+    if FAMILIES.is_file():
+        parts.append("\n## Do verdicts depend on the architecture?\n")
+        parts.append(FAMILIES.read_text("utf-8"))
     return "\n".join(parts)
 
 
