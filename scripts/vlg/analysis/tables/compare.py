@@ -51,7 +51,7 @@ def build(study: Study) -> table.Table:
     rows = rows.sort_values(["rank", "clipscore"], ascending=[True, False], kind="stable")
     frame = pd.concat([rows, pairs.drop(columns=["first", "second"])], ignore_index=True)
     for column in ("against", "paired", "words", "family", "control"):
-        frame[column] = frame[column].fillna("")
+        frame[column] = frame[column].astype(object).fillna("")
     ranks = zip(frame["rank"], frame["rank_last"], strict=True)
     frame["ranks"] = [_ranks(first, lowest) for first, lowest in ranks]
     columns = [

@@ -6,7 +6,7 @@ import gradio as gr
 
 from vlg.demo.finished import GAIN, ORDERS, Entry, Finished
 from vlg.demo.pages import html
-from vlg.demo.pages.draw import PRIVATE
+from vlg.demo.pages.draw import SHORT
 from vlg.demo.pages.shared import Shared
 from vlg.errors import UserError
 
@@ -79,6 +79,6 @@ def build(shared: Shared, blocks: gr.Blocks) -> None:
 
     asked = [left, right, words, order]
     shown = [pairs, status, more, count]
-    gr.on([show.click, words.submit], again, asked, shown, **PRIVATE)
-    more.click(further, [*asked, count], shown, **PRIVATE)
-    blocks.load(choices, None, [left, right, status], **PRIVATE)
+    gr.on([show.click, words.submit], again, asked, shown, **SHORT)
+    more.click(further, [*asked, count], shown, **SHORT)
+    blocks.load(choices, None, [left, right, status], **SHORT)

@@ -17,6 +17,9 @@ from vlg.demo.study import PLAIN, Request, Study
 from vlg.errors import UserError
 
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+# What takes no time stays out of Gradio's queue: the stream of its answers closes when the last one
+# has been sent, and with it goes the answer to a drawing that was asked for in that moment.
+SHORT: dict[str, Any] = {**PRIVATE, "queue": False}
 PACE = 0.04  # seconds
 T = TypeVar("T")
 # The engine itself lets one drawing after the other have its turn, and says how many are ahead.
@@ -172,5 +175,5 @@ def build(study: Study, engine: Engine, blocks: gr.Blocks) -> None:
     asked = [prompt, left, right, strength, *settings]
     shown = [one, two, status]
     gr.on([go.click, prompt.submit, strength.release], draw, asked, shown, **PRIVATE, **AT_ONCE)
-    stop.click(halt, **PRIVATE)
+    stop.click(halt, **SHORT)
     blocks.unload(halt)

@@ -6,7 +6,7 @@ import gradio as gr
 
 from vlg.demo.arena import BACK, NAME, Arena, Ballot, Comparison, rater_name
 from vlg.demo.pages import html
-from vlg.demo.pages.draw import PRIVATE
+from vlg.demo.pages.draw import SHORT
 from vlg.demo.pages.shared import Shared
 from vlg.demo.votes import BAD, LEFT, RIGHT, TIE
 from vlg.errors import UserError
@@ -165,9 +165,9 @@ def build(shared: Shared, blocks: gr.Blocks) -> None:
             return gr.Dropdown([ANY], value=ANY), html.note(str(error))
         return gr.Dropdown([ANY, *names], value=ANY), gr.skip()
 
-    go.click(show, [rater, which, guest], shown, **PRIVATE)
+    go.click(show, [rater, which, guest], shown, **SHORT)
     for vote, button in votes.items():
-        button.click(given(vote), [open_ballot, guest], shown, **PRIVATE)
-    back.click(take_back, [last, guest], shown, **PRIVATE)
-    timer.tick(over, None, [back, timer], **PRIVATE)
-    blocks.load(choices, None, [which, prompt], **PRIVATE)
+        button.click(given(vote), [open_ballot, guest], shown, **SHORT)
+    back.click(take_back, [last, guest], shown, **SHORT)
+    timer.tick(over, None, [back, timer], **SHORT)
+    blocks.load(choices, None, [which, prompt], **SHORT)
