@@ -1,7 +1,7 @@
 """How long the whole study takes, and how much of that is start-up.
 
 Runs one after the other: the study as configured; the study again, which does nothing; its tables
-from cached scores; the same DAG, job for job, with next to nothing to compute (one step, two
+from cached scores; the same DAG, job for job, with next to nothing to compute (two steps, two
 prompts), which is what start-up, scheduling and files cost; and that with each job importing its
 packages itself (VLG_WARM=0). Prints a Markdown table: seconds by the clock,
 and of processor time with all processes that a run starts.
@@ -27,7 +27,7 @@ EMPTY = {
     "prompts": {"study": 2},
     "dataset": {"size": 8},
     "finetune": {"steps": [1, 2, 3], "batch_size": 1, "warmup_steps": 1},
-    "generate": {"steps": 1},
+    "generate": {"steps": 2},  # of which refinement takes the half
     "refine": {"rounds": 1},
     "hard": {"count": 1},
     "statistics": {"draws": 10},
@@ -44,6 +44,7 @@ def processor() -> float:
 def run(folder: str, cores: str, *arguments: str, **variables: str) -> tuple[float, float, str]:
     """Seconds by the clock, of processor time, and output of one Snakemake run in `folder`."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
+    command += ["--configfile", str(ROOT / "config.yaml")]
     command += ["--cores", cores, "--directory", folder, *arguments]
     before, started = processor(), time.monotonic()
     done = subprocess.run(
