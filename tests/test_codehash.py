@@ -1,6 +1,7 @@
 """The hash changes with code that makes a result, and with nothing else."""
 
 import ast
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -40,6 +41,12 @@ def total(x, y):
     "vlg/shapes/world.py": "from . import colours\nfrom ..noise import draw\n",
     "vlg/shapes/colours.py": "RED = (1, 0, 0)\n",
 }
+
+
+IN_A_PROCESS = (
+    f"import sys; sys.path.insert(0, {str(ROOT / 'scripts')!r}); from pathlib import Path; "
+    "from vlg.workflow.codehash import code_hash; print(code_hash(Path(sys.argv[1])))"
+)
 
 
 @pytest.fixture
@@ -316,9 +323,36 @@ def test_every_script_has_a_hash(script):
 def test_another_process_finds_the_same():
     """No hash seed, no working directory, no cache enters."""
     path = ROOT / "scripts" / "vlg" / "data" / "prompts.py"
-    code = (
-        f"import sys; sys.path.insert(0, {str(ROOT / 'scripts')!r}); from pathlib import Path; "
-        f"from vlg.workflow.codehash import code_hash; print(code_hash(Path({str(path)!r})))"
-    )
-    out = subprocess.check_output([sys.executable, "-c", code], cwd="/", text=True)
-    assert out.strip() == codehash.code_hash(path)
+    assert in_a_process(path) == codehash.code_hash(path)
+
+
+def in_a_process(path):
+    command = [sys.executable, "-c", IN_A_PROCESS, path]
+    return subprocess.check_output(command, cwd="/", text=True).strip()
+
+
+@pytest.mark.parametrize("changed", ["train.py", "vlg/noise.py", "vlg/shapes/colours.py"])
+def test_what_is_kept_is_of_these_very_sources(hashes, tmp_path, changed):
+    before, script, file = hashes(), tmp_path / "0/train.py", tmp_path / "0" / changed
+    assert in_a_process(script) == before
+    source = file.read_text(encoding="utf-8")
+    file.write_text(source + "MORE = 1\n", encoding="utf-8")
+    assert in_a_process(script) != before
+    file.write_text(source, encoding="utf-8")
+    assert in_a_process(script) == before
+
+
+@pytest.mark.parametrize("kept", [b"", b"[]", b'{"sources": 1}', b"\xff"])
+def test_what_was_half_kept_is_no_matter(hashes, tmp_path, kept):
+    before = hashes()
+    (tmp_path / "0" / codehash.KEPT).write_bytes(kept)
+    assert in_a_process(tmp_path / "0/train.py") == before
+
+
+def test_what_is_kept_saves_the_reading(hashes, tmp_path):
+    hashes()
+    kept = tmp_path / "0" / codehash.KEPT
+    told = json.loads(kept.read_text(encoding="utf-8"))
+    told["hashes"] = dict.fromkeys(told["hashes"], "kept")
+    kept.write_text(json.dumps(told), encoding="utf-8")
+    assert in_a_process(tmp_path / "0/train.py") == "kept"

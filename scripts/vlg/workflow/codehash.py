@@ -16,18 +16,26 @@ that it imports, directly or not, as syntax trees without what cannot change a r
 A changed expression anywhere else changes the hash. Imports are read from the source, wherever in
 a function they stand; only `importlib` calls go unseen, so what is found by name (`vlg.plugins`)
 is named by the rule.
+
+Reading syntax trees takes a good part of a plan that finds nothing to do, so hashes are kept in
+`__pycache__` beside the package, and hold for the very sources, to the byte, that they are of.
 """
 
 from __future__ import annotations
 
 import ast
 import builtins
+import contextlib
 import functools
 import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from vlg.files import atomic
+
 PACKAGE = "vlg"
+KEPT = "__pycache__/code-hashes.json"
 
 # Modules, and rooms with all they hold, that cannot change a result: how a command line looks,
 # fails and ends, what a model is refused for, how files are written and compared, how what is found
@@ -89,6 +97,37 @@ def code_hash(script: Path, *chosen: Path) -> str:
     """
     script = Path(script).resolve()
     root = next((p for p in script.parents if (p / PACKAGE).is_dir()), script.parent)
+    names = [str(file.resolve().relative_to(root)) for file in (script, *chosen)]
+    of = " ".join([*names, hashlib.sha256(script.read_bytes()).hexdigest()])
+    if of not in _kept(root):
+        found = _hash(script, root, chosen)
+        with contextlib.suppress(OSError), atomic(root / KEPT, durable=False) as new:
+            kept = {"sources": _state(root), "hashes": _kept(root) | {of: found}}
+            new.write_text(json.dumps(kept), encoding="utf-8")
+        return found
+    return _kept(root)[of]
+
+
+def _kept(root: Path) -> dict[str, str]:
+    """The hashes that are kept of the sources as they are now, by script and chosen files."""
+    try:
+        kept = json.loads((root / KEPT).read_text(encoding="utf-8"))
+        return kept["hashes"] if kept["sources"] == _state(root) else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+@functools.cache
+def _state(root: Path) -> str:
+    """A hash of all that a code hash depends on: the package, scripts beside it, this file."""
+    digest = hashlib.sha256(Path(__file__).read_bytes())
+    for file in sorted([*root.glob("*.py"), *(root / PACKAGE).rglob("*.py")]):
+        digest.update(f"\0{file.relative_to(root)}\0".encode())
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _hash(script: Path, root: Path, chosen: tuple[Path, ...]) -> str:
     text, names = _module(script, root, "")
     digest = hashlib.sha256(text.encode())
     modules: dict[str, str] = {}
