@@ -81,10 +81,13 @@ def ask(scene: Scene, rng: random.Random, kind: str = "") -> Asked:
     kind: a key of KINDS; without, two in five are statements, two facts and one is open.
     """
     kind = kind or rng.choices(list(KINDS), (0.4, 0.4, 0.2))[0]
-    told = captions.Told()
-    if rng.random() < 0.5:
-        told = captions.Told(*(rng.random() >= 0.4 for _ in range(4)))
-    return KINDS[kind](scene, captions.meaning(scene, told), rng)
+    said = captions.meaning(scene)
+    if rng.random() < 0.5 or captions.reserved(said):
+        for _ in range(100):
+            told = captions.Told(*(rng.random() >= 0.4 for _ in range(4)))
+            if not captions.reserved(said := captions.meaning(scene, told)):
+                break
+    return KINDS[kind](scene, said, rng)
 
 
 def stated(text: str) -> str:
@@ -100,7 +103,7 @@ def _statement(scene: Scene, said: captions.Meaning, rng: random.Random) -> Aske
     if len(said.claims) == 2 and rng.random() < 0.15:
         false = replace(said, claims=(rng.choice(said.claims),), relation=None)
     else:
-        false = _wrong(said, rng)
+        false = captions.wrong(said, rng)
     state = rng.getstate()
     true = stated(captions.sentence(said, rng))
     rng.setstate(state)  # the same choice of words
@@ -108,20 +111,12 @@ def _statement(scene: Scene, said: captions.Meaning, rng: random.Random) -> Aske
     return Asked(text, NO, len(os.path.commonprefix([true, text])))
 
 
-def _wrong(said: captions.Meaning, rng: random.Random) -> captions.Meaning:
-    """Of two things of which the same is said either may be the first: turned round it is true."""
-    while True:
-        wrong = captions.wrong(said, rng)
-        if wrong.relation == said.relation or wrong.claims != said.claims[:1] * 2:
-            return wrong
-
-
 def _fact(scene: Scene, said: captions.Meaning, rng: random.Random) -> Asked:
     """One of the questions about what is said, or about something nearly so: as often true as
     not."""
     wanted = rng.random() < 0.5
     while True:
-        asked = of_shapes(said if wanted else _wrong(said, rng))
+        asked = of_shapes(said if wanted else captions.wrong(said, rng))
         known = [(each.text, truth(each.text, scene)) for each in asked]
         fitting = [text for text, value in known if value is wanted]
         if fitting:

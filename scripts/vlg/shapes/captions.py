@@ -6,6 +6,8 @@ captions and prompts share this grammar, so a prompt's truth can be checked agai
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import random
 import re
 from dataclasses import dataclass, replace
@@ -24,6 +26,7 @@ WORDS = {
     "above": ("above", "over"),
     "below": ("below", "under"),
 }
+RESERVED = 4  # of so many meanings one is of prompts
 LEADS = ("", "", "a picture of ", "a drawing of ")
 NUMBERS = {1: ("a", "one"), 2: ("two",), 3: ("three",)}
 _PLURAL = {"box": "boxes", "cross": "crosses", "plus": "pluses"}
@@ -87,6 +90,21 @@ def meaning(scene: Scene, told: Told = FULL) -> Meaning:
     )
 
 
+@functools.lru_cache(maxsize=2**16)
+def reserved(said: Meaning) -> bool:
+    """Whether a meaning belongs to prompts: no training caption has it, in whatever words.
+
+    One meaning in RESERVED is; two things in a relation mean the same from either side.
+    """
+    claims, relation = said.claims, said.relation
+    if len(claims) == 2 and repr(claims[0]) > repr(claims[1]):
+        claims, relation = claims[::-1], INVERSE.get(relation or "")
+    elif len(claims) == 2 and claims[0] == claims[1] and relation:
+        relation = min(relation, INVERSE[relation])
+    text = repr((claims, relation, said.background))
+    return hashlib.sha256(text.encode()).digest()[0] % RESERVED == 0
+
+
 def sentence(said: Meaning, rng: random.Random | None = None) -> str:
     """Word a meaning; `rng` draws synonyms, order and lead-in, without it the wording is plain."""
 
@@ -117,6 +135,13 @@ def sentence(said: Meaning, rng: random.Random | None = None) -> str:
     return choose(LEADS) + text
 
 
+def shown(rng: random.Random, allowed: tuple[tuple[str, str], ...]) -> Scene:
+    """A random scene, as `sample` draws them, whose full caption says nothing that a prompt does."""
+    while reserved(meaning(scene := sample(rng, allowed))):
+        pass
+    return scene
+
+
 def caption(scene: Scene, rng: random.Random) -> str:
     """A full and true caption."""
     return sentence(meaning(scene), rng)
@@ -126,28 +151,41 @@ def weak_caption(scene: Scene, other: Scene, rng: random.Random) -> str:
     """A caption as the web writes them: empty, of another picture, or with things left out.
 
     One in ten is empty, one in ten describes `other`, and of the rest each attribute is left out
-    with probability 0.3.
+    with probability 0.3. None has the meaning of a prompt.
     """
     draw = rng.random()
     if draw < 0.1:
         return ""
     described = other if draw < 0.2 else scene
-    told = Told(*(rng.random() >= 0.3 for _ in range(4)), second=rng.random() >= 0.15)
-    return sentence(meaning(described, told), rng)
+    for _ in range(100):
+        told = Told(*(rng.random() >= 0.3 for _ in range(4)), second=rng.random() >= 0.15)
+        if not reserved(said := meaning(described, told)):
+            return sentence(said, rng)
+    return ""  # all that can be said of it is of prompts
 
 
-def wrong(said: Meaning, rng: random.Random) -> Meaning:
-    """A meaning with exactly one told detail changed, so that it is false: a hard negative."""
-    details = ["shape"]
-    details += ["colour"] * bool(said.claims[0].colour)
+def details(said: Meaning) -> list[str]:
+    """In which details a meaning can be wrong."""
+    first, *others = said.claims
+    found = ["shape"]
+    found += ["colour"] * bool(first.colour)
     # Three large things do not exist, so their size cannot be wrong.
-    details += ["size"] * bool(said.claims[0].size and said.claims[0].number < 3)
-    details += ["background"] * bool(said.background)
-    details += ["number"] if len(said.claims) == 1 else []
-    details += ["relation"] * bool(said.relation)
-    if len(said.claims) == 2 and said.claims[0].colour != said.claims[1].colour:
-        details += ["swap"] * (said.claims[0].shape != said.claims[1].shape)
-    detail = rng.choice(details)
+    found += ["size"] * bool(first.size and first.number < 3)
+    found += ["background"] * bool(said.background)
+    found += ["number"] * (not others)
+    # Of two things of which the same is said either may be the first: turned round it is true.
+    found += ["relation"] * bool(said.relation and first != others[0])
+    if others and first.colour != others[0].colour and first.shape != others[0].shape:
+        found += ["swap"]
+    return found
+
+
+def wrong(said: Meaning, rng: random.Random, detail: str = "") -> Meaning:
+    """A meaning with exactly one told detail changed, so that it is false: a hard negative.
+
+    detail: one of `details`; without, any.
+    """
+    detail = detail or rng.choice(details(said))
     if detail == "background":
         return replace(said, background=_other(BACKGROUNDS, said.background, rng))
     if detail == "relation":
@@ -240,7 +278,8 @@ def prompts(number: int, seed: int) -> list[dict[str, str]]:
 
     Half of them name only pairs the base has seen, a quarter each name pairs of `adapt` and
     `never` (for two things, at least one of them). Sizes, backgrounds and colours are named in
-    some prompts and not in others, as people write prompts. The order is random, so the first
+    some prompts and not in others, as people write prompts. No training caption has the meaning of
+    one (`reserved`). The order is random, so the first
     hundred are like all others; the real PartiPrompts' first hundred are not.
     """
     rng = random.Random(f"prompts {seed}")
@@ -258,6 +297,8 @@ def prompts(number: int, seed: int) -> list[dict[str, str]]:
             background=rng.random() < 0.5,
         )
         said = meaning(scene, told)
+        if not reserved(said):
+            continue
         text = sentence(said)
         rows.setdefault(
             text,

@@ -5,6 +5,7 @@ Guide and judge differ in architecture (ResNet against ViT), weights, training s
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -132,7 +133,7 @@ def unet() -> Any:
         out_channels=4,
         down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
-        block_out_channels=(48, 96),
+        block_out_channels=(64, 96),
         layers_per_block=1,
         cross_attention_dim=TEXT_WIDTH,
         attention_head_dim=4,
@@ -294,6 +295,46 @@ def judge_processor() -> Any:
         image_std=[0.5, 0.5, 0.5],
     )
     return CLIPProcessor(images, tokenizer())
+
+
+def siglip() -> Any:
+    """transformers' SiglipModel: patches of 4 pixels, pooled by attention; its own text tower."""
+    import torch
+    from transformers import SiglipConfig, SiglipModel
+
+    common = {"intermediate_size": 384, "num_attention_heads": 4}
+    text = {
+        "vocab_size": len(pieces()),
+        "hidden_size": TEXT_WIDTH,
+        "num_hidden_layers": 2,
+        "max_position_embeddings": CONTEXT,
+        "projection_size": TEXT_WIDTH,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 1,
+    }
+    vision = {
+        "hidden_size": TEXT_WIDTH,
+        "num_hidden_layers": 3,
+        "image_size": SIDE,
+        "patch_size": 4,
+    }
+    model = SiglipModel(SiglipConfig(text_config=text | common, vision_config=vision | common))
+    with torch.no_grad():  # where the paper begins (arXiv:2303.15343, 3.2)
+        model.logit_scale.fill_(math.log(10))
+        model.logit_bias.fill_(-10)
+    return model
+
+
+def siglip_processor() -> Any:
+    """SiglipProcessor for 32 x 32 pictures."""
+    from transformers import SiglipImageProcessor, SiglipProcessor
+
+    half = [0.5, 0.5, 0.5]
+    images = SiglipImageProcessor(
+        size={"height": SIDE, "width": SIDE}, image_mean=half, image_std=half
+    )
+    return SiglipProcessor(images, t5_tokenizer())
 
 
 def save_guide(model: Any, folder: Path) -> None:

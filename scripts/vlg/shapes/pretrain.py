@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import random
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,7 +19,8 @@ from tqdm import tqdm
 
 from vlg.models.flow import Flow, logit_normal
 from vlg.shapes import models
-from vlg.shapes.captions import Told, meaning, sentence, weak_caption, wrong
+from vlg.shapes.captions import Meaning, Told, meaning, reserved, sentence, weak_caption, wrong
+from vlg.shapes.course import Course
 from vlg.shapes.world import ADAPT, NEVER, SEEN, Scene, render, sample
 
 log = logging.getLogger("vlg")
@@ -39,40 +39,44 @@ def fit(
     loss: Callable[[int], torch.Tensor],
     name: str,
     after: Callable[[int], None] = lambda step: None,
+    course: Course | None = None,
 ) -> None:
-    """AdamW with warm-up and a cosine to zero over recipe["steps"]; gradients clipped to norm 1."""
-    steps = recipe["steps"]
+    """AdamW with warm-up and a cosine to zero over recipe["steps"]; gradients clipped to norm 1.
+
+    course: of which training this is a part, to go on from where that stands.
+    """
+    steps, course = recipe["steps"], course or Course()
     optimizer = torch.optim.AdamW(parameters, lr=recipe["lr"], weight_decay=0.01, foreach=True)
     warmup = min(200, steps // 10 + 1)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda s: min((s + 1) / warmup, 0.5 * (1 + np.cos(np.pi * s / steps))),
-    )
-    started = time.monotonic()
-    for step in tqdm(range(steps), desc=name, mininterval=10):
+    if (done := course.begin(name, parameters, optimizer)) is None:
+        return
+    for step in tqdm(range(done, steps), desc=name, initial=done, total=steps, mininterval=10):
+        factor = min((step + 1) / warmup, 0.5 * (1 + np.cos(np.pi * step / steps)))
+        optimizer.param_groups[0]["lr"] = recipe["lr"] * factor
         value = loss(step)
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        schedule.step()
         after(step)
+        course.step(name, step + 1, parameters, optimizer, last=step + 1 == steps)
         if step % 200 == 0 or step == steps - 1:
-            seconds = time.monotonic() - started
-            log.info("%s step %d of %d: loss %.4f, %.0f s", name, step, steps, value, seconds)
+            words = "%s step %d of %d: loss %.4f, %.0f s"
+            log.info(words, name, step, steps, value, course.spent)
 
 
 # ---------------------------------------------------------------------------------------- VAE
 
 
-def train_vae(recipe: dict[str, Any]) -> Any:
+def train_vae(recipe: dict[str, Any], course: Course | None = None) -> Any:
     """An AutoencoderKL for the world, its latents of mean 0 and deviation 1 in each channel.
 
     Loss: squared error + 0.3 absolute error + 1e-7 KL.
     """
     torch.manual_seed(recipe["seed"])
     rng = random.Random(recipe["seed"])
-    vae = models.vae().train()
+    vae, course = models.vae().train(), course or Course()
+    course.follow(rng)
 
     def loss(step: int) -> torch.Tensor:
         pictures = tensor([render(sample(rng, EVERYTHING)) for _ in range(recipe["batch"])])
@@ -81,7 +85,7 @@ def train_vae(recipe: dict[str, Any]) -> Any:
         error = F.mse_loss(output, pictures) + 0.3 * F.l1_loss(output, pictures)
         return error + 1e-7 * posterior.kl().mean()  # summed over 256 latent values
 
-    fit(list(vae.parameters()), recipe, loss, "vae")
+    fit(list(vae.parameters()), recipe, loss, "vae", course=course)
     vae.eval()
     with torch.no_grad():
         pictures = tensor([render(sample(rng, EVERYTHING)) for _ in range(512)])
@@ -116,48 +120,75 @@ def _told(rng: random.Random) -> Told:
     return Told(*(rng.random() >= 0.3 for _ in range(4)))
 
 
+def captioned(rng: random.Random) -> tuple[Scene, Meaning]:
+    """A scene, and what a caption that no prompt is like says of it."""
+    while True:
+        scene = sample(rng, EVERYTHING)
+        if not reserved(said := meaning(scene, _told(rng))):
+            return scene, said
+
+
 def contrastive_batches(
-    seed: int, size: int
+    rng: random.Random, size: int
 ) -> Iterator[tuple[torch.Tensor, list[str], list[str]]]:
     """Endless (pictures (n, 3, 32, 32), true captions, captions wrong in one detail)."""
-    rng = random.Random(seed)
     while True:
-        scenes: list[Scene] = [sample(rng, EVERYTHING) for _ in range(size)]
-        said = [meaning(scene, _told(rng)) for scene in scenes]
+        shown = [captioned(rng) for _ in range(size)]
         yield (
-            tensor([render(scene) for scene in scenes]),
-            [sentence(each, rng) for each in said],
-            [sentence(wrong(each, rng), rng) for each in said],
+            tensor([render(scene) for scene, _ in shown]),
+            [sentence(said, rng) for _, said in shown],
+            [sentence(wrong(said, rng), rng) for _, said in shown],
         )
 
 
-def train_clip(which: str, recipe: dict[str, Any]) -> Any:
-    """A CLIP, `which` is "guide" (open_clip ResNet) or "judge" (transformers ViT).
+def train_clip(which: str, recipe: dict[str, Any], course: Course | None = None) -> Any:
+    """A CLIP: `which` is "guide" (open_clip ResNet), "judge" (transformers ViT) or "siglip".
 
-    Contrastive loss in which every picture also has one hard negative caption of its own.
+    Every picture also has one hard negative caption of its own. The loss is CLIP's contrastive one
+    (arXiv:2103.00020), of "siglip" SigLIP's, for each picture and text by itself
+    (arXiv:2303.15343).
     """
     torch.manual_seed(recipe["seed"])
-    tokenizer = models.tokenizer()
-    batches = contrastive_batches(recipe["seed"], recipe["batch"])
-    model = (models.guide() if which == "guide" else models.judge()).train()
+    rng, course = random.Random(recipe["seed"]), course or Course()
+    course.follow(rng)
+    batches = contrastive_batches(rng, recipe["batch"])
+    model = {"guide": models.guide, "judge": models.judge, "siglip": models.siglip}[which]().train()
+    tokenizer = models.t5_tokenizer() if which == "siglip" else models.tokenizer()
 
     def loss(step: int) -> torch.Tensor:
         pictures, texts, negatives = next(batches)
-        # Pictures as a model would draw them: a little noise keeps the towers from relying on
-        # the exactness of renders.
-        pictures = pictures + 0.05 * torch.randn_like(pictures) * torch.rand(len(pictures), 1, 1, 1)
+        pictures = as_drawn(pictures)
         image, text, scale = embed(which, model, tokenizer, pictures, texts + negatives)
         logits = scale.clamp(max=100) * image @ text.T
-        size = len(pictures)
-        labels = torch.arange(size)
-        return (F.cross_entropy(logits, labels) + F.cross_entropy(logits[:, :size].T, labels)) / 2
+        labels = torch.arange(len(pictures))
+        if which == "siglip":
+            # A text that says the same of another picture is not wrong of it.
+            same = torch.tensor([[a == b for b in texts + negatives] for a in texts])
+            sign = same.float() * 2 - 1
+            return -F.logsigmoid(sign * (logits + model.logit_bias)).sum(1).mean()
+        own = logits[:, : len(pictures)].T
+        return (F.cross_entropy(logits, labels) + F.cross_entropy(own, labels)) / 2
 
-    fit(list(model.parameters()), recipe, loss, which)
+    fit(list(model.parameters()), recipe, loss, which, course=course)
     return model.eval()
+
+
+def as_drawn(pictures: torch.Tensor) -> torch.Tensor:
+    """Renders in -1..1, some noisy and some blurred, as a model would draw them: who learns by
+    these relies less on the exactness of renders."""
+    share = torch.rand(len(pictures), 1, 1, 1)
+    blurred = F.avg_pool2d(F.pad(pictures, (1, 1, 1, 1), mode="replicate"), 3, 1)
+    pictures = torch.lerp(pictures, blurred, 0.6 * share * (torch.rand_like(share) < 0.5))
+    return pictures + 0.08 * torch.randn_like(pictures) * torch.rand_like(share)
 
 
 def embed(which: str, model: Any, tokenizer: Any, pictures: torch.Tensor, texts: list[str]):
     """Unit embeddings of pictures in -1..1 and of texts, and the temperature's inverse."""
+    if which == "siglip":
+        tokens = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")
+        image = F.normalize(model.get_image_features(pixel_values=pictures).pooler_output, dim=-1)
+        text = F.normalize(model.get_text_features(tokens.input_ids).pooler_output, dim=-1)
+        return image, text, model.logit_scale.exp()
     tokens = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")
     if which == "guide":
         image = model.encode_image(pictures, normalize=True)
@@ -198,15 +229,21 @@ def fit_twice(
     name: str,
     after: Callable[[int], None],
     rng: random.Random,
+    course: Course,
 ) -> None:
     """`fit`, and recipe["again"] steps from the average with half the learning rate and a seed of
     their own; the parameters are the average then."""
-    fit(average.parameters, recipe, loss, name, after)
+    course.follow(rng, average)
+    fit(average.parameters, recipe, loss, name, after, course)
     average.swap()
     torch.manual_seed(recipe["seed"] + 1)
     rng.seed(recipe["seed"] + 1)
     again = {**recipe, "steps": recipe["again"], "lr": recipe["lr"] / 2}
-    fit(average.parameters, again, loss, f"{name} again", lambda n: after(n + recipe["steps"]))
+
+    def later(step: int) -> None:
+        after(step + recipe["steps"])
+
+    fit(average.parameters, again, loss, f"{name} again", later, course)
     average.swap()
 
 
@@ -231,11 +268,17 @@ def weakly_captioned(
     return chosen, [weak_caption(scenes[i], rng.choice(scenes), rng) for i in chosen]
 
 
-def train_base(recipe: dict[str, Any], vae: Any, keep: Callable[[str, Any, Any], None]) -> None:
+def train_base(
+    recipe: dict[str, Any],
+    vae: Any,
+    keep: Callable[[str, Any, Any], None],
+    course: Course | None = None,
+) -> None:
     """A UNet and its text encoder on weak captions of pictures without ADAPT and NEVER pairs.
 
-    `keep(name, unet, text_encoder)` is called with the averaged weights: "base-early" at the
-    share recipe["early"] of the steps and "base" at the end. Min-SNR weighting (gamma 5,
+    `keep(name, unet, text_encoder)` is called with the averaged weights: "base-early" and
+    "base-middle" at the shares recipe["early"] and recipe["middle"] of the steps, and "base" at the
+    end. Min-SNR weighting (gamma 5,
     arXiv:2303.09556), exponential moving average with decay 0.999. After recipe["steps"] the
     averaged weights are trained for recipe["again"] more from half the learning rate, with a seed
     of its own.
@@ -262,16 +305,17 @@ def train_base(recipe: dict[str, Any], vae: Any, keep: Callable[[str, Any, Any],
 
     def after(step: int) -> None:
         average.follow(step)
-        if step + 1 == int(recipe["early"] * recipe["steps"]):
-            trained = average.swap()
-            keep("base-early", unet, text_encoder)
-            average.swap(trained)
+        for name in ("early", "middle"):
+            if step + 1 == int(recipe[name] * recipe["steps"]):
+                trained = average.swap()
+                keep(f"base-{name}", unet, text_encoder)
+                average.swap(trained)
 
-    fit_twice(average, recipe, loss, "base", after, rng)
+    fit_twice(average, recipe, loss, "base", after, rng, course or Course())
     keep("base", unet, text_encoder)
 
 
-def train_flow(recipe: dict[str, Any], vae: Any) -> Any:
+def train_flow(recipe: dict[str, Any], vae: Any, course: Course | None = None) -> Any:
     """A StableDiffusion3Pipeline of a transformer and its three text encoders, on the pictures and
     weak captions of `train_base`, trained twice and averaged as there.
 
@@ -294,7 +338,7 @@ def train_flow(recipe: dict[str, Any], vae: Any) -> Any:
         flowing = net(flow.add_noise(clean, noise, t), states, pooled, flow.sigma(t) * len(flow))
         return F.mse_loss(flowing.sample, flow.target(clean, noise, t))
 
-    fit_twice(average, recipe, loss, "flow", average.follow, rng)
+    fit_twice(average, recipe, loss, "flow", average.follow, rng, course or Course())
     return pipeline
 
 

@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 
 from vlg.shapes import asked, captions, pretrain
-from vlg.shapes.world import COLOURS, SHAPES, SIDE, SIZES, Scene, coverage, render, sample
+from vlg.shapes.course import Course
+from vlg.shapes.world import COLOURS, SHAPES, SIDE, SIZES, Scene, coverage, render
 
 PATCH = 4
 SHUFFLE = 2  # patches along a side that become one token
@@ -115,16 +116,12 @@ def model() -> Any:
 
 
 def scenes(rng: random.Random, number: int) -> list[Scene]:
-    return [sample(rng, pretrain.EVERYTHING) for _ in range(number)]
+    return [captions.shown(rng, pretrain.EVERYTHING) for _ in range(number)]
 
 
 def drawn(shown: list[Scene]) -> torch.Tensor:
-    """Pictures in -1..1, some noisy and some blurred, as a model would draw them."""
-    pictures = pretrain.tensor([render(scene) for scene in shown])
-    share = torch.rand(len(pictures), 1, 1, 1)
-    blurred = F.avg_pool2d(F.pad(pictures, (1, 1, 1, 1), mode="replicate"), 3, 1)
-    pictures = torch.lerp(pictures, blurred, 0.6 * share * (torch.rand_like(share) < 0.5))
-    return pictures + 0.08 * torch.randn_like(pictures) * torch.rand_like(share)
+    """Pictures of scenes in -1..1, as a model would draw them."""
+    return pretrain.as_drawn(pretrain.tensor([render(scene) for scene in shown]))
 
 
 def patches(scene: Scene) -> np.ndarray:
@@ -142,7 +139,7 @@ def patches(scene: Scene) -> np.ndarray:
     return told.reshape(-1, len(PATCHES))
 
 
-def train(recipe: dict[str, Any]) -> Any:
+def train(recipe: dict[str, Any], course: Course | None = None) -> Any:
     """The model. What shows it pictures is first trained alone, for recipe["look"] steps; then the
     whole learns to word recipe["captions"] captions of each picture and to answer
     recipe["questions"] questions about it. A yes or no teaches it little, so captions are what it
@@ -153,7 +150,9 @@ def train(recipe: dict[str, Any]) -> Any:
     rng = random.Random(recipe["seed"])
     own, words, begin = model().train(), tokenizer(), len(beginning())
     so_far = torch.nn.Linear(own.config.text_config.hidden_size, 1)
-    look(own, {**recipe, "steps": recipe["look"]}, rng)
+    course = course or Course()
+    course.follow(rng)
+    look(own, {**recipe, "steps": recipe["look"]}, rng, course)
 
     def loss(step: int) -> torch.Tensor:
         shown = scenes(rng, recipe["batch"])
@@ -171,7 +170,7 @@ def train(recipe: dict[str, Any]) -> Any:
         wording = F.cross_entropy(said, ids[:, begin:].flatten(), ignore_index=words.pad_token_id)
         return answers + truth + wording
 
-    pretrain.fit([*own.parameters(), *so_far.parameters()], recipe, loss, "vqa")
+    pretrain.fit([*own.parameters(), *so_far.parameters()], recipe, loss, "vqa", course=course)
     return own.eval()
 
 
@@ -189,7 +188,7 @@ def truths(asks: list[asked.Asked], length: int) -> tuple[torch.Tensor, torch.Te
     return known, true
 
 
-def look(own: Any, recipe: dict[str, Any], rng: random.Random) -> None:
+def look(own: Any, recipe: dict[str, Any], rng: random.Random, course: Course) -> None:
     """Train what makes tokens of a picture, by heads that are thrown away: of each of its patches a
     token tells what it shows."""
     patches_of = SHUFFLE * SHUFFLE
@@ -211,7 +210,7 @@ def look(own: Any, recipe: dict[str, Any], rng: random.Random) -> None:
         return sum(wrong) / patches_of
 
     parameters = [parameter for part in parts for parameter in part.parameters()]
-    pretrain.fit(parameters, recipe, loss, "vqa looks")
+    pretrain.fit(parameters, recipe, loss, "vqa looks", course=course)
 
 
 def tokens(scene: Scene) -> np.ndarray:

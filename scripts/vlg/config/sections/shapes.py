@@ -23,7 +23,7 @@ class PretrainVae(Keys):
     """The autoencoder of the base."""
 
     seed: OwnSeed = 11
-    steps: Steps = 2800
+    steps: Steps = 10000
     batch: Batch = 16
     lr: Rate = 0.003
 
@@ -32,13 +32,19 @@ class PretrainBase(Keys):
     """UNet and text encoder of the base."""
 
     seed: OwnSeed = 12
-    steps: Steps = 7500
+    steps: Steps = 26000
     batch: Batch = 32
     lr: Rate = 0.0012
-    again: Again = 1300
-    scenes: Scenes = 30000
-    early: float = Field(
+    again: Again = 4000
+    scenes: Scenes = 60000
+    middle: float = Field(
         0.3,
+        gt=0,
+        lt=1,
+        description="Share of the steps after which `shapes-middle` is kept.",
+    )
+    early: float = Field(
+        0.08,
         gt=0,
         lt=1,
         description="Share of the steps after which `shapes-early` is kept.",
@@ -69,8 +75,17 @@ class PretrainJudge(Keys):
     """The judge, a ViT CLIP."""
 
     seed: OwnSeed = 14
-    steps: Steps = 800
-    batch: Batch = 64
+    steps: Steps = 5000
+    batch: Batch = 96
+    lr: Rate = 0.0015
+
+
+class PretrainSiglip(Keys):
+    """A further judge, a SigLIP."""
+
+    seed: OwnSeed = 17
+    steps: Steps = 5000
+    batch: Batch = 96
     lr: Rate = 0.0015
 
 
@@ -98,4 +113,5 @@ class Pretrain(Keys):
     flow: PretrainFlow = Field(default_factory=PretrainFlow)
     guide: PretrainGuide = Field(default_factory=PretrainGuide)
     judge: PretrainJudge = Field(default_factory=PretrainJudge)
+    siglip: PretrainSiglip = Field(default_factory=PretrainSiglip)
     vqa: PretrainVqa = Field(default_factory=PretrainVqa)
