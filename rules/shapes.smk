@@ -1,5 +1,5 @@
 # The shapes world's own models, trained from nothing. Out: pretrained/, and with `pretrain` the
-# shipped files under resources/shapes and resources/shapes-vqa.
+# shipped files under resources/shapes and resources/shapes-*.
 
 
 PRETRAIN = (
@@ -8,20 +8,20 @@ PRETRAIN = (
 )
 
 
-# One training makes both bases of a UNet.
-BASES = ("base", "base/base", "base/base-early")
-PARTS = ("vae", "base", "base-flow", "guide", "judge", "vqa")
+# One training makes all bases of a UNet.
+BASES = ("base", "base/base", "base/base-middle", "base/base-early")
+PARTS = ("vae", "base", "base-flow", "guide", "judge", "siglip", "vqa")
 
 
 rule pretrain_part:
-    """Train the VAE, the guide, the judge or the vision-language model."""
+    """Train the VAE, the guide or a judge."""
     output:
         LAYOUT.pretrained("{part}"),
         rest(LAYOUT.log("pretrain", "{part}"), LAYOUT.pretrained("{part}")),
     log:
         LAYOUT.log("pretrain", "{part}"),
     wildcard_constraints:
-        part="vae|guide|judge|vqa",
+        part="vae|guide|judge|siglip|vqa",
     conda:
         "../envs/models.yaml"
     threads: threads_of("pretrain_part")
@@ -38,7 +38,7 @@ rule pretrain_part:
 
 
 rule pretrain_base:
-    """Train the base, and keep an early checkpoint of the same training."""
+    """Train the base, and keep two earlier checkpoints of the same training."""
     input:
         vae=LAYOUT.pretrained("vae"),
         bundles=bundles(LAYOUT.pretrained("vae")),

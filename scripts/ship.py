@@ -1,13 +1,16 @@
-"""Measure the freshly trained shapes models and put them under resources: the vision-language model
-into a folder of its own, all others into shapes.
+"""Measure the freshly trained shapes models and put them under resources: further judges into
+folders of their own, all others into shapes.
 
 Each is measured in float32 and in half precision, in which it is shipped; both figures go to the
 manifest, with recipe, training time and checksums. Reads results/<study>/pretrained. --parts ships
 some anew and leaves the others as they are.
 """
 
+from __future__ import annotations
+
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vlg.config import sections
 from vlg.files import (
@@ -20,18 +23,22 @@ from vlg.files import (
 )
 from vlg.workflow import cli
 
-# Where a part lies below pretrained/, and what of it is shipped: base-early and base-flow share the
-# rest with base (vlg.models.folders.SHARED).
+if TYPE_CHECKING:
+    from vlg.shapes import quality
+
+# Where a part lies below pretrained/, and what of it is shipped: other bases share the rest with
+# base (vlg.models.folders.SHARED).
 FLOW = ("model_index.json", "scheduler", "transformer", "text_encoder*", "tokenizer_*")
 PARTS = {
     "base": ("base/base", ("*",)),
     "base-early": ("base/base-early", ("unet", "text_encoder")),
+    "base-middle": ("base/base-middle", ("unet", "text_encoder")),
     "base-flow": ("base-flow", (*FLOW, "vae/config.json")),
     "guide": ("guide", ("*",)),
     "judge": ("judge", ("*",)),
 }
-VQA = "vqa"
-ALL = [*PARTS, VQA]
+JUDGES = ("siglip", "vqa")  # further ones
+ALL = [*PARTS, *JUDGES]
 
 
 def halve(folder: Path) -> None:
@@ -45,10 +52,8 @@ def halve(folder: Path) -> None:
         save_file(half, path, metadata={"format": "pt"})
 
 
-def ship_vqa(pretrained: Path, out: Path) -> dict:
-    """Put the vision-language model into `out`; what is known of it."""
-    from vlg.shapes import quality
-
+def ship_judge(part: str, pretrained: Path, out: Path, drawn: quality.Drawn) -> dict:
+    """Put a further judge into `out`; what is known of it."""
     facts = check_manifest(pretrained)
     known = {k: facts[k] for k in ("recipe", "seconds", "threads")}
     with atomic_folder(out) as folder:
@@ -56,9 +61,12 @@ def ship_vqa(pretrained: Path, out: Path) -> dict:
             if path.name != MANIFEST:
                 shutil.copyfile(path, folder / path.name)
         halve(folder)
-        known["quality"] = {"float32": quality.vqa(pretrained), "float16": quality.vqa(folder)}
+        known["quality"] = {
+            "float32": measure(part, pretrained, drawn),
+            "float16": measure(part, folder, drawn),
+        }
         write_manifest(folder, **known)
-    cli.log.info("vqa: %s", known["quality"])
+    cli.log.info("%s: %s", part, known["quality"])
     return known
 
 
@@ -70,18 +78,22 @@ def forget_places(folder: Path) -> None:
             write_json(path, told)
 
 
-def measure(part: str, folder: Path, settings: sections.Sampling) -> dict:
+def measure(part: str, folder: Path, drawn: quality.Drawn) -> dict:
+    """The quality of a part; drawn: what it draws itself, or what judges look at."""
     from vlg.shapes import quality
 
-    if part in ("guide", "judge"):
-        return quality.clip(part, folder)
-    return {"vae": quality.vae(folder / "vae"), **quality.base(folder, settings)}
+    if part == "vqa":
+        return quality.vqa(folder)
+    if part in ("guide", "judge", "siglip"):
+        return {**quality.clip(part, folder), **quality.sees(part, folder, drawn)}
+    return {"vae": quality.vae(folder / "vae"), **quality.base(drawn)}
 
 
 def main(args):
     import torch
 
     from vlg.models.folders import unpack
+    from vlg.shapes import quality
 
     torch.set_num_threads(args.threads)
     places = {name: PARTS[name] for name in args.parts if name in PARTS}
@@ -108,19 +120,32 @@ def main(args):
             halve(out / name)
             forget_places(out / name)
         write_manifest(out)
-        for name, (place, _) in places.items():
+
+        def unpacked(name: str) -> Path:
             shutil.rmtree(scratch, ignore_errors=True)
             unpack(out, name, scratch)
             write_manifest(scratch)
+            return scratch
+
+        drawn = quality.draw(unpacked("base"), args.settings)
+        for name, (place, _) in places.items():
+            judges = name in ("guide", "judge")
             trained[name]["quality"] = {
-                "float32": measure(name, args.pretrained / place, args.settings),
-                "float16": measure(name, scratch, args.settings),
+                precision: measure(
+                    name, folder, drawn if judges else quality.draw(folder, args.settings)
+                )
+                for precision, folder in (
+                    ("float32", args.pretrained / place),
+                    ("float16", unpacked(name)),
+                )
             }
             cli.log.info("%s: %s", name, trained[name]["quality"])
         shutil.rmtree(scratch, ignore_errors=True)
         write_manifest(out, parts=trained, sampling=args.settings.model_dump())
-    if VQA in args.parts:
-        trained[VQA] = ship_vqa(args.pretrained / VQA, args.out.with_name(f"shapes-{VQA}"))
+    for part in JUDGES:
+        if part in args.parts:
+            out = args.out.with_name(f"shapes-{part}")
+            trained[part] = ship_judge(part, args.pretrained / part, out, drawn)
     write_json(args.quality, trained)
 
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from vlg.shapes import captions, verify, world
+from vlg.judge.kinds import vqa
+from vlg.shapes import asked, captions, pretrain, verify, world
 from vlg.shapes.captions import Claim, Meaning, Told, meaning, parse, sentence, wrong
 from vlg.shapes.world import INVERSE, PAIRS
 
@@ -215,6 +216,45 @@ def test_challenges_say_what_is_hardest(prompts):
     assert {row["Challenge"] for row in prompts} == {
         "Basic", "Colour", "Size", "Relation", "Quantity", "Unseen pair", "Never seen"
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("told", ["full", "weak", "half", "asked"])
+def test_no_training_caption_says_what_a_prompt_says(told):
+    """In whatever words, and from whichever side a relation is told."""
+    rng, meant = random.Random(0), set()
+    for row in captions.prompts(1000, 0):
+        said = parse(row["Prompt"])
+        assert captions.reserved(said)
+        meant |= {said, turned(said)}
+    texts = []
+    for _ in range(1500):
+        scene = captions.shown(rng, pretrain.EVERYTHING)
+        if told == "full":
+            texts.append(captions.caption(scene, rng))
+        elif told == "weak":
+            texts.append(captions.weak_caption(scene, world.sample(rng, world.SEEN), rng))
+        elif told == "half":
+            texts.append(captions.sentence(pretrain.captioned(rng)[1], rng))
+        else:
+            question = asked.ask(scene, rng, "statements")
+            if question.answer == asked.YES:
+                before, after = asked.STATEMENT.split(vqa.PLACE)
+                texts.append(question.question.removeprefix(before).removesuffix(after))
+    assert len(texts) > 500
+    assert not meant & {parse(text) for text in texts if text}
+
+
+def test_wrong_meanings_are_false_of_every_scene_they_are_of():
+    """A relation turned round between two things of which the same is said would stay true."""
+    rng = random.Random(1)
+    for _ in range(1500):
+        scene = world.sample(rng, pretrain.EVERYTHING)
+        told = captions.Told(*(rng.random() < 0.5 for _ in range(4)))
+        said = captions.meaning(scene, told)
+        for detail in captions.details(said):
+            false = captions.wrong(said, rng, detail)
+            assert false not in (said, turned(said))
+            assert verify.check(world.render(scene), false)["strict"] == 0, (said, false)
 
 
 def test_development_prompts_are_not_reported():

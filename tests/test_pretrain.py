@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from vlg.files import check_manifest, sha256
 from vlg.models import folders
-from vlg.shapes import captions, models, pretrain, world
+from vlg.shapes import captions, course, models, pretrain, world
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
@@ -103,6 +103,7 @@ RECIPES = {
     "vae": {"seed": 11, "steps": 3, "batch": 4, "lr": 3e-3},
     "guide": {"seed": 13, "steps": 2, "batch": 4, "lr": 1e-3},
     "judge": {"seed": 14, "steps": 2, "batch": 4, "lr": 1e-3},
+    "siglip": {"seed": 17, "steps": 2, "batch": 4, "lr": 1e-3},
     "vqa": {
         "seed": 15,
         "look": 1,
@@ -118,7 +119,8 @@ RECIPES = {
         "batch": 4,
         "lr": 1e-3,
         "scenes": 40,
-        "early": 0.5,
+        "early": 0.25,
+        "middle": 0.5,
         "again": 2,
     },
     "flow": {"seed": 16, "steps": 3, "batch": 4, "lr": 1e-3, "scenes": 40, "again": 2},
@@ -251,13 +253,57 @@ def test_guide_and_judge_load_with_their_libraries_and_differ(trained, tokenizer
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(trained, tmp_path):
-    for part in ("vae", "judge", "vqa"):
+    for part in ("vae", "judge", "siglip", "vqa"):
         torch.rand(3)  # somebody else's draws
         assert weights(train(part, tmp_path / "again")) == weights(trained / part), part
     assert weights(train("judge", tmp_path / "other", seed=15)) != weights(trained / "judge")
     for part in ("base", "flow"):
         (tmp_path / "again" / part).mkdir()
         assert weights(train(part, tmp_path / "again")) == weights(trained / part), part
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("part", ["vae", "base", "flow", "judge", "siglip", "vqa"])
+def test_a_killed_training_goes_on_to_the_same_bits(trained, tmp_path, monkeypatch, part):
+    """Killed after each step in turn, in both parts of those that have two."""
+    if part in ("base", "flow"):
+        shutil.copytree(trained / "vae", tmp_path / "vae")
+    monkeypatch.setattr(course, "EVERY", 0.0)
+    step, killed = course.Course.step, []
+
+    def last(self, *arguments, **named):
+        step(self, *arguments, **named)
+        killed.append(arguments[:2])
+        raise Killed
+
+    monkeypatch.setattr(course.Course, "step", last)
+    for _ in range(20):
+        try:
+            train(part, tmp_path)
+        except Killed:
+            torch.rand(3)
+            continue
+        break
+    steps = RECIPES[part]["steps"] + RECIPES[part].get("again", 0) + RECIPES[part].get("look", 0)
+    assert len(killed) == len(set(killed)) == steps
+    assert weights(tmp_path / part) == weights(trained / part)
+    assert [each.name for each in tmp_path.iterdir() if each.name.startswith(".")] == []
+
+
+def test_the_state_of_another_recipe_is_not_continued(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(course, "EVERY", 0.0)
+    state = course.Course(tmp_path / "state", {"recipe": 1})
+    weight = [torch.nn.Parameter(torch.zeros(2))]
+    weight[0].grad = torch.ones(2)
+    optimizer = torch.optim.AdamW(weight)
+    optimizer.step()
+    state.step("part", 1, weight, optimizer)
+    assert course.Course(tmp_path / "state", {"recipe": 1}).begin("part", weight, optimizer) == 1
+    assert course.Course(tmp_path / "state", {"recipe": 2}).begin("part", weight, optimizer) == 0
+    assert not list((tmp_path / "state").iterdir())
 
 
 @pytest.mark.parametrize("part", ["base", "flow"])
@@ -271,10 +317,10 @@ def test_training_of_a_base_shows_no_pair_that_is_held_out(part, monkeypatch):
 
     monkeypatch.setattr(pretrain, "sample", remembered)
     torch.manual_seed(0)
-    recipe, kept = {**RECIPES[part], "steps": 2, "scenes": 60}, []
+    recipe, kept = {**RECIPES[part], "steps": 4, "scenes": 60}, []
     if part == "base":
         pretrain.train_base(recipe, models.vae().eval(), lambda name, unet, text: kept.append(name))
-        assert kept == ["base-early", "base"]
+        assert kept == ["base-early", "base-middle", "base"]
     else:
         pretrain.train_flow(recipe, models.vae().eval())
     pairs = {(thing.shape, thing.colour) for scene in drawn for thing in scene.things}
@@ -285,7 +331,7 @@ def test_shipping_one_part_leaves_the_others_as_they_are(trained, tmp_path, monk
     """The flow base is shipped without what it shares, and comes back whole."""
     from vlg.shapes import quality
 
-    for name in ("vae", "base", "clip"):
+    for name in ("vae", "base", "clip", "sees", "draw"):
         monkeypatch.setattr(quality, name, lambda *_: {"fidelity": 0.5})
     pretrained, shipped = tmp_path / "pretrained", tmp_path / "shipped"
     shutil.copytree(trained, pretrained)
@@ -294,7 +340,8 @@ def test_shipping_one_part_leaves_the_others_as_they_are(trained, tmp_path, monk
     words += ["--quality", tmp_path / "quality.json"]
     call("ship", *words)
     first = check_manifest(shipped)
-    assert set(first["parts"]) == {"vae", "base", "base-early", "base-flow", "guide", "judge"}
+    bases = {"base", "base-early", "base-middle", "base-flow"}
+    assert set(first["parts"]) == {"vae", "guide", "judge"} | bases
     own = {name for name in first["files"] if name.startswith("base-flow/")}
     assert "base-flow/vae/config.json" in own and "base-flow/tokenizer_3/tokenizer.json" in own
     assert not any("base-flow/tokenizer/" in name or "/vae/diff" in name for name in own)
@@ -324,7 +371,7 @@ def files_of(folder):
 def test_negatives_of_the_clips_are_false():
     from vlg.shapes.verify import check
 
-    pictures, texts, negatives = next(pretrain.contrastive_batches(0, 40))
+    pictures, texts, negatives = next(pretrain.contrastive_batches(random.Random(0), 40))
     images = ((pictures + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
     for image, text, negative in zip(images, texts, negatives, strict=True):
         assert check(image, captions.parse(text))["strict"] == 1, text

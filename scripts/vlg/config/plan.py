@@ -20,7 +20,12 @@ from vlg.workflow import slots
 # The source of models, prompts and pictures that come with the pipeline; the families of its bases,
 # and which there are of a model.
 SHAPES = "shapes"
-SHAPES_FAMILIES = {SHAPES: "sd", f"{SHAPES}-early": "sd", f"{SHAPES}-flow": "sd3"}
+SHAPES_FAMILIES = {
+    SHAPES: "sd",
+    f"{SHAPES}-early": "sd",
+    f"{SHAPES}-middle": "sd",
+    f"{SHAPES}-flow": "sd3",
+}
 EMBEDDED = {"base": tuple(SHAPES_FAMILIES), "guide": (SHAPES,), "judge": (SHAPES,)}
 Config = Mapping[str, Any]
 

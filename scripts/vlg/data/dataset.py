@@ -34,10 +34,11 @@ def draw(out: Path, size: int, seed: int) -> None:
 
     from vlg.shapes import captions, world
 
+    allowed = world.SEEN + world.ADAPT
     rng = random.Random(f"dataset {seed}")
     rows = []
     for index in tqdm(range(size), desc="dataset", mininterval=5):
-        scene = world.sample(rng, world.SEEN + world.ADAPT)
+        scene = captions.shown(rng, allowed)
         name = f"{index:06d}.png"
         Image.fromarray(world.render(scene)).save(out / name)
         rows.append({"file_name": name, "text": captions.caption(scene, rng)})

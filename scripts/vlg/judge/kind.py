@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from vlg.models.ledger import Ledger
 
 
+SHAPES = "shapes"  # the source that means a model of the shapes world
+RESOURCES = Path(__file__).parents[3] / "resources"
 OWN = "clip"  # the kind of the study's own judge
 PARTS = frozenset({".safetensors", ".json", ".txt", ".jinja", ".model"})  # suffixes of its files
 
@@ -101,9 +103,15 @@ class Judge(ABC):
         raise NotImplementedError
 
     @classmethod
+    def folder(cls, settings: sections.JudgeKeys, root: Path = Path()) -> Path:
+        """Where its source is; the shipped model where that is `shapes`."""
+        shipped = cls.shapes and settings.source == SHAPES
+        return RESOURCES / f"shapes-{cls.shapes}" if shipped else root / settings.source
+
+    @classmethod
     def check(cls, settings: sections.JudgeKeys, root: Path = Path()) -> None:
         """UserError when its source does not hold what it must; not asked of one on the Hub."""
-        folder = root / settings.source
+        folder = cls.folder(settings, root)
         if not (folder / cls.mark).is_file() or not list(folder.glob("*.safetensors")):
             raise UserError(
                 f"{settings.source!r} has no {cls.mark} with *.safetensors; give a folder of this "
@@ -113,7 +121,7 @@ class Judge(ABC):
     @classmethod
     def files(cls, settings: sections.JudgeKeys, root: Path = Path()) -> list[Path]:
         """The files that it judges by: other bytes in them are another judge."""
-        return [*parts(root / settings.source), *cls.beside(settings, root)]
+        return [*parts(cls.folder(settings, root)), *cls.beside(settings, root)]
 
     @classmethod
     def beside(cls, settings: sections.JudgeKeys, root: Path = Path()) -> list[Path]:

@@ -39,7 +39,7 @@ NAMES = {
     "judge": ("model",),
 }
 # What a shipped model has of the shipped base, before its own files are laid over it.
-SHARED = {"base-early": (".",), "base-flow": ("vae", "tokenizer")}
+SHARED = {"base-early": (".",), "base-middle": (".",), "base-flow": ("vae", "tokenizer")}
 
 
 class Settings(Keys):
@@ -282,10 +282,10 @@ def clip_tokenizer(**options: Any) -> Any:
 
 
 def unpack(shipped: Path, source: str, out: Path) -> None:
-    """Copy one shipped model (`base`, `base-early`, `base-flow`, `guide`, `judge`) in float32.
+    """Copy one shipped model (`base`, another of SHARED, `guide`, `judge`) in float32.
 
-    base-early and base-flow hold only what they do not share with base (`SHARED`). UserError when
-    a file's checksum is not the manifest's.
+    Those of SHARED hold only what they do not share with base. UserError when a file's checksum is
+    not the manifest's.
     """
     import shutil
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 LICENCES = {
     "shapes": "apache-2.0",
     "shapes-early": "apache-2.0",
+    "shapes-middle": "apache-2.0",
     "shapes-flow": "apache-2.0",
     "stable-diffusion-v1-5/stable-diffusion-v1-5": "creativeml-openrail-m",
 }

@@ -136,7 +136,7 @@ def sentence(said: Meaning, rng: random.Random | None = None) -> str:
 
 
 def shown(rng: random.Random, allowed: tuple[tuple[str, str], ...]) -> Scene:
-    """A random scene, as `sample` draws them, whose full caption says nothing that a prompt does."""
+    """A random scene, as `sample` draws them, whose full caption has no prompt's meaning."""
     while reserved(meaning(scene := sample(rng, allowed))):
         pass
     return scene

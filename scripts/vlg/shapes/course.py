@@ -78,19 +78,20 @@ class Course:
         self._rng.setstate((version, tuple(state), gauss))
         return self._counters["step"]
 
+    def end(self, name: str) -> None:
+        """The part `name` is over."""
+        self._over.append(name)
+
     def step(
         self,
         name: str,
         step: int,
         parameters: list[torch.nn.Parameter],
         optimizer: torch.optim.Optimizer,
-        last: bool,
     ) -> None:
-        """`step` steps of the part `name` are done; keep that, if it is time to. last: all are."""
+        """`step` steps of the part `name` are done; keep that, if it is time to."""
         import torch
 
-        if last:
-            self._over.append(name)
         if self.folder is None or time.monotonic() - self._saved < EVERY:
             return
 
@@ -103,16 +104,15 @@ class Course:
         groups["random"] = {"torch": torch.get_rng_state()}
         if self._average:
             groups["average"] = numbered(self._average.values)
-        over = [each for each in self._over if each != name]
         counters = {
             **self.fingerprint,
             "name": name,
             "step": step,
-            "over": over,
+            "over": self._over,
             "random": self._rng.getstate(),
             "seconds": self.spent,
         }
-        state = self.folder / f"step-{len(over)}-{step:07d}"
+        state = self.folder / f"step-{len(self._over)}-{step:07d}"
         checkpoints.write_state(state, groups, counters, {})
         for old in checkpoints.saved_states(self.folder)[1:]:
             shutil.rmtree(old)

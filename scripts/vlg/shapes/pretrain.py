@@ -59,10 +59,11 @@ def fit(
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         after(step)
-        course.step(name, step + 1, parameters, optimizer, last=step + 1 == steps)
+        course.step(name, step + 1, parameters, optimizer)
         if step % 200 == 0 or step == steps - 1:
             words = "%s step %d of %d: loss %.4f, %.0f s"
             log.info(words, name, step, steps, value, course.spent)
+    course.end(name)
 
 
 # ---------------------------------------------------------------------------------------- VAE

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vlg.shapes import captions, pretrain, verify, world
+
+if TYPE_CHECKING:
+    import torch
 
 SEED = 1  # development; tables report prompts of other seeds
 
@@ -17,7 +22,7 @@ SEED = 1  # development; tables report prompts of other seeds
 def development_prompts(number: int) -> list[dict[str, str]]:
     """Prompts to choose settings on: none of them is among the first 1,000 reported ones."""
     reported = {row["Prompt"] for row in captions.prompts(1000, 0)}
-    rows = captions.prompts(2 * number, SEED)
+    rows = captions.prompts(4 * number, SEED)
     return [row for row in rows if row["Prompt"] not in reported][:number]
 
 
@@ -47,42 +52,79 @@ def vae(folder: Path, number: int = 500) -> dict[str, float]:
     return {"psnr_db": round(-10 * float(np.log10(error)), 2), "strict": round(fmean(right), 4)}
 
 
-def clip(which: str, folder: Path, number: int = 1024) -> dict[str, float]:
-    """Retrieval of the caption among 64, and how often the true caption beats a hard negative."""
+Scorer = Callable[[list[np.ndarray], list[str]], "torch.Tensor"]
+
+
+def scorer(which: str, folder: Path) -> Scorer:
+    """What gives the cosines (n, m) of n pictures and m texts by the guide or a judge."""
     import torch
 
-    batches = pretrain.contrastive_batches(1000 + SEED, 64)
     if which == "guide":
         from vlg.models.guide import load_guide
 
         guide = load_guide(folder)
 
-        def scores(pictures: torch.Tensor, texts: list[str]) -> torch.Tensor:
-            return guide.encode_image(pictures / 2 + 0.5) @ guide.encode_text(texts).T
+        def scores(images: list[np.ndarray], texts: list[str]) -> torch.Tensor:
+            pictures = pretrain.tensor(images) / 2 + 0.5
+            return guide.encode_image(pictures) @ guide.encode_text(texts).T
     else:
         from vlg.models.clip import Clip
 
         judge = Clip(folder, "cpu")
 
-        def scores(pictures: torch.Tensor, texts: list[str]) -> torch.Tensor:
-            images = ((pictures + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
-            return judge.encode_image(list(images)) @ judge.encode_text(texts).T
+        def scores(images: list[np.ndarray], texts: list[str]) -> torch.Tensor:
+            return judge.encode_image(images) @ judge.encode_text(texts).T
 
-    retrieval, binding, true_scores = [], [], []
+    return torch.no_grad()(scores)
+
+
+def clip(which: str, folder: Path, number: int = 1024) -> dict[str, Any]:
+    """Retrieval of the caption among 64, and how often the true caption beats one with a wrong
+    detail, of every kind that it can have, and by kind."""
+    import torch
+
+    scores, rng = scorer(which, folder), random.Random(1000 + SEED)
+    retrieval, true_scores = [], []
+    better: dict[str, list[float]] = {}
     for _ in range(number // 64):
-        pictures, texts, negatives = next(batches)
-        with torch.no_grad():
-            right, wrong = scores(pictures, texts), scores(pictures, negatives).diagonal()
+        shown = [pretrain.captioned(rng) for _ in range(64)]
+        images = [world.render(scene) for scene, _ in shown]
+        texts = [captions.sentence(said, rng) for _, said in shown]
+        right = scores(images, texts)
         # Two scenes of a batch may have the same partial caption: either is right.
         same = torch.tensor([[a == b for b in texts] for a in texts])
         retrieval.append(same.gather(1, right.argmax(1, keepdim=True)).float().mean().item())
-        binding.append((right.diagonal() > wrong).float().mean().item())
-        true_scores.append(100 * right.diagonal().mean().item())
+        own = right.diagonal()
+        true_scores.append(100 * own.mean().item())
+        wrong = [
+            (index, detail, captions.sentence(captions.wrong(said, rng, detail), rng))
+            for index, (_, said) in enumerate(shown)
+            for detail in captions.details(said)
+        ]
+        places = torch.tensor([index for index, _, _ in wrong])
+        others = scores(images, [text for _, _, text in wrong])[places, torch.arange(len(wrong))]
+        for (_, detail, _), won in zip(wrong, (own[places] > others).tolist(), strict=True):
+            better.setdefault(detail, []).append(won)
     return {
         "retrieval_among_64": round(fmean(retrieval), 4),
-        "beats_hard_negative": round(fmean(binding), 4),
+        "beats_hard_negative": round(fmean(sum(better.values(), [])), 4),
+        **{f"beats_{detail}": round(fmean(won), 4) for detail, won in sorted(better.items())},
         "clipscore_of_renders": round(fmean(true_scores), 2),
     }
+
+
+def sees(which: str, folder: Path, drawn: Drawn) -> dict[str, float]:
+    """How well the guide or a judge tells pictures of a base of which all facts are true (AUC)."""
+    scores = scorer(which, folder)
+    own = np.array(
+        [
+            scores([image], [row["Prompt"]]).item()
+            for image, row in zip(drawn.images, drawn.rows, strict=True)
+        ]
+    )
+    true = np.array([row["strict"] for row in drawn.found]) == 1
+    above = (own[true][:, None] > own[~true]).mean() + (own[true][:, None] == own[~true]).mean() / 2
+    return {"auc_of_drawn": round(float(above), 4)}
 
 
 def vqa(folder: Path, number: int = 512) -> dict[str, Any]:
@@ -98,7 +140,7 @@ def vqa(folder: Path, number: int = 512) -> dict[str, Any]:
         questions = [asked.stated(text) for text in texts]
         return reader.logits(images, questions).softmax(1)[:, yes].sum(1).tolist()
 
-    batches, better = pretrain.contrastive_batches(1000 + SEED, 64), []
+    batches, better = pretrain.contrastive_batches(random.Random(1000 + SEED), 64), []
     for _ in range(number // 64):
         pictures, texts, negatives = next(batches)
         images = list(((pictures + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy())
@@ -117,8 +159,17 @@ def vqa(folder: Path, number: int = 512) -> dict[str, Any]:
     }
 
 
-def base(folder: Path, settings: dict[str, Any], number: int = 200) -> dict[str, Any]:
-    """Fidelity and strict share of pictures of development prompts, overall and by split."""
+@dataclass(frozen=True)
+class Drawn:
+    """Pictures (32, 32, 3) uint8 of development prompts, and what the verifier finds in each."""
+
+    rows: list[dict[str, str]]
+    images: list[np.ndarray]
+    found: list[dict[str, float | None]]
+
+
+def draw(folder: Path, settings: dict[str, Any], number: int = 400) -> Drawn:
+    """What a base draws of development prompts."""
     from vlg.sample.sampler import Sampler
 
     rows = development_prompts(number)
@@ -128,17 +179,32 @@ def base(folder: Path, settings: dict[str, Any], number: int = 200) -> dict[str,
         for start in range(0, number, 40)
         for image in sampler.draw([r["Prompt"] for r in rows[start : start + 40]], [1000] * 40)
     ]
-    found = []
-    for image, row in zip(images, rows, strict=True):
-        said = captions.parse(row["Prompt"])
-        assert said is not None, row
-        found.append({**verify.check(image, said), "split": row["split"]})
-    result: dict[str, Any] = {"pictures": number}
+    said = [captions.parse(row["Prompt"]) for row in rows]
+    assert None not in said
+    found = [verify.check(image, each) for image, each in zip(images, said, strict=True)]
+    return Drawn(rows, images, found)
+
+
+def base(drawn: Drawn) -> dict[str, Any]:
+    """Fidelity and strict share of what a base drew, overall and by split; relations where both
+    things are there, and three things counted right."""
+    result: dict[str, Any] = {"pictures": len(drawn.rows)}
+
+    def mean(values: list[float | None]) -> float:
+        known = [value for value in values if value is not None]
+        return round(fmean(known), 4) if known else float("nan")
+
     for part in ("fidelity", "strict", *verify.PARTS):
-        values = [row[part] for row in found if row[part] is not None]
-        result[part] = round(fmean(values), 4)
+        result[part] = mean([found[part] for found in drawn.found])
     for split in world.PAIRS:
-        result[f"strict_{split}"] = round(
-            fmean(row["strict"] for row in found if row["split"] == split), 4
-        )
+        own = [f for f, row in zip(drawn.found, drawn.rows, strict=True) if row["split"] == split]
+        result[f"strict_{split}"] = mean([found["strict"] for found in own])
+    both = [f for f in drawn.found if f["relation"] is not None and f["shape"] == 1]
+    result["relation_of_both"] = mean([found["relation"] for found in both])
+    three = [
+        found["count"]
+        for found, row in zip(drawn.found, drawn.rows, strict=True)
+        if row["Prompt"].startswith("three ")
+    ]
+    result["count_of_three"] = mean(three)
     return result

@@ -126,8 +126,8 @@ class Compared(Keys):
         min_length=1,
         description=(
             "The model: a diffusers folder, `hub:owner/name[@revision]`, a Stable Diffusion 1.x, "
-            "XL or 3 checkpoint in one `.safetensors` file, `shapes`, `shapes-early` or "
-            "`shapes-flow`."
+            "XL or 3 checkpoint in one `.safetensors` file, `shapes`, `shapes-middle`, "
+            "`shapes-early` or `shapes-flow`."
         ),
     )
     base: str | None = Field(
@@ -184,12 +184,12 @@ class Models(Keys):
         "shapes",
         min_length=1,
         description=(
-            "The text-to-image model: `shapes` (shipped), `shapes-early` (a weaker checkpoint "
-            "of the same training), `shapes-flow` (a transformer with flow matching on the same "
-            "pictures, of the family `sd3`), a Hub repository (`hub:owner/name` or "
-            "`hub:owner/name@revision`), a diffusers folder of a Stable Diffusion pipeline, "
-            "or a Stable Diffusion 1.x, XL or 3 checkpoint in one `.safetensors` file. null: there "
-            "is none; nothing is trained, drawn or guided, and the entries of `pictures` are "
+            "The text-to-image model: `shapes` (shipped), `shapes-middle` and `shapes-early` "
+            "(weaker checkpoints of the same training), `shapes-flow` (a transformer with flow "
+            "matching on the same pictures, of the family `sd3`), a Hub repository "
+            "(`hub:owner/name` or `hub:owner/name@revision`), a diffusers folder of a Stable "
+            "Diffusion pipeline, or a Stable Diffusion 1.x, XL or 3 checkpoint in one "
+            "`.safetensors` file. null: there is none; nothing is trained, drawn or guided, and the entries of `pictures` are "
             "compared with each other."
         ),
     )

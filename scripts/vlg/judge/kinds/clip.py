@@ -28,11 +28,12 @@ class ClipScore(Judge):
     """The metric of Hessel et al. (arXiv:2104.08718), not clamped at 0."""
 
     guides = True
+    shapes = "siglip"
 
     def load(self) -> None:
         from vlg.models.clip import Clip
 
-        self.clip = Clip(self.root / self.settings.source, self.device, self.precision)
+        self.clip = Clip(self.folder(self.settings, self.root), self.device, self.precision)
 
     @property
     def inside(self) -> Clip:
@@ -41,7 +42,7 @@ class ClipScore(Judge):
     @classmethod
     def check(cls, settings: sections.JudgeKeys, root: Path = Path()) -> None:
         super().check(settings, root)
-        stated.check("judge", root / settings.source, settings.source)
+        stated.check("judge", cls.folder(settings, root), settings.source)
 
     def watch(self, ledger: Ledger, part: str = "judge") -> None:
         self.clip.watch(ledger, part)
