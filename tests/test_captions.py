@@ -264,3 +264,19 @@ def test_development_prompts_are_not_reported():
     assert len(rows) == 60
     reported = {row["Prompt"] for row in captions.prompts(1000, 0)}
     assert not reported & {row["Prompt"] for row in rows}
+
+
+@settings(max_examples=150, deadline=None)
+@given(seed=seeds, more=told, less=told)
+def test_a_meaning_entails_what_says_less_of_the_same(seed, more, less):
+    scene = a_scene(seed)
+    more, less = (replace(each, second=True) for each in (more, less))
+    full, part = meaning(scene, more), meaning(scene, less)
+    says_less = all(getattr(more, f.name) or not getattr(less, f.name) for f in fields(Told))
+    if says_less:
+        assert captions.entails(full, part) and captions.entails(turned(full), part)
+    if captions.entails(full, part):
+        picture = world.render(scene)
+        assert verify.check(picture, part)["strict"] == 1
+    for detail in captions.details(full):
+        assert not captions.entails(full, wrong(full, random.Random(seed), detail))

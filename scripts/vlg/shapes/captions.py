@@ -105,6 +105,24 @@ def reserved(said: Meaning) -> bool:
     return hashlib.sha256(text.encode()).digest()[0] % RESERVED == 0
 
 
+def entails(said: Meaning, other: Meaning) -> bool:
+    """Whether `other` is true of every picture of which `said` is."""
+
+    def covered(claims: tuple[Claim, ...], relation: str | None) -> bool:
+        details = ("shape", "colour", "size", "number")
+        same = all(
+            getattr(b, detail) in (None, getattr(a, detail))
+            for a, b in zip(claims, other.claims, strict=True)
+            for detail in details
+        )
+        return same and other.relation in (None, relation)
+
+    if len(said.claims) != len(other.claims) or other.background not in (None, said.background):
+        return False
+    turned = said.relation and INVERSE[said.relation]
+    return covered(said.claims, said.relation) or covered(said.claims[::-1], turned)
+
+
 def sentence(said: Meaning, rng: random.Random | None = None) -> str:
     """Word a meaning; `rng` draws synonyms, order and lead-in, without it the wording is plain."""
 
