@@ -10,8 +10,10 @@ from scipy import ndimage
 
 sys.path.append(str(Path(__file__).parents[1] / "bench"))
 
+import verifiers  # noqa: E402
 from second_verifier import PARTS, check, read  # noqa: E402
 
+from vlg.data import pictures  # noqa: E402
 from vlg.shapes import captions, world  # noqa: E402
 from vlg.shapes.captions import Claim, Meaning  # noqa: E402
 from vlg.shapes.world import Scene, Thing  # noqa: E402
@@ -132,3 +134,29 @@ def test_parts_are_shares_of_statements():
     }  # fmt: skip
     assert found["fidelity"] == pytest.approx(6 / 8) and found["strict"] == 0.0
     assert check(picture, Meaning((Claim("circle"),)))["background"] is None
+
+
+def test_both_verifiers_are_set_side_by_side(tmp_path, monkeypatch, capsys):
+    rng = random.Random(4)
+    folder, rows = tmp_path / "pictures", []
+    folder.mkdir()
+    for index in range(5):
+        scene = world.sample(rng, ALL, "single")
+        picture = world.render(scene)
+        if index == 4:
+            picture[29:, 10:24] = (200, 90, 160)  # both see one thing too many
+        rows.append({"file_name": f"{index}.png", "prompt": captions.caption(scene, rng)})
+        pictures.save(folder / rows[-1]["file_name"], picture, rows[-1])
+    pictures.write_metadata(folder, rows)
+    sheet = tmp_path / "differ.png"
+    monkeypatch.setattr(
+        sys, "argv", ["verifiers.py", "--pictures", str(folder), "--sheet", str(sheet)]
+    )
+    verifiers.main()
+    printed = capsys.readouterr().out
+    assert "| strict | 5 | 0.800 | 0.800 | 100.0% | 0.000 |" in printed
+    assert "| first: right | 4 | 0 |" in printed and "| first: wrong | 0 | 1 |" in printed
+    assert sheet.read_bytes().startswith(b"\x89PNG")
+    pictures.write_metadata(folder, [rows[0] | {"prompt": "a dog"}])
+    with pytest.raises(SystemExit, match="'a dog' is not in the language"):
+        verifiers.main()
