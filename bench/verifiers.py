@@ -109,22 +109,22 @@ def reading(picture: np.ndarray) -> tuple[str, str]:
     )
 
 
+def some(items: list[Any], number: int) -> list[Any]:
+    """At most `number` of a list, evenly over it."""
+    wanted = min(number, len(items))
+    return [items[i * len(items) // wanted] for i in range(wanted)]
+
+
 def sheet(found: list[dict[str, Any]], number: int) -> Image.Image:
-    """Pictures on which the verifiers differ: whether right first, then by parts, then fidelity."""
+    """Pictures on which the verifiers differ: those that one finds strictly right come first."""
 
-    def gap(each: dict[str, Any]) -> tuple[float, float]:
+    def gap(each: dict[str, Any], part: str) -> float:
         first, second = each["checks"]
-        return (
-            abs(first["strict"] - second["strict"]),
-            abs(first["fidelity"] - second["fidelity"]),
-        )
+        return abs(first[part] - second[part])
 
-    differ = sorted((each for each in found if max(gap(each)) > 1e-9), key=gap, reverse=True)
-    shown = (
-        [differ[i * len(differ) // number] for i in range(number)]
-        if len(differ) > number
-        else differ
-    )
+    shown = some([each for each in found if gap(each, "strict")], number)
+    others = [each for each in found if not gap(each, "strict") and gap(each, "fidelity") > 1e-9]
+    shown += some(others, number - len(shown))
     side = 32 * SCALE
     width, height = side + 8, side + LINES * LINE + 8
     paper = Image.new("RGB", (COLUMNS * width, max(1, -(-len(shown) // COLUMNS)) * height), "white")
@@ -150,7 +150,7 @@ def main() -> None:
     add("--pictures", type=Path, nargs="+", required=True, help="folders with metadata.jsonl")
     add("--number", type=int, default=2000, help="pictures, evenly of all folders")
     add("--sheet", type=Path, help="PNG file to draw of pictures that the verifiers differ on")
-    add("--shown", type=int, default=64, help="most pictures on the sheet, evenly of all of them")
+    add("--shown", type=int, default=64, help="most pictures on the sheet")
     given = parser.parse_args()
     try:
         found = judged(spread(given.pictures, given.number))
