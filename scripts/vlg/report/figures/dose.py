@@ -22,6 +22,7 @@ DIFFERENCES = (
     ("fidelity_delta", "Δ fidelity, points", 100),
     ("spread_delta", "Δ diversity", 100),
 )
+NARROW = 5.0  # points up and down that are shown at least
 WIDE = 4.0  # times as large as the smallest from which a dose is drawn in logarithms
 
 
@@ -31,7 +32,7 @@ def draw(settings: Mapping[str, Any], dose: pd.DataFrame) -> Figure:
     if not shown:
         return plots.empty(*plots.panels(1, 2.0), "no differences")
     height = 0.5 + 1.55 * len(ladders)
-    figure, axes = plots.panels(len(shown), height, lines=len(ladders), sharey="col")
+    figure, axes = plots.panels(len(shown), height, lines=len(ladders))
     for line, name in enumerate(ladders):
         own = dose[dose["ladder"] == name]
         row = axes[line * len(shown) : (line + 1) * len(shown)]
@@ -63,6 +64,9 @@ def _ladder(axis: Axes, rows: pd.DataFrame, column: str, scale: float) -> None:
             linewidth=1, capsize=2, elinewidth=1, label=model if len(models) > 1 else None,
         )  # fmt: skip
     axis.axhline(0, color=plots.BLACK, linewidth=0.8, linestyle="--")
+    # Ladders have scales of their own: beside one that breaks pictures the others would be flat.
+    low, high = axis.get_ylim()
+    axis.set_ylim(min(low, -NARROW), max(high, NARROW))
     if np.isfinite(published := rows["published_dose"].iloc[0]):
         axis.axvline(published, color=plots.GREY, linewidth=1, linestyle=":")
     doses = np.sort(rows["dose"].unique())

@@ -1,5 +1,6 @@
 """What each way to guide gains, and what that costs: above, gain over FLOPs of a picture beside the
-best of N; below, every way's differences to base and to the best of N at its cost."""
+best of N; below, every way's differences to base and to the best of N at its cost. Ways that lose
+many times what the best gains are named at the edge, or the others could not be told apart."""
 
 from __future__ import annotations
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 NEEDS = ("methods", "refinement")
 TERA = 1e12
+# Who loses more than so many times the highest gain, and than so many points, is drawn at the edge.
+FAR, POINTS = 2.0, 10.0
 # Column of a difference, what stands above it, factor.
 DIFFERENCES = (
     ("delta", "Δ ClipScore", 1.0),
@@ -41,8 +44,15 @@ def draw(settings: Mapping[str, Any], methods: pd.DataFrame, refinement: pd.Data
     names = [_series(row) for _, row in ways.iterrows()]
     for axis, (column, title, scale) in zip(axes, measures, strict=True):
         _frontier(axis, refinement, column, scale)
+        floor = _floor(ways, column, scale)
         for (_, row), name in zip(ways.iterrows(), names, strict=True):
-            _way(axis, row, column, scale, plots.series(name, names))
+            if row[column] >= floor:
+                _way(axis, row, column, scale, plots.series(name, names))
+        if far := int((ways[column] < floor).sum()):
+            axis.set_ylim(bottom=scale * floor)
+            axis.text(
+                0.02, 0.02, f"{far} lower", transform=axis.transAxes, fontsize=7, color=plots.GREY
+            )
         axis.axhline(0, color=plots.BLACK, linewidth=1, linestyle="--")
         _powers(axis)
         axis.set_title(title)
@@ -53,6 +63,13 @@ def draw(settings: Mapping[str, Any], methods: pd.DataFrame, refinement: pd.Data
     plots.noted(figure, settings, methods)
     figure.supxlabel(f"{figure.get_supxlabel()}\n{note}", fontsize=7.5, color="#555555")
     return figure
+
+
+def _floor(ways: pd.DataFrame, column: str, scale: float) -> float:
+    """Below which a difference is too far down to be drawn with the others."""
+    highest = ways[f"{column}_high"].fillna(ways[column]).max()
+    floor = -max(FAR * highest, POINTS / scale)
+    return floor if ways[column].min() < 1.5 * floor else -np.inf
 
 
 def _series(row: pd.Series) -> str:
@@ -104,9 +121,15 @@ def _forests(
 ) -> None:
     _, axes = plots.panels(len(shown), height=0, sharey=True, figure=figure)
     for axis, (column, title, scale) in zip(axes, shown, strict=True):
+        floor = _floor(ways, column, scale)
         for y, (name, (_, row)) in enumerate(zip(names, ways.iterrows(), strict=True)):
-            if np.isfinite(row[column]):
+            if row[column] < floor:
+                text = f"\N{BLACK LEFT-POINTING TRIANGLE} {scale * row[column]:.0f}"
+                axis.text(scale * floor, y, text, fontsize=6, va="center", color=plots.GREY)
+            elif np.isfinite(row[column]):
                 style = plots.series(name, names) | {"linestyle": ""}
                 plots.bar(axis, row, column, y, scale, style)
+        if np.isfinite(floor):
+            axis.set_xlim(left=scale * floor)
         plots.forest(axis, [_label(row) for _, row in ways.iterrows()])
         axis.set_title(title, fontsize=8)
