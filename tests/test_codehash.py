@@ -349,6 +349,19 @@ def test_what_was_half_kept_is_no_matter(hashes, tmp_path, kept):
     assert in_a_process(tmp_path / "0/train.py") == before
 
 
+def test_nothing_is_kept_while_somebody_edits(hashes, tmp_path, monkeypatch):
+    before = hashes()
+    script, kept = tmp_path / "0/train.py", tmp_path / "0" / codehash.KEPT
+    kept.unlink()
+    codehash.code_hash.cache_clear()
+    monkeypatch.setattr(codehash, "_hash", lambda *_: noise.write_text("X = 2\n") and "late")
+    noise = tmp_path / "0/vlg/noise.py"
+    source = noise.read_text(encoding="utf-8")
+    assert codehash.code_hash(script) == "late" and not kept.exists()
+    noise.write_text(source, encoding="utf-8")
+    assert in_a_process(script) == before
+
+
 def test_what_is_kept_saves_the_reading(hashes, tmp_path):
     hashes()
     kept = tmp_path / "0" / codehash.KEPT

@@ -101,9 +101,10 @@ def code_hash(script: Path, *chosen: Path) -> str:
     of = " ".join([*names, hashlib.sha256(script.read_bytes()).hexdigest()])
     if of not in _kept(root):
         found = _hash(script, root, chosen)
-        with contextlib.suppress(OSError), atomic(root / KEPT, durable=False) as new:
+        if _state.__wrapped__(root) == _state(root):  # else somebody edits them just now
             kept = {"sources": _state(root), "hashes": _kept(root) | {of: found}}
-            new.write_text(json.dumps(kept), encoding="utf-8")
+            with contextlib.suppress(OSError), atomic(root / KEPT, durable=False) as new:
+                new.write_text(json.dumps(kept), encoding="utf-8")
         return found
     return _kept(root)[of]
 
