@@ -321,9 +321,16 @@ def test_every_script_has_a_hash(script):
 
 
 def test_another_process_finds_the_same():
-    """No hash seed, no working directory, no cache enters."""
+    """No hash seed, no working directory, no cache enters: what is kept is not looked at."""
     path = ROOT / "scripts" / "vlg" / "data" / "prompts.py"
-    assert in_a_process(path) == codehash.code_hash(path)
+    root = ROOT / "scripts"
+    code = (
+        f"import sys; sys.path.insert(0, {str(root)!r}); from pathlib import Path; "
+        f"from vlg.workflow.codehash import _hash; "
+        f"print(_hash(Path({str(path)!r}), Path({str(root)!r}), ()))"
+    )
+    out = subprocess.check_output([sys.executable, "-c", code], cwd="/", text=True)
+    assert out.strip() == codehash._hash(path, root, ()) == codehash.code_hash(path)
 
 
 def in_a_process(path):
@@ -347,6 +354,19 @@ def test_what_was_half_kept_is_no_matter(hashes, tmp_path, kept):
     before = hashes()
     (tmp_path / "0" / codehash.KEPT).write_bytes(kept)
     assert in_a_process(tmp_path / "0/train.py") == before
+
+
+def test_nothing_is_kept_while_somebody_edits(hashes, tmp_path, monkeypatch):
+    before = hashes()
+    script, kept = tmp_path / "0/train.py", tmp_path / "0" / codehash.KEPT
+    kept.unlink()
+    codehash.code_hash.cache_clear()
+    monkeypatch.setattr(codehash, "_hash", lambda *_: noise.write_text("X = 2\n") and "late")
+    noise = tmp_path / "0/vlg/noise.py"
+    source = noise.read_text(encoding="utf-8")
+    assert codehash.code_hash(script) == "late" and not kept.exists()
+    noise.write_text(source, encoding="utf-8")
+    assert in_a_process(script) == before
 
 
 def test_what_is_kept_saves_the_reading(hashes, tmp_path):

@@ -315,6 +315,10 @@ INVALID = {
     ),
     "generate: {steps: 1001}": "generate.steps: must be at most 1000, got 1001; the default is …",
     "refine: {rounds: -1}": "refine.rounds: must be at least 0, got -1; the default is …",
+    "{generate: {steps: 4}, refine: {arms: {refine: {strength: 0.2}}}}": (
+        "refine.arms.refine.strength: is 0.2 of generate.steps: 4, which is no step; "
+        "raise it to 0.25 or more"
+    ),
     "refine: {arms: {refine: {strength: 1.5}}}": (
         "refine.arms.refine.strength: must be at most 1, got 1.5; the default is …"
     ),

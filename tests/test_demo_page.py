@@ -222,6 +222,26 @@ def test_two_models_are_drawn_as_they_are_denoised(page):
     assert [each for each in page.messages() if each["level"] == "SEVERE"] == []
 
 
+def test_a_page_that_has_loaded_left_no_stream_to_close(page, votes):
+    """Gradio's stream of answers closes with the last one: a drawing that is asked for in that
+    moment would wait for ever. So nothing but a drawing opens it."""
+    tab(page, "Compare", "#compare-go")
+    page.until("return /Choose two/.test(document.querySelector('#compare-status').textContent)")
+    page.run(CLICK.format("#compare-go"))
+    page.until("return document.querySelector('.sliding')")
+    tab(page, "Vote", "#vote-next")
+    page.run(CLICK.format("#vote-next"))
+    page.until("return !document.querySelector('#vote-tie').disabled")
+    streams = (
+        "return performance.getEntriesByType('resource')"
+        ".filter((e) => /queue[/]/.test(e.name)).map((e) => e.name)"
+    )
+    assert page.run(streams) == []
+    tab(page, "Draw", "#draw-go")
+    drawn(page)
+    assert page.run(streams) != []
+
+
 def test_what_a_user_writes_is_shown_as_it_is(page):
     drawn(page, "<img src=x onerror=document.title='broken'>")
     assert page.run("return document.title") != "broken"

@@ -206,6 +206,20 @@ def test_diversity_stands_where_it_was_measured(made):
     assert ratio.to_numpy() == pytest.approx(0.001)
 
 
+def test_a_ladder_that_breaks_pictures_does_not_flatten_the_others(made):
+    from vlg.report.figures import dose as drawing
+
+    frame = build(made[1], "dose").frame
+    broken = frame.copy()
+    first = broken["ladder"] == frame["ladder"].iloc[0]
+    ends = ["delta", "delta_low", "delta_high"]
+    broken.loc[first, ends] -= 80
+    before, after = (drawing.draw({"confidence": 0.95}, each) for each in (frame, broken))
+    limits = [[axis.get_ylim() for axis in each.axes] for each in (before, after)]
+    changed = [old != new for old, new in zip(*limits, strict=True)]
+    assert sum(changed) == 1 and min(high - low for low, high in limits[0]) >= 10
+
+
 def test_the_figure_marks_the_published_dose(made, tmp_path):
     root, study = made
     from vlg.analysis import table

@@ -169,6 +169,28 @@ def test_the_figure_shows_each_way(results, frame):
     assert "refine" in labels and f"{TRAINED}, best of n" in labels
 
 
+def test_a_way_that_breaks_pictures_leaves_room_for_the_others(results, table):
+    """It is named at the edge, with its number, and the others keep their places."""
+    frame, broken = table.frame, table.frame.copy()
+    row = broken.index[broken["arm"] == "refine"][0]
+    for column in ("delta", "delta_low", "delta_high"):
+        broken.loc[row, column] = -80.0
+    other = build(load(*results), "refinement").frame
+    before, after = (figure.draw({"confidence": 0.95}, each, other) for each in (frame, broken))
+    shown, whole = (
+        [axis for axis in each.axes if axis.get_title() == "Δ ClipScore"]
+        for each in (after, before)
+    )
+    texts = [[text.get_text() for text in axis.texts] for axis in shown]
+    assert texts == [["1 lower"], ["\N{BLACK LEFT-POINTING TRIANGLE} -80"]]
+    assert not [text for axis in whole for text in axis.texts]
+    assert whole[1].get_xlim()[0] > -10  # nothing is cut off
+    highest = broken["delta_high"].max()
+    for low, high in (shown[0].get_ylim(), shown[1].get_xlim()):
+        assert low == pytest.approx(-max(2 * highest, 10)) and highest <= high
+    assert shown[0].dataLim.y0 > -80 and shown[1].dataLim.x0 > -80
+
+
 def test_a_study_without_ways_has_a_table_and_a_figure(tmp_path):
     root, study = made(tmp_path, prompts=12, rounds=0, variants=(), refined=())
     one = build(load(root, study), "methods").frame

@@ -96,6 +96,7 @@ def test_a_figure_reruns_for_its_own_code_alone(tmp_path):
     def codes():
         codehash.code_hash.cache_clear()
         codehash._module.cache_clear()
+        codehash._state.cache_clear()
         script = tmp_path / "scripts/figure.py"
         found = (path for path in room.glob("*.py") if path.stem != "__init__")
         return {path.stem: codehash.code_hash(script, path) for path in found}

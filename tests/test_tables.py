@@ -734,6 +734,7 @@ def test_a_table_reruns_for_its_own_code_alone(tmp_path):
     def codes():
         code_hash.cache_clear()
         codehash._module.cache_clear()
+        codehash._state.cache_clear()
         found = {path.stem: path for path in room.glob("*.py") if path.stem != "__init__"}
         script = tmp_path / "scripts/table.py"
         return {name: code_hash(script, path) for name, path in found.items()}

@@ -164,6 +164,9 @@ def _check_refine(config: dict[str, Any]) -> None:
     lists = {("refine", "models"): config["refine"]["models"]}
     for name, arm in plan.all_arms(config).items():
         lists["refine", "arms", name, "models"] = arm.settings.models or []
+        if lacks := arm.settings.lacks(config["generate"]["steps"]):
+            key, *words = lacks
+            fail(("refine", "arms", name, key), *words)
     for key, chosen in lists.items():
         for i, model in enumerate(chosen):
             if model not in known:

@@ -99,13 +99,14 @@ def code_hash(script: Path, *chosen: Path) -> str:
     root = next((p for p in script.parents if (p / PACKAGE).is_dir()), script.parent)
     names = [str(file.resolve().relative_to(root)) for file in (script, *chosen)]
     of = " ".join([*names, hashlib.sha256(script.read_bytes()).hexdigest()])
-    if of not in _kept(root):
-        found = _hash(script, root, chosen)
-        with contextlib.suppress(OSError), atomic(root / KEPT, durable=False) as new:
-            kept = {"sources": _state(root), "hashes": _kept(root) | {of: found}}
-            new.write_text(json.dumps(kept), encoding="utf-8")
+    if found := _kept(root).get(of):
         return found
-    return _kept(root)[of]
+    found = _hash(script, root, chosen)
+    if _state.__wrapped__(root) == _state(root):  # else somebody edits them just now
+        kept = {"sources": _state(root), "hashes": _kept(root) | {of: found}}
+        with contextlib.suppress(OSError), atomic(root / KEPT, durable=False) as new:
+            new.write_text(json.dumps(kept), encoding="utf-8")
+    return found
 
 
 def _kept(root: Path) -> dict[str, str]:

@@ -98,6 +98,10 @@ class ArmKeys(Keys):
         description="Whom it follows, an entry of `guides`; null: `models.guide`.",
     )
 
+    def lacks(self, steps: int) -> tuple[str, str, str] | None:
+        """(key, what is wrong, remedy) of an arm that cannot draw with so many sampling steps."""
+        return None
+
     def handed_on(self) -> dict[str, Any]:
         """What a round depends on: not how many there are, nor which models have it; the guide
         is an input."""

@@ -37,6 +37,12 @@ class Settings(sections.ArmKeys):
         ),
     )
 
+    def lacks(self, steps: int) -> tuple[str, str, str] | None:
+        if int(steps * self.strength) >= 1:
+            return None
+        what = f"is {self.strength:g} of generate.steps: {steps}, which is no step"
+        return "strength", what, f"raise it to {1 / steps:g} or more"
+
 
 class Refine(Arm):
     """SDEdit with a guide that chooses."""
