@@ -21,16 +21,20 @@ from vlg.shapes.world import BACKGROUNDS, COLOURS, SHAPES, SIDE, SIZES, coverage
 # Thresholds were chosen on renders, their reconstructions by the VAE and drawn pictures looked at
 # by eye; docs/shapes.md has the error rates.
 COLOUR_REACH = 75.0  # a colour is the nearest named one, if within this RGB distance (0..441)
+HALFWAY = 0.42  # and if no farther on the way from it to another one
 DIFFERENT = 45.0  # RGB distance from the background from which a pixel belongs to a thing
 SMALLEST = 8.0  # least area of a thing, in pixels
 SOFT = 0.8  # blur in pixels under which a region and a template are compared
-# Squared error over area beyond which a region is not of a shape: the VAE draws crosses and
-# triangles less well than circles and squares.
-MISFIT = {"circle": 0.008, "square": 0.010, "triangle": 0.018, "cross": 0.025}
-BETWEEN = {"circle": 0.34, "square": 0.40, "triangle": 0.40, "cross": 0.45}
+# A region is of the shape it is nearest to, if its squared error over its area is at most MISFIT,
+# and if it lies no farther than BETWEEN on the way from that shape (0) to another one (1). The VAE
+# draws crosses and triangles less well than circles and squares.
+MISFIT = {"circle": 0.008, "square": 0.010, "triangle": 0.022, "cross": 0.025}
+BETWEEN = {"circle": 0.375, "square": 0.40, "triangle": 0.40, "cross": 0.45}
 STRAY = 50.0  # RGB distance from the blend of a thing and the background that is another colour
 PURE = 0.9  # least share of a thing that is of its colour
 NECK = 0.8  # longest border of two things of one colour, over the root of the smaller one's area
+LEAST = 16.0  # area of the smallest shape that is looked for, in pixels
+TURNS = 5  # how often the border of two things of one colour is drawn anew
 BORDER_SIZE = sum(SIZES.values()) / 2  # radius that divides small from large
 RADII = np.arange(3.0, 8.3, 0.2)
 STEPS = 8  # sub-pixel positions per pixel
@@ -72,9 +76,15 @@ class _Fit:
 
 
 def _nearest(colour: np.ndarray, names: dict[str, tuple[int, int, int]]) -> str | None:
-    distances = {name: float(np.linalg.norm(colour - value)) for name, value in names.items()}
-    name = min(distances, key=distances.__getitem__)
-    return name if distances[name] <= COLOUR_REACH else None
+    """The named colour that an RGB colour is of; None where it is of none, or between two."""
+    values = np.array(list(names.values()), float)
+    away = ((colour - values) ** 2).sum(1)
+    best = int(away.argmin())
+    # How far the colour lies on the way from the nearest one (0) to another (1).
+    others = np.arange(len(values)) != best
+    apart = ((values - values[best]) ** 2).sum(1)
+    between = ((away[best] - away[others]) / apart[others]).max() / 2 + 0.5
+    return list(names)[best] if away[best] <= COLOUR_REACH**2 and between <= HALFWAY else None
 
 
 @functools.cache
@@ -110,38 +120,30 @@ def _fit(alpha: np.ndarray) -> _Fit:
     apart = ((chosen - chosen[best]) ** 2).sum(1)
     others = np.arange(len(SHAPES)) != best
     between = float(((least[best] - least[others]) / apart[others]).max() + 1) / 2
-    return _Fit(
-        SHAPES[best], float(RADII[radii[best]]), x, y, float(least[best]) / total, between
-    )
+    return _Fit(SHAPES[best], float(RADII[radii[best]]), x, y, float(least[best]) / total, between)
 
 
 def _divided(alpha: np.ndarray, number: int) -> list[_Fit] | None:
     """Fits of `number` things of one colour whose outline shows them; None where it does not."""
     inside = alpha > 0.5
     points = np.argwhere(inside) + 0.5  # rows of (y, x)
-    if len(points) < number * SMALLEST:
+    if len(points) < number * LEAST:
         return None
     # Begin with points far apart, then go by turns from parts to shapes and back.
-    centres = [points.mean(0)]
-    for _ in range(number):
-        away = np.min([((points - c) ** 2).sum(1) for c in centres], axis=0)
-        centres.append(points[away.argmax()])
-        if len(centres) == 2:
-            centres = centres[1:]
+    centres: list[np.ndarray] = []
     while len(centres) < number:
-        away = np.min([((points - c) ** 2).sum(1) for c in centres], axis=0)
-        centres.append(points[away.argmax()])
-    centres = centres[:number]
+        others = centres or [points.mean(0)]
+        centres.append(
+            points[np.min([((points - c) ** 2).sum(1) for c in others], axis=0).argmax()]
+        )
     owner = np.argmin([(_YS - y) ** 2 + (_XS - x) ** 2 for y, x in centres], axis=0)
-    for _ in range(8):
+    for _ in range(TURNS):
         parts = [alpha * (owner == index) for index in range(number)]
-        if min(part.sum() for part in parts) < SMALLEST:
+        if min(part.sum() for part in parts) < LEAST:
             return None
         fits = [_fit(part) for part in parts]
         before = owner
-        owner = np.argmin(
-            [distance(f.shape, _XS - f.x, _YS - f.y, f.radius) for f in fits], axis=0
-        )
+        owner = np.argmin([distance(f.shape, _XS - f.x, _YS - f.y, f.radius) for f in fits], axis=0)
         if (owner == before).all():
             break
     if not all(fit.good for fit in fits):
@@ -206,7 +208,7 @@ def _things(pixels: np.ndarray, ground: np.ndarray, region: np.ndarray) -> list[
     if len(parts) > 1 and whole.sum() >= SMALLEST and (fit := _fit(whole)).good:
         parts = [(np.median(pixels[region & (whole > 0.7)], axis=0), whole)]
     things = []
-    for colour, alpha in parts:
+    for colour, alpha in sorted(parts, key=lambda part: -part[1].sum()):
         if alpha.sum() < SMALLEST / 2:
             y, x = ndimage.center_of_mass(region)
             things.append(Seen(None, None, "small", x + 0.5, y + 0.5))
@@ -214,14 +216,17 @@ def _things(pixels: np.ndarray, ground: np.ndarray, region: np.ndarray) -> list[
         fits = [_fit(alpha)]
         if not fits[0].good:
             fits = _divided(alpha, 2) or _divided(alpha, 3) or fits
-        blend = ground + alpha[..., None] * (colour - ground)
-        strays = np.linalg.norm(pixels - blend, axis=2)[alpha > 0.5] > STRAY
-        pure = strays.mean() <= 1 - PURE
+        # A pixel blended with the background, or of more contrast, is of the same colour.
+        axis = colour - ground
+        blend = ((pixels - ground) @ axis / (axis @ axis))[..., None] * axis
+        strays = np.linalg.norm(pixels - ground - blend, axis=2)[alpha > 0.5] > STRAY
+        pure = strays.sum() <= (1 - PURE) * strays.size
         name = _nearest(colour, COLOURS) if pure else None
         for fit in fits:
             size = "large" if fit.radius > BORDER_SIZE else "small"
             things.append(Seen(fit.shape if fit.good else None, name, size, fit.x, fit.y))
-    return things
+    # Where no part has a shape they are one smear, of which the largest tells the colour.
+    return things if any(thing.shape for thing in things) else things[:1]
 
 
 def read(picture: np.ndarray) -> tuple[str | None, list[Seen]]:
