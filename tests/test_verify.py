@@ -1,17 +1,24 @@
 """The verifier reads drawn pictures right, refuses what is false and survives any picture."""
 
 import random
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
-from vlg.shapes import captions, world
-from vlg.shapes.captions import Claim, Meaning, meaning, parse
-from vlg.shapes.verify import PARTS, check, read
-from vlg.shapes.world import PAIRS, Scene, Thing, render
+sys.path.append(str(Path(__file__).parents[1] / "bench"))
+
+import verifier as bench  # noqa: E402
+
+from vlg.shapes import captions, world  # noqa: E402
+from vlg.shapes.captions import Claim, Meaning, meaning, parse  # noqa: E402
+from vlg.shapes.verify import PARTS, check, read  # noqa: E402
+from vlg.shapes.world import PAIRS, Scene, Thing, render  # noqa: E402
 
 EVERYTHING = sum(PAIRS.values(), ())
 
@@ -112,6 +119,95 @@ def test_a_shape_between_two_or_in_another_colour_is_not_read_as_known():
     strip = np.full((32, 32, 3), 245, np.uint8)
     strip[15:18, 3:29] = world.COLOURS["blue"]
     assert [t.shape for t in read(strip)[1]] == [None]
+
+
+def blurred(picture):
+    """As soft as a decoder draws it."""
+    return ndimage.gaussian_filter(picture, (0.5, 0.5, 0))
+
+
+def kinds(picture):
+    return sorted((thing.colour, thing.size, thing.shape) for thing in read(picture)[1])
+
+
+@pytest.mark.parametrize("soften", [np.asarray, blurred])
+def test_things_of_two_colours_that_touch_are_told_apart(soften):
+    triangle = Thing("triangle", "red", "large", 10.5, 17)
+    circle = Thing("circle", "blue", "small", 19.4, 17)
+    scene = Scene("pair", "white", (triangle, circle), "left of")
+    picture = soften(render(scene))
+    assert kinds(picture) == [("blue", "small", "circle"), ("red", "large", "triangle")]
+    assert check(picture, meaning(scene))["strict"] == 1
+    assert check(picture, parse("a blue triangle left of a red circle"))["strict"] == 0
+    rng = random.Random(0)
+    scenes = [bench.touching(rng, alike=False) for _ in range(40)]
+    assert np.mean([check(soften(render(s)), meaning(s))["strict"] for s in scenes]) >= 0.95
+
+
+def test_things_of_one_colour_that_touch_are_two_where_the_outline_shows_it():
+    circles = tuple(Thing("circle", "green", "small", x, 16) for x in (10, 18.4))
+    assert (
+        kinds(blurred(render(Scene("count", "pink", circles))))
+        == [("green", "small", "circle")] * 2
+    )
+    squares = (Thing("square", "red", "large", 9, 10), Thing("square", "red", "large", 19, 20))
+    assert kinds(render(Scene("count", "gray", squares))) == [("red", "large", "square")] * 2
+    chain = tuple(Thing("circle", "blue", "small", x, y) for x, y in ((7, 10), (15, 12), (23, 14)))
+    assert kinds(render(Scene("count", "white", chain))) == [("blue", "small", "circle")] * 3
+    # Two squares side by side are a bar as well.
+    bar = tuple(Thing("square", "red", "small", x, 16) for x in (10, 10 + 2 * 0.886 * 4.2))
+    assert [t.shape for t in read(render(Scene("count", "gray", bar)))[1]] == [None]
+
+
+@pytest.mark.parametrize("name", list(bench.ODD))
+def test_what_is_none_of_the_shapes_has_no_shape(name):
+    rng = random.Random(0)
+    for _ in range(12):
+        picture = bench.odd(name, rng)
+        for seen in (read(picture)[1], read(blurred(picture))[1]):
+            assert seen
+            assert [thing.shape for thing in seen] == [None] * len(seen)
+
+
+def smear(ground, colour):
+    """A picture of a smear as large as a large circle."""
+    offsets = bench.XS - 16, bench.YS - 16
+    alpha = bench.filled(bench.smeared(*offsets, 6, random.Random(1)))[..., None]
+    return ground + alpha * (np.array(colour) - ground)
+
+
+def test_a_smear_earns_nothing_and_makes_the_count_wrong():
+    ground, red = np.array(world.BACKGROUNDS["white"]), world.COLOURS["red"]
+    picture = np.rint(smear(ground, red)).astype(np.uint8)
+    assert [(t.shape, t.colour) for t in read(picture)[1]] == [(None, "red")]
+    found = check(picture, parse("a large red circle on a white background"))
+    assert found == dict.fromkeys(("count", "shape", "colour", "size", "strict"), 0) | {
+        "relation": None,
+        "background": 1,
+        "fidelity": 1 / 5,
+    }
+    # Beside the thing that was asked for it is one too many, and no second one.
+    circle = world.coverage("circle", 5, 5, 4.2)[..., None]
+    both = picture + circle * (np.array(red) - picture)
+    both = np.rint(both).astype(np.uint8)
+    one = check(both, parse("a small red circle"))
+    assert (one["count"], one["shape"], one["colour"], one["size"]) == (0, 1, 1, 1)
+    assert check(both, parse("two red circles"))["count"] == 0
+    assert check(both, parse("two red circles"))["colour"] == 0.5
+
+
+def test_a_colour_between_two_or_of_two_patches_is_none():
+    scene = Scene("single", "black", (Thing("cross", "red", "large", 16, 16),))
+    middle = np.mean([world.COLOURS["red"], world.COLOURS["orange"]], axis=0)
+    picture = render(scene)
+    mixed = picture.copy()
+    mixed[(picture == world.COLOURS["red"]).all(2)] = middle
+    assert kinds(picture) == [("red", "large", "cross")]
+    assert [(t.shape, t.colour) for t in read(mixed)[1]] == [("cross", None)]
+    patched = picture.copy()
+    lower = (picture == world.COLOURS["red"]).all(2) & (np.arange(32)[:, None] > 17)
+    patched[lower] = world.COLOURS["purple"]
+    assert [(t.shape, t.colour) for t in read(patched)[1]] == [("cross", None)]
 
 
 def garbage():
