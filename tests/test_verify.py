@@ -115,7 +115,7 @@ def test_a_shape_between_two_or_in_another_colour_is_not_read_as_known():
     hole = world.coverage("circle", 16, 16, 4.0) > 0.5
     ring[hole] = 245
     (thing,) = read(ring)[1]
-    assert (thing.shape, thing.colour) == (None, "red")
+    assert thing.shape is None
     strip = np.full((32, 32, 3), 245, np.uint8)
     strip[15:18, 3:29] = world.COLOURS["blue"]
     assert [t.shape for t in read(strip)[1]] == [None]
@@ -179,7 +179,7 @@ def smear(ground, colour):
 def test_a_smear_earns_nothing_and_makes_the_count_wrong():
     ground, red = np.array(world.BACKGROUNDS["white"]), world.COLOURS["red"]
     picture = np.rint(smear(ground, red)).astype(np.uint8)
-    assert [(t.shape, t.colour) for t in read(picture)[1]] == [(None, "red")]
+    assert [(t.shape, t.colour, t.size) for t in read(picture)[1]] == [(None, None, None)]
     found = check(picture, parse("a large red circle on a white background"))
     assert found == dict.fromkeys(("count", "shape", "colour", "size", "strict"), 0) | {
         "relation": None,

@@ -16,27 +16,32 @@ import numpy as np
 from scipy import ndimage
 
 from vlg.shapes.captions import Meaning
-from vlg.shapes.world import BACKGROUNDS, COLOURS, SHAPES, SIDE, SIZES, coverage, distance, holds
+from vlg.shapes.world import BACKGROUNDS, COLOURS, SHAPES, SIDE, SIZES, distance, holds
 
 # Thresholds were chosen on renders, their reconstructions by the VAE and drawn pictures looked at
 # by eye; docs/shapes.md has the error rates.
 COLOUR_REACH = 75.0  # a colour is the nearest named one, if within this RGB distance (0..441)
-HALFWAY = 0.42  # and if no farther on the way from it to another one
+HALFWAY = 0.46  # and if no farther on the way from it to another one
 DIFFERENT = 45.0  # RGB distance from the background from which a pixel belongs to a thing
 SMALLEST = 8.0  # least area of a thing, in pixels
-SOFT = 0.8  # blur in pixels under which a region and a template are compared
+SOFT = 0.8  # blur in pixels under which a region and a template are compared,
+SOFTER = (0.0, 0.6, 1.0)  # and of the template before that: models draw soft edges
 # A region is of the shape it is nearest to, if its squared error over its area is at most MISFIT,
 # and if it lies no farther than BETWEEN on the way from that shape (0) to another one (1). The VAE
 # draws crosses and triangles less well than circles and squares.
-MISFIT = {"circle": 0.008, "square": 0.010, "triangle": 0.022, "cross": 0.025}
-BETWEEN = {"circle": 0.375, "square": 0.40, "triangle": 0.40, "cross": 0.45}
+MISFIT = {"circle": 0.010, "square": 0.014, "triangle": 0.034, "cross": 0.035}
+BETWEEN = {"circle": 0.33, "square": 0.40, "triangle": 0.40, "cross": 0.45}
+DEFORMED = 0.10  # up to which misfit what has no shape is a thing, and beyond which a smear
 STRAY = 50.0  # RGB distance from the blend of a thing and the background that is another colour
-PURE = 0.9  # least share of a thing that is of its colour
+PURE = 0.85  # least share of a thing that is of its colour
 NECK = 0.8  # longest border of two things of one colour, over the root of the smaller one's area
 LEAST = 16.0  # area of the smallest shape that is looked for, in pixels
 TURNS = 5  # how often the border of two things of one colour is drawn anew
 BORDER_SIZE = sum(SIZES.values()) / 2  # radius that divides small from large
-RADII = np.arange(3.0, 8.3, 0.2)
+RADII = np.arange(3.0, 8.3, 0.25)
+# What a circle or square must not be nearer to: shapes, and by how many degrees they are turned.
+STRANGE = 0.6  # of its error; clearly nearer, that is
+STRANGERS = (("square", 22.5), ("square", 45.0), ("square", 67.5), ("cross", 45.0))
 STEPS = 8  # sub-pixel positions per pixel
 HALF = 11  # templates are cut to (2 HALF + 1) squared
 
@@ -48,13 +53,12 @@ _YS, _XS = np.mgrid[0:SIDE, 0:SIDE].astype(np.float32) + 0.5
 class Seen:
     """A thing read from a picture; shape or colour is None where it is none of the known ones.
 
-    One without a shape is a smear: its colour and size are what it looks like, and count for
-    nothing.
+    What has no size, and neither of the others, is a smear.
     """
 
     shape: str | None
     colour: str | None
-    size: str
+    size: str | None
     x: float
     y: float
 
@@ -69,10 +73,17 @@ class _Fit:
     y: float
     misfit: float
     between: float
+    strange: bool
 
     @property
     def good(self) -> bool:
-        return self.misfit <= MISFIT[self.shape] and self.between <= BETWEEN[self.shape]
+        near = self.misfit <= MISFIT[self.shape] and self.between <= BETWEEN[self.shape]
+        return near and not self.strange
+
+    @property
+    def smear(self) -> bool:
+        """Whether this is so far from every shape that it is no thing at all."""
+        return not self.good and self.misfit > DEFORMED
 
 
 def _nearest(colour: np.ndarray, names: dict[str, tuple[int, int, int]]) -> str | None:
@@ -89,16 +100,27 @@ def _nearest(colour: np.ndarray, names: dict[str, tuple[int, int, int]]) -> str 
 
 @functools.cache
 def _templates(step_x: int, step_y: int) -> tuple[np.ndarray, np.ndarray]:
-    """Softened coverage of every shape and radius around one sub-pixel centre, and their energies.
+    """Softened coverage of every shape and stranger, softness and radius around one sub-pixel
+    centre, and their energies.
 
-    (shapes x radii, (2 HALF + 1)^2) float32 and (shapes x radii,).
+    (kinds x softnesses x radii, (2 HALF + 1)^2) float32 and (kinds x softnesses x radii,).
     """
-    middle = SIDE // 2
-    x, y = middle + step_x / STEPS, middle + step_y / STEPS
-    cut = slice(middle - HALF, middle + HALF + 1)
-    bank = np.stack([coverage(s, x, y, r)[cut, cut] for s in SHAPES for r in RADII])
-    bank = ndimage.gaussian_filter(bank, (0, SOFT, SOFT)).reshape(len(bank), -1)
+    xs, ys = (np.arange(-HALF, HALF + 1) + 0.5 - step / STEPS for step in (step_x, step_y))
+    xs, ys = np.meshgrid(xs, ys)
+    kinds = [(shape, 0.0) for shape in SHAPES] + [*STRANGERS]
+    sharp = np.stack([_drawn(*kind, xs, ys, radius) for kind in kinds for radius in RADII])
+    blurs = [np.hypot(SOFT, softer) for softer in SOFTER]
+    bank = np.stack([ndimage.gaussian_filter(sharp, (0, blur, blur)) for blur in blurs])
+    bank = bank.reshape(len(blurs), len(kinds), len(RADII), -1).swapaxes(0, 1)
+    bank = bank.reshape(len(kinds) * len(blurs) * len(RADII), -1)
     return bank, (bank**2).sum(1)
+
+
+def _drawn(shape: str, turn: float, xs: np.ndarray, ys: np.ndarray, radius: float) -> np.ndarray:
+    """Coverage in 0..1 of a shape turned by `turn` degrees, at offsets from its centre."""
+    c, s = np.cos(np.radians(turn)), np.sin(np.radians(turn))
+    away = distance(shape, c * xs + s * ys, c * ys - s * xs, radius)
+    return np.clip(0.5 - away, 0, 1).astype(np.float32)
 
 
 def _fit(alpha: np.ndarray) -> _Fit:
@@ -110,17 +132,21 @@ def _fit(alpha: np.ndarray) -> _Fit:
     bank, energy = _templates(round((x - column) * STEPS), round((y - row) * STEPS))
     patch = np.pad(alpha, HALF)[row : row + 2 * HALF + 1, column : column + 2 * HALF + 1]
     patch = ndimage.gaussian_filter(patch, SOFT, mode="constant").ravel()
-    errors = ((patch**2).sum() - 2 * (bank @ patch) + energy).reshape(len(SHAPES), -1)
-    # Of each shape its best radius; then how far the region lies on the way from the best shape
-    # to each other one.
-    radii = errors.argmin(1)
-    least = errors.min(1)
+    kinds = len(SHAPES) + len(STRANGERS)
+    errors = ((patch**2).sum() - 2 * (bank @ patch) + energy).reshape(kinds, -1)
+    # Of each shape its best softness and radius; then how far the region lies on the way from the
+    # best shape to each other one.
+    places = errors.argmin(1)[: len(SHAPES)]
+    least, strange = np.split(errors.min(1), [len(SHAPES)])
     best = int(least.argmin())
-    chosen = bank.reshape(len(SHAPES), len(RADII), -1)[np.arange(len(SHAPES)), radii]
+    chosen = bank.reshape(*errors.shape, -1)[np.arange(len(SHAPES)), places]
     apart = ((chosen - chosen[best]) ** 2).sum(1)
     others = np.arange(len(SHAPES)) != best
     between = float(((least[best] - least[others]) / apart[others]).max() + 1) / 2
-    return _Fit(SHAPES[best], float(RADII[radii[best]]), x, y, float(least[best]) / total, between)
+    radius = float(RADII[places[best] % len(RADII)])
+    round_or_square = SHAPES[best] in ("circle", "square")
+    strange = round_or_square and bool((strange < STRANGE * least[best]).any())
+    return _Fit(SHAPES[best], radius, x, y, float(least[best]) / total, between, strange)
 
 
 def _divided(alpha: np.ndarray, number: int) -> list[_Fit] | None:
@@ -211,7 +237,7 @@ def _things(pixels: np.ndarray, ground: np.ndarray, region: np.ndarray) -> list[
     for colour, alpha in sorted(parts, key=lambda part: -part[1].sum()):
         if alpha.sum() < SMALLEST / 2:
             y, x = ndimage.center_of_mass(region)
-            things.append(Seen(None, None, "small", x + 0.5, y + 0.5))
+            things.append(Seen(None, None, None, x + 0.5, y + 0.5))
             continue
         fits = [_fit(alpha)]
         if not fits[0].good:
@@ -224,9 +250,13 @@ def _things(pixels: np.ndarray, ground: np.ndarray, region: np.ndarray) -> list[
         name = _nearest(colour, COLOURS) if pure else None
         for fit in fits:
             size = "large" if fit.radius > BORDER_SIZE else "small"
-            things.append(Seen(fit.shape if fit.good else None, name, size, fit.x, fit.y))
-    # Where no part has a shape they are one smear, of which the largest tells the colour.
-    return things if any(thing.shape for thing in things) else things[:1]
+            told = (
+                (None, None, None) if fit.smear else (fit.shape if fit.good else None, name, size)
+            )
+            things.append(Seen(*told, fit.x, fit.y))
+    if len(things) > 1 and not any(thing.shape for thing in things):
+        return [Seen(None, None, None, things[0].x, things[0].y)]  # parts of no shape are a smear
+    return things
 
 
 def read(picture: np.ndarray) -> tuple[str | None, list[Seen]]:
@@ -255,11 +285,11 @@ def check(picture: np.ndarray, said: Meaning) -> dict[str, float | None]:
 
     Returns a share of true statements in 0..1 for each of PARTS (None where the sentence says
     nothing of it), `fidelity`, the share of all statements that are true, and `strict`, 1.0 when
-    every one is. Things are matched to claims in the way that makes most statements true. A smear,
-    a thing without a shape, is matched to none and makes the count wrong.
+    every one is. Things are matched to claims in the way that makes most statements true. A smear
+    is matched to none and makes the count wrong.
     """
     background, everything_seen = read(picture)
-    seen = [thing for thing in everything_seen if thing.shape]
+    seen = [thing for thing in everything_seen if thing.size]
     wanted = [claim for claim in said.claims for _ in range(claim.number)]
     facts: dict[str, list[bool]] = {part: [] for part in PARTS}
     facts["count"] = [len(everything_seen) == len(seen) == len(wanted)]
