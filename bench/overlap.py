@@ -1,7 +1,8 @@
 """How near the prompts of the shapes world are to what its models are trained on.
 
-Counts, of the first prompts of the study, those that a training caption words alike, means alike or
-entails: fine-tuning captions, full and true, and the weak ones of the base. Prints a Markdown table.
+Counts, of the first prompts of the study, those that a training caption words alike, means alike
+or entails: fine-tuning captions, full and true, and the weak ones of the base. Prints a Markdown
+table.
 
     .venv/bin/python bench/overlap.py --prompts 160 --captions 30000
 """

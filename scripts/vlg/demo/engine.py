@@ -491,5 +491,8 @@ def read_facts(image: np.ndarray, prompt: str) -> tuple[tuple[Fact, ...], str]:
     if not facts or image.shape[:2] != (SIDE, SIDE):
         return facts, ""
     background, things = read(image)
-    words = [f"{t.size} {t.colour or 'odd-coloured'} {t.shape or 'blot'}" for t in things]
+    words = [
+        f"{t.size} {t.colour or 'odd-coloured'} {t.shape or 'blot'}" if t.size else "smear"
+        for t in things
+    ]
     return facts, f"{', '.join(words) or 'nothing'} on {background or 'no known background'}"
