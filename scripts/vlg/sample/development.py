@@ -52,8 +52,8 @@ def choose(
     elif data is None:
         from vlg.shapes import captions
 
-        # Of a seed that no study uses by accident; among enough of them some are not taken.
-        rows = captions.prompts(count + len(taken), settings["seed"] + 2**31)
+        # Enough that some are not taken by prompts of one's own.
+        rows = captions.prompts(count + len(taken), settings["seed"], development=True)
     else:
         from vlg.data.captioned import read_listing
 

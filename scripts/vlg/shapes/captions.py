@@ -26,7 +26,8 @@ WORDS = {
     "above": ("above", "over"),
     "below": ("below", "under"),
 }
-RESERVED = 4  # of so many meanings one is of prompts
+RESERVED = 4  # of so many meanings one is of prompts,
+DEVELOPMENT = 5  # and of so many of these one of development prompts
 LEADS = ("", "", "a picture of ", "a drawing of ")
 NUMBERS = {1: ("a", "one"), 2: ("two",), 3: ("three",)}
 _PLURAL = {"box": "boxes", "cross": "crosses", "plus": "pluses"}
@@ -90,19 +91,30 @@ def meaning(scene: Scene, told: Told = FULL) -> Meaning:
     )
 
 
-@functools.lru_cache(maxsize=2**16)
 def reserved(said: Meaning) -> bool:
     """Whether a meaning belongs to prompts: no training caption has it, in whatever words.
 
-    One meaning in RESERVED is; two things in a relation mean the same from either side.
+    One meaning in RESERVED is.
     """
+    return _digest(said)[0] % RESERVED == 0
+
+
+def developing(said: Meaning) -> bool:
+    """Whether a meaning that belongs to prompts belongs to development ones, and to no reported
+    one: one in DEVELOPMENT does."""
+    return _digest(said)[1] % DEVELOPMENT == 0
+
+
+@functools.lru_cache(maxsize=2**16)
+def _digest(said: Meaning) -> bytes:
+    """A hash of a meaning; two things in a relation mean the same from either side."""
     claims, relation = said.claims, said.relation
     if len(claims) == 2 and repr(claims[0]) > repr(claims[1]):
         claims, relation = claims[::-1], INVERSE.get(relation or "")
     elif len(claims) == 2 and claims[0] == claims[1] and relation:
         relation = min(relation, INVERSE[relation])
     text = repr((claims, relation, said.background))
-    return hashlib.sha256(text.encode()).digest()[0] % RESERVED == 0
+    return hashlib.sha256(text.encode()).digest()
 
 
 def entails(said: Meaning, other: Meaning) -> bool:
@@ -291,21 +303,33 @@ def challenge(said: Meaning, split: str) -> str:
 CATEGORIES = {"single": "Single", "pair": "Pair", "count": "Count"}
 
 
-def prompts(number: int, seed: int) -> list[dict[str, str]]:
+SPLITS = ("in", "adapt", "in", "never")  # of prompts, by turns
+
+
+def prompts(number: int, seed: int, development: bool = False) -> list[dict[str, str]]:
     """Distinct prompts in PartiPrompts' columns, with the split each belongs to.
 
     Half of them name only pairs the base has seen, a quarter each name pairs of `adapt` and
-    `never` (for two things, at least one of them). Sizes, backgrounds and colours are named in
-    some prompts and not in others, as people write prompts. No training caption has the meaning of
-    one (`reserved`). The order is random, so the first
-    hundred are like all others; the real PartiPrompts' first hundred are not.
+    `never` (for two things, at least one of them). The order is random; the more are asked for,
+    the fewer of the later ones speak of one thing alone, of which there is less to say.
     """
     rng = random.Random(f"prompts {seed}")
     rows: dict[str, dict[str, str]] = {}
-    splits = ("in", "adapt", "in", "never")
     while len(rows) < number:
-        split = splits[len(rows) % 4]
-        allowed = PAIRS[split] if split == "in" else PAIRS["in"] + PAIRS[split]
+        row = prompt(rng, SPLITS[len(rows) % len(SPLITS)], development)
+        rows.setdefault(row["Prompt"], row)
+    return list(rows.values())
+
+
+def prompt(rng: random.Random, split: str, development: bool = False) -> dict[str, str]:
+    """A random prompt of a split in PartiPrompts' columns.
+
+    Sizes, backgrounds and colours are named in some prompts and not in others, as people write
+    prompts. No training caption has the meaning of one (`reserved`), and no reported prompt that
+    of a development one.
+    """
+    allowed = PAIRS[split] if split == "in" else PAIRS["in"] + PAIRS[split]
+    while True:
         scene = sample(rng, allowed)
         if split != "in" and not any((t.shape, t.colour) in PAIRS[split] for t in scene.things):
             continue
@@ -315,17 +339,11 @@ def prompts(number: int, seed: int) -> list[dict[str, str]]:
             background=rng.random() < 0.5,
         )
         said = meaning(scene, told)
-        if not reserved(said):
-            continue
-        text = sentence(said)
-        rows.setdefault(
-            text,
-            {
-                "Prompt": text,
+        if reserved(said) and developing(said) == development:
+            return {
+                "Prompt": sentence(said),
                 "Category": CATEGORIES[scene.kind],
                 "Challenge": challenge(said, split),
                 "Note": "",
                 "split": split,
-            },
-        )
-    return list(rows.values())
+            }

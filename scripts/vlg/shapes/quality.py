@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,10 +21,10 @@ SEED = 1  # development; tables report prompts of other seeds
 
 
 def development_prompts(number: int) -> list[dict[str, str]]:
-    """Prompts to choose settings on: none of them is among the first 1,000 reported ones."""
-    reported = {row["Prompt"] for row in captions.prompts(1000, 0)}
-    rows = captions.prompts(4 * number, SEED)
-    return [row for row in rows if row["Prompt"] not in reported][:number]
+    """Prompts to choose settings on, none of which means what a reported one does. Some come more
+    than once, so that many are like few."""
+    rng, splits = random.Random(SEED), itertools.cycle(captions.SPLITS)
+    return [captions.prompt(rng, next(splits), development=True) for _ in range(number)]
 
 
 def _scenes(number: int) -> list[world.Scene]:
@@ -177,7 +178,10 @@ def draw(folder: Path, settings: dict[str, Any], number: int = 400) -> Drawn:
     images = [
         image
         for start in range(0, number, 40)
-        for image in sampler.draw([r["Prompt"] for r in rows[start : start + 40]], [1000] * 40)
+        for image in sampler.draw(
+            [row["Prompt"] for row in rows[start : start + 40]],
+            [1000 + index for index in range(start, min(start + 40, number))],
+        )
     ]
     said = [captions.parse(row["Prompt"]) for row in rows]
     assert None not in said
