@@ -101,9 +101,9 @@ def test_folding_makes_latents_unit_normal_and_leaves_pictures_alone():
 
 RECIPES = {
     "vae": {"seed": 11, "steps": 3, "batch": 4, "lr": 3e-3},
-    "guide": {"seed": 13, "steps": 2, "batch": 4, "lr": 1e-3},
-    "judge": {"seed": 14, "steps": 2, "batch": 4, "lr": 1e-3},
-    "siglip": {"seed": 17, "steps": 2, "batch": 4, "lr": 1e-3},
+    "guide": {"seed": 13, "look": 0, "negatives": 1, "steps": 2, "batch": 4, "lr": 1e-3},
+    "judge": {"seed": 14, "look": 1, "negatives": 2, "steps": 2, "batch": 4, "lr": 1e-3},
+    "siglip": {"seed": 17, "look": 1, "negatives": 2, "steps": 2, "batch": 4, "lr": 1e-3},
     "vqa": {
         "seed": 15,
         "look": 1,
@@ -115,6 +115,7 @@ RECIPES = {
     },
     "base": {
         "seed": 12,
+        "read": 1,
         "steps": 4,
         "batch": 4,
         "lr": 1e-3,
@@ -123,7 +124,7 @@ RECIPES = {
         "middle": 0.5,
         "again": 2,
     },
-    "flow": {"seed": 16, "steps": 3, "batch": 4, "lr": 1e-3, "scenes": 40, "again": 2},
+    "flow": {"seed": 16, "read": 1, "steps": 3, "batch": 4, "lr": 1e-3, "scenes": 40, "again": 2},
 }
 
 
@@ -236,7 +237,8 @@ def test_guide_and_judge_load_with_their_libraries_and_differ(trained, tokenizer
     images = np.stack([world.render(scene) for scene in scenes(3)])
     texts = ["a red circle", "three crosses on pink", "é 日本"]
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
-    assert guide.encode_image(pixels).shape == judge.encode_image(list(images)).shape == (3, 64)
+    assert guide.encode_image(pixels).shape == (3, 64)
+    assert judge.encode_image(list(images)).shape == (3, 128)
     # Both take pictures to -1..1, as they were trained.
     assert torch.allclose(guide.preprocess(pixels), pixels * 2 - 1, atol=1e-6)
     given = judge.processor.image_processor(images=list(images), return_tensors="pt").pixel_values
@@ -287,7 +289,7 @@ def test_a_killed_training_goes_on_to_the_same_bits(trained, tmp_path, monkeypat
             torch.rand(3)
             continue
         break
-    steps = RECIPES[part]["steps"] + RECIPES[part].get("again", 0) + RECIPES[part].get("look", 0)
+    steps = sum(RECIPES[part].get(phase, 0) for phase in ("read", "look", "steps", "again"))
     assert len(killed) == len(set(killed)) == steps
     assert weights(tmp_path / part) == weights(trained / part)
     assert [each.name for each in tmp_path.iterdir() if each.name.startswith(".")] == []
@@ -324,7 +326,7 @@ def test_training_of_a_base_shows_no_pair_that_is_held_out(part, monkeypatch):
     else:
         pretrain.train_flow(recipe, models.vae().eval())
     pairs = {(thing.shape, thing.colour) for scene in drawn for thing in scene.things}
-    assert len(drawn) == 60 and pairs <= set(world.SEEN)
+    assert len(drawn) > 60 and pairs <= set(world.SEEN)  # what is read of, too
 
 
 def test_shipping_one_part_leaves_the_others_as_they_are(trained, tmp_path, monkeypatch):

@@ -263,11 +263,41 @@ def guide() -> Any:
     return CLIP(config["embed_dim"], config["vision_cfg"], text)
 
 
+def begin(vision: Any) -> None:
+    """Begin a ViT, transformers' CLIP or SigLIP vision tower, where it learns from few pictures.
+
+    Positions are waves along both axes, and attention is to what is alike and near: query and key
+    alike, value and output opposed (arXiv:2305.09828).
+    """
+    import torch
+
+    embeddings = vision.embeddings
+    width = embeddings.patch_embedding.out_channels
+    side = SIDE // embeddings.patch_embedding.kernel_size[0]
+    phases = torch.arange(side)[:, None] * torch.linspace(0.25, 2, width // 4) * math.pi / 4
+    waves = torch.cat([phases.sin(), phases.cos()], dim=1)
+    down, right = (waves.unsqueeze(axis).expand(side, side, -1) for axis in (1, 0))
+    with torch.no_grad():
+        positions = embeddings.position_embedding.weight[-side * side :]
+        positions.copy_(0.15 * torch.cat([down, right], dim=-1).flatten(0, 1))
+        for layer in vision.encoder.layers:
+            attention = layer.self_attn
+            heads = attention.num_heads
+            for part in range(heads):
+                rows = slice(part * width // heads, (part + 1) * width // heads)
+                some = torch.linalg.qr(torch.randn(width, width))[0][rows]
+                attention.q_proj.weight[rows] = 0.9 * some
+                attention.k_proj.weight[rows] = 0.9 * some
+            turn = torch.linalg.qr(torch.randn(width, width))[0]
+            attention.v_proj.weight.copy_(0.6 * turn)
+            attention.out_proj.weight.copy_(0.02 * torch.randn(width, width) - 0.6 * turn.T)
+
+
 def judge() -> Any:
     """transformers' CLIPModel: a ViT with patches of 4 pixels and a small text transformer."""
     from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 
-    return CLIPModel(
+    model = CLIPModel(
         CLIPConfig(
             text_config=CLIPTextConfig(**text_config()).to_dict(),
             vision_config=CLIPVisionConfig(
@@ -278,9 +308,11 @@ def judge() -> Any:
                 image_size=SIDE,
                 patch_size=4,
             ).to_dict(),
-            projection_dim=64,
+            projection_dim=128,
         )
     )
+    begin(model.vision_model)
+    return model
 
 
 def judge_processor() -> Any:
@@ -320,6 +352,7 @@ def siglip() -> Any:
         "patch_size": 4,
     }
     model = SiglipModel(SiglipConfig(text_config=text | common, vision_config=vision | common))
+    begin(model.vision_model)
     with torch.no_grad():  # where the paper begins (arXiv:2303.15343, 3.2)
         model.logit_scale.fill_(math.log(10))
         model.logit_bias.fill_(-10)

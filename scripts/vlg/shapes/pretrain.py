@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from vlg.models.flow import Flow, logit_normal
-from vlg.shapes import models
+from vlg.shapes import models, slots
 from vlg.shapes.captions import Meaning, Told, meaning, reserved, sentence, weak_caption, wrong
 from vlg.shapes.course import Course
 from vlg.shapes.world import ADAPT, NEVER, SEEN, Scene, render, sample
@@ -26,6 +26,8 @@ from vlg.shapes.world import ADAPT, NEVER, SEEN, Scene, render, sample
 log = logging.getLogger("vlg")
 
 EVERYTHING = SEEN + ADAPT + NEVER
+READ_BATCH, READ_RATE = 96, 2e-3  # with 32 captions a step relations are not learned at all
+LOOK_BATCH = 64
 
 
 def tensor(pictures: list[np.ndarray]) -> torch.Tensor:
@@ -121,57 +123,100 @@ def _told(rng: random.Random) -> Told:
     return Told(*(rng.random() >= 0.3 for _ in range(4)))
 
 
-def captioned(rng: random.Random) -> tuple[Scene, Meaning]:
-    """A scene, and what a caption that no prompt is like says of it."""
+def captioned(
+    rng: random.Random, allowed: tuple[tuple[str, str], ...] = EVERYTHING
+) -> tuple[Scene, Meaning]:
+    """A scene of allowed pairs, and what a caption that no prompt is like says of it."""
     while True:
-        scene = sample(rng, EVERYTHING)
+        scene = sample(rng, allowed)
         if not reserved(said := meaning(scene, _told(rng))):
             return scene, said
 
 
 def contrastive_batches(
-    rng: random.Random, size: int
+    rng: random.Random, size: int, negatives: int = 1
 ) -> Iterator[tuple[torch.Tensor, list[str], list[str]]]:
-    """Endless (pictures (n, 3, 32, 32), true captions, captions wrong in one detail)."""
+    """Endless (n pictures (n, 3, 32, 32), n true captions, n x negatives captions wrong in one
+    detail each: those of the first picture, of the second, ...)."""
     while True:
         shown = [captioned(rng) for _ in range(size)]
         yield (
             tensor([render(scene) for scene, _ in shown]),
             [sentence(said, rng) for _, said in shown],
-            [sentence(wrong(said, rng), rng) for _, said in shown],
+            [sentence(wrong(said, rng), rng) for _, said in shown for _ in range(negatives)],
         )
 
 
 def train_clip(which: str, recipe: dict[str, Any], course: Course | None = None) -> Any:
     """A CLIP: `which` is "guide" (open_clip ResNet), "judge" (transformers ViT) or "siglip".
 
-    Every picture also has one hard negative caption of its own. The loss is CLIP's contrastive one
+    Every picture also has hard negative captions of its own. The loss is CLIP's contrastive one
     (arXiv:2103.00020), of "siglip" SigLIP's, for each picture and text by itself
-    (arXiv:2303.15343).
+    (arXiv:2303.15343), and the cross entropy of a picture's caption among its own wrong ones. For
+    recipe["look"] steps before that, both towers learn to tell what is where, by the same heads: a
+    contrastive loss alone leaves who is on which side to chance.
     """
     torch.manual_seed(recipe["seed"])
     rng, course = random.Random(recipe["seed"]), course or Course()
     course.follow(rng)
-    batches = contrastive_batches(rng, recipe["batch"])
+    wrong_ones = recipe["negatives"]
+    batches = contrastive_batches(rng, recipe["batch"], wrong_ones)
     model = {"guide": models.guide, "judge": models.judge, "siglip": models.siglip}[which]().train()
     tokenizer = models.t5_tokenizer() if which == "siglip" else models.tokenizer()
+    if recipe["look"]:
+        look(which, model, tokenizer, recipe, rng, course)
 
     def loss(step: int) -> torch.Tensor:
         pictures, texts, negatives = next(batches)
         pictures = as_drawn(pictures)
         image, text, scale = embed(which, model, tokenizer, pictures, texts + negatives)
         logits = scale.clamp(max=100) * image @ text.T
-        labels = torch.arange(len(pictures))
+        number = len(pictures)
+        labels = torch.arange(number)
+        own = logits[:, number:].view(number, number, wrong_ones)[labels, labels]
+        own = torch.cat([logits.diagonal()[:, None], own], dim=1)
+        told = F.cross_entropy(own, torch.zeros_like(labels))
         if which == "siglip":
             # A text that says the same of another picture is not wrong of it.
             same = torch.tensor([[a == b for b in texts + negatives] for a in texts])
             sign = same.float() * 2 - 1
-            return -F.logsigmoid(sign * (logits + model.logit_bias)).sum(1).mean()
-        own = logits[:, : len(pictures)].T
-        return (F.cross_entropy(logits, labels) + F.cross_entropy(own, labels)) / 2
+            return told - F.logsigmoid(sign * (logits + model.logit_bias)).sum(1).mean()
+        of_texts = F.cross_entropy(logits[:, :number].T, labels)
+        return told + (F.cross_entropy(logits, labels) + of_texts) / 2
 
     fit(list(model.parameters()), recipe, loss, which, course=course)
     return model.eval()
+
+
+def look(
+    which: str,
+    model: Any,
+    tokenizer: Any,
+    recipe: dict[str, Any],
+    rng: random.Random,
+    course: Course,
+) -> None:
+    """Teach both towers of a CLIP what pictures and captions say (`slots`), by the same heads."""
+
+    def vectors(shown: list[tuple[Scene, Meaning]]) -> tuple[torch.Tensor, torch.Tensor]:
+        pictures = as_drawn(tensor([render(scene) for scene, _ in shown]))
+        texts = [sentence(said, rng) for _, said in shown]
+        return features(which, model, tokenizer, pictures, texts)
+
+    with torch.no_grad():
+        width = vectors([captioned(rng)] * 2)[0].shape[1]
+    heads = slots.Heads(width)
+
+    def loss(step: int) -> torch.Tensor:
+        shown = [captioned(rng) for _ in range(LOOK_BATCH)]
+        image, text = vectors(shown)
+        seen = [meaning(scene) for scene, _ in shown]
+        return heads.loss(image, seen) + heads.loss(text, [said for _, said in shown])
+
+    looking = {"steps": recipe["look"], "lr": recipe["lr"]}
+    asked = [each for name, each in model.named_parameters() if not name.startswith("logit")]
+    parameters = [*asked, *heads.parameters()]
+    fit(parameters, looking, loss, f"{which} looks", course=course)
 
 
 def as_drawn(pictures: torch.Tensor) -> torch.Tensor:
@@ -183,21 +228,22 @@ def as_drawn(pictures: torch.Tensor) -> torch.Tensor:
     return pictures + 0.08 * torch.randn_like(pictures) * torch.rand_like(share)
 
 
-def embed(which: str, model: Any, tokenizer: Any, pictures: torch.Tensor, texts: list[str]):
-    """Unit embeddings of pictures in -1..1 and of texts, and the temperature's inverse."""
-    if which == "siglip":
-        tokens = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")
-        image = F.normalize(model.get_image_features(pixel_values=pictures).pooler_output, dim=-1)
-        text = F.normalize(model.get_text_features(tokens.input_ids).pooler_output, dim=-1)
-        return image, text, model.logit_scale.exp()
+def features(
+    which: str, model: Any, tokenizer: Any, pictures: torch.Tensor, texts: list[str]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Embeddings of pictures in -1..1 and of texts, of any length."""
     tokens = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")
     if which == "guide":
-        image = model.encode_image(pictures, normalize=True)
-        text = model.encode_text(tokens.input_ids, normalize=True)
-    else:
-        image = F.normalize(model.get_image_features(pixel_values=pictures).pooler_output, dim=-1)
-        text = F.normalize(model.get_text_features(**tokens).pooler_output, dim=-1)
-    return image, text, model.logit_scale.exp()
+        return model.encode_image(pictures), model.encode_text(tokens.input_ids)
+    told = {"input_ids": tokens.input_ids} if which == "siglip" else tokens
+    image = model.get_image_features(pixel_values=pictures)
+    return image.pooler_output, model.get_text_features(**told).pooler_output
+
+
+def embed(which: str, model: Any, tokenizer: Any, pictures: torch.Tensor, texts: list[str]):
+    """Unit embeddings of pictures in -1..1 and of texts, and the temperature's inverse."""
+    image, text = features(which, model, tokenizer, pictures, texts)
+    return F.normalize(image, dim=-1), F.normalize(text, dim=-1), model.logit_scale.exp()
 
 
 # ------------------------------------------------------------------------------------- the bases
@@ -269,6 +315,30 @@ def weakly_captioned(
     return chosen, [weak_caption(scenes[i], rng.choice(scenes), rng) for i in chosen]
 
 
+def train_to_read(
+    encoders: Sequence[torch.nn.Module],
+    vectors: Callable[[list[str]], torch.Tensor],
+    steps: int,
+    rng: random.Random,
+    course: Course,
+) -> None:
+    """Teach text encoders, of whose states `vectors` makes one of each text, what full and partial
+    captions say (`slots`), of pairs the base may see.
+
+    Stable Diffusion's text encoder is no beginner either; these have read about no picture.
+    """
+    with torch.no_grad():
+        heads = slots.Heads(vectors([""]).shape[1])
+
+    def loss(step: int) -> torch.Tensor:
+        said = [captioned(rng, SEEN)[1] for _ in range(READ_BATCH)]
+        return heads.loss(vectors([sentence(each, rng) for each in said]), said)
+
+    parameters = [p for part in (*encoders, heads) for p in part.parameters()]
+    course.follow(rng)
+    fit(parameters, {"steps": steps, "lr": READ_RATE}, loss, "reading", course=course)
+
+
 def train_base(
     recipe: dict[str, Any],
     vae: Any,
@@ -277,6 +347,7 @@ def train_base(
 ) -> None:
     """A UNet and its text encoder on weak captions of pictures without ADAPT and NEVER pairs.
 
+    The text encoder first learns to read (`train_to_read`) for recipe["read"] steps.
     `keep(name, unet, text_encoder)` is called with the averaged weights: "base-early" and
     "base-middle" at the shares recipe["early"] and recipe["middle"] of the steps, and "base" at the
     end. Min-SNR weighting (gamma 5,
@@ -288,14 +359,22 @@ def train_base(
     rng = random.Random(recipe["seed"])
     tokenizer, unet, text_encoder = models.tokenizer(), models.unet(), models.text_encoder()
     scenes, latents = seen_scenes(recipe["scenes"], vae, rng)
+    course = course or Course()
+
+    def read(texts: list[str]) -> Any:
+        tokens = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")
+        return text_encoder(tokens.input_ids)
+
+    train_to_read(
+        [text_encoder], lambda texts: read(texts).pooler_output, recipe["read"], rng, course
+    )
     noise_schedule = models.scheduler()
     alphas = noise_schedule.alphas_cumprod
     average = Average([*unet.parameters(), *text_encoder.parameters()])
 
     def loss(step: int) -> torch.Tensor:
         chosen, texts = weakly_captioned(scenes, recipe["batch"], rng)
-        tokens = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")
-        hidden = text_encoder(tokens.input_ids).last_hidden_state
+        hidden = read(texts).last_hidden_state
         clean = latents[chosen]
         noise = torch.randn_like(clean)
         timesteps = torch.randint(0, 1000, (len(chosen),))
@@ -312,13 +391,13 @@ def train_base(
                 keep(f"base-{name}", unet, text_encoder)
                 average.swap(trained)
 
-    fit_twice(average, recipe, loss, "base", after, rng, course or Course())
+    fit_twice(average, recipe, loss, "base", after, rng, course)
     keep("base", unet, text_encoder)
 
 
 def train_flow(recipe: dict[str, Any], vae: Any, course: Course | None = None) -> Any:
     """A StableDiffusion3Pipeline of a transformer and its three text encoders, on the pictures and
-    weak captions of `train_base`, trained twice and averaged as there.
+    weak captions of `train_base`, taught to read, trained twice and averaged as there.
 
     Loss: squared error of the flow, noise - picture, at logit-normal timesteps (arXiv:2403.03206).
     """
@@ -328,6 +407,13 @@ def train_flow(recipe: dict[str, Any], vae: Any, course: Course | None = None) -
     pipeline = models.flow_pipeline(vae, net, texts)
     scenes, latents = seen_scenes(recipe["scenes"], vae, rng)
     flow = Flow(pipeline.scheduler.sigmas.flip(0))
+    course = course or Course()
+
+    def read(captions: list[str]) -> torch.Tensor:
+        states, pooled = told(pipeline, captions)
+        return torch.cat([pooled, states[:, models.CONTEXT :].mean(1)], dim=1)
+
+    train_to_read(texts, read, recipe["read"], rng, course)
     average = Average([p for part in (net, *texts) for p in part.parameters()])
 
     def loss(step: int) -> torch.Tensor:
@@ -339,7 +425,7 @@ def train_flow(recipe: dict[str, Any], vae: Any, course: Course | None = None) -
         flowing = net(flow.add_noise(clean, noise, t), states, pooled, flow.sigma(t) * len(flow))
         return F.mse_loss(flowing.sample, flow.target(clean, noise, t))
 
-    fit_twice(average, recipe, loss, "flow", average.follow, rng, course or Course())
+    fit_twice(average, recipe, loss, "flow", average.follow, rng, course)
     return pipeline
 
 

@@ -16,6 +16,16 @@ Rate = Annotated[float, Field(gt=0, description="Highest learning rate.")]
 Again = Annotated[
     int, Field(ge=1, description="Further steps from the averaged weights at half the rate.")
 ]
+Read = Annotated[
+    int, Field(ge=1, description="Steps before that in which its text encoders learn to read.")
+]
+Look = Annotated[
+    int,
+    Field(ge=0, description="Steps before that in which both towers learn to tell what is where."),
+]
+Negatives = Annotated[
+    int, Field(ge=1, description="Captions of each picture that are wrong in one detail.")
+]
 Scenes = Annotated[int, Field(ge=2, description="Pictures that exist.")]
 
 
@@ -32,10 +42,11 @@ class PretrainBase(Keys):
     """UNet and text encoder of the base."""
 
     seed: OwnSeed = 12
-    steps: Steps = 26000
+    read: Read = 1000
+    steps: Steps = 18000
     batch: Batch = 32
     lr: Rate = 0.0012
-    again: Again = 4000
+    again: Again = 2500
     scenes: Scenes = 60000
     middle: float = Field(
         0.3,
@@ -55,6 +66,7 @@ class PretrainFlow(Keys):
     """Transformer and text encoders of `shapes-flow`."""
 
     seed: OwnSeed = 16
+    read: Read = 1000
     steps: Steps = 4800
     batch: Batch = 32
     lr: Rate = 0.0025
@@ -66,6 +78,8 @@ class PretrainGuide(Keys):
     """The guide, a ResNet CLIP."""
 
     seed: OwnSeed = 13
+    look: Look = 0
+    negatives: Negatives = 1
     steps: Steps = 1500
     batch: Batch = 96
     lr: Rate = 0.0015
@@ -75,8 +89,10 @@ class PretrainJudge(Keys):
     """The judge, a ViT CLIP."""
 
     seed: OwnSeed = 14
-    steps: Steps = 5000
-    batch: Batch = 96
+    look: Look = 3000
+    negatives: Negatives = 3
+    steps: Steps = 2500
+    batch: Batch = 64
     lr: Rate = 0.0015
 
 
@@ -84,8 +100,10 @@ class PretrainSiglip(Keys):
     """A further judge, a SigLIP."""
 
     seed: OwnSeed = 17
-    steps: Steps = 5000
-    batch: Batch = 96
+    look: Look = 3000
+    negatives: Negatives = 3
+    steps: Steps = 2500
+    batch: Batch = 64
     lr: Rate = 0.0015
 
 
