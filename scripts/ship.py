@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 FLOW = ("model_index.json", "scheduler", "transformer", "text_encoder*", "tokenizer_*")
 PARTS = {
     "base": ("base/base", ("*",)),
-    "base-early": ("base/base-early", ("unet", "text_encoder")),
-    "base-middle": ("base/base-middle", ("unet", "text_encoder")),
+    "base-early": ("base/base-early", ("unet",)),
+    "base-middle": ("base/base-middle", ("unet",)),
     "base-flow": ("base-flow", (*FLOW, "vae/config.json")),
     "guide": ("guide", ("*",)),
     "judge": ("judge", ("*",)),

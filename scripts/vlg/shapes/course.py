@@ -1,7 +1,7 @@
 """A training from nothing that can be killed at any time and continued, to the same bits.
 
 What is kept beside the models: of the part of the training that runs, the weights, AdamW's moments,
-the average and every random state; of those before it, that they are over.
+the average, what is frozen and every random state; of those before it, that they are over.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ class Course:
         self.seconds = 0.0  # of earlier processes
         self._over: list[str] = []
         self._rng, self._average = random.Random(0), None
+        self._frozen: list[torch.nn.Parameter] = []
         self._groups: dict[str, Any] = {}
         self._counters: dict[str, Any] = {}
         if folder:
@@ -50,9 +52,15 @@ class Course:
         """Seconds of this training in all processes that worked on it."""
         return self.seconds + time.monotonic() - self._begun
 
-    def follow(self, rng: random.Random, average: Average | None = None) -> None:
-        """Keep these, too: what draws samples, and the average of the weights."""
-        self._rng, self._average = rng, average
+    def follow(
+        self,
+        rng: random.Random,
+        average: Average | None = None,
+        frozen: Sequence[torch.nn.Parameter] = (),
+    ) -> None:
+        """Keep these, too: what draws samples, the average of the weights, and what an earlier part
+        has trained and this one reads."""
+        self._rng, self._average, self._frozen = rng, average, list(frozen)
 
     def begin(
         self, name: str, parameters: list[torch.nn.Parameter], optimizer: torch.optim.Optimizer
@@ -70,6 +78,8 @@ class Course:
                 moments = {key: self._groups[key][str(index)] for key in ("exp_avg", "exp_avg_sq")}
                 steps = torch.tensor(float(self._counters["step"]))
                 optimizer.state[parameter] = {"step": steps, **moments}
+            for index, parameter in enumerate(self._frozen):
+                parameter.copy_(self._groups["frozen"][str(index)])
         if self._average:
             kept = self._groups["average"]
             self._average.values = [kept[str(i)] for i in range(len(kept))]
@@ -104,6 +114,8 @@ class Course:
         groups["random"] = {"torch": torch.get_rng_state()}
         if self._average:
             groups["average"] = numbered(self._average.values)
+        if self._frozen:
+            groups["frozen"] = numbered(self._frozen)
         counters = {
             **self.fingerprint,
             "name": name,

@@ -353,7 +353,13 @@ def siglip() -> Any:
     }
     model = SiglipModel(SiglipConfig(text_config=text | common, vision_config=vision | common))
     begin(model.vision_model)
-    with torch.no_grad():  # where the paper begins (arXiv:2303.15343, 3.2)
+    words = model.text_model.embeddings
+    with torch.no_grad():
+        # Its words see all others, so only positions tell which of two stands before a third.
+        phases = torch.arange(CONTEXT)[:, None] * torch.logspace(-1, 0.5, TEXT_WIDTH // 2)
+        words.position_embedding.weight.copy_(0.3 * torch.cat([phases.sin(), phases.cos()], 1))
+        words.token_embedding.weight.normal_(0, 0.3)
+        # Where the paper begins (arXiv:2303.15343, 3.2).
         model.logit_scale.fill_(math.log(10))
         model.logit_bias.fill_(-10)
     return model

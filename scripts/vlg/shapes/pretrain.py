@@ -154,7 +154,8 @@ def train_clip(which: str, recipe: dict[str, Any], course: Course | None = None)
     (arXiv:2103.00020), of "siglip" SigLIP's, for each picture and text by itself
     (arXiv:2303.15343), and the cross entropy of a picture's caption among its own wrong ones. For
     recipe["look"] steps before that, both towers learn to tell what is where, by the same heads: a
-    contrastive loss alone leaves who is on which side to chance.
+    contrastive loss alone leaves who is on which side to chance. For recipe["read"] steps before
+    that, the text tower alone learns what captions say, half of which tell of a relation.
     """
     torch.manual_seed(recipe["seed"])
     rng, course = random.Random(recipe["seed"]), course or Course()
@@ -163,6 +164,19 @@ def train_clip(which: str, recipe: dict[str, Any], course: Course | None = None)
     batches = contrastive_batches(rng, recipe["batch"], wrong_ones)
     model = {"guide": models.guide, "judge": models.judge, "siglip": models.siglip}[which]().train()
     tokenizer = models.t5_tokenizer() if which == "siglip" else models.tokenizer()
+    if recipe["read"]:
+        image = ("logit", "vision", "visual")
+        asked = [each for name, each in model.named_parameters() if not name.startswith(image)]
+
+        def vectors(texts: list[str]) -> torch.Tensor:
+            return told_by(which, model, tokenizer, texts)
+
+        def draw(index: int) -> Meaning:
+            while not (said := captioned(rng)[1]).relation and index % 2:
+                pass
+            return said
+
+        train_to_read(asked, vectors, recipe["read"], draw, rng, course, f"{which} reads")
     if recipe["look"]:
         look(which, model, tokenizer, recipe, rng, course)
 
@@ -232,12 +246,20 @@ def features(
     which: str, model: Any, tokenizer: Any, pictures: torch.Tensor, texts: list[str]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Embeddings of pictures in -1..1 and of texts, of any length."""
+    if which == "guide":
+        image = model.encode_image(pictures)
+    else:
+        image = model.get_image_features(pixel_values=pictures).pooler_output
+    return image, told_by(which, model, tokenizer, texts)
+
+
+def told_by(which: str, model: Any, tokenizer: Any, texts: list[str]) -> torch.Tensor:
+    """Embeddings of texts, of any length."""
     tokens = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")
     if which == "guide":
-        return model.encode_image(pictures), model.encode_text(tokens.input_ids)
+        return model.encode_text(tokens.input_ids)
     told = {"input_ids": tokens.input_ids} if which == "siglip" else tokens
-    image = model.get_image_features(pixel_values=pictures)
-    return image.pooler_output, model.get_text_features(**told).pooler_output
+    return model.get_text_features(**told).pooler_output
 
 
 def embed(which: str, model: Any, tokenizer: Any, pictures: torch.Tensor, texts: list[str]):
@@ -271,6 +293,7 @@ class Average:
 
 def fit_twice(
     average: Average,
+    frozen: Sequence[torch.nn.Module],
     recipe: dict[str, Any],
     loss: Callable[[int], torch.Tensor],
     name: str,
@@ -280,7 +303,7 @@ def fit_twice(
 ) -> None:
     """`fit`, and recipe["again"] steps from the average with half the learning rate and a seed of
     their own; the parameters are the average then."""
-    course.follow(rng, average)
+    course.follow(rng, average, [p for part in frozen for p in part.parameters()])
     fit(average.parameters, recipe, loss, name, after, course)
     average.swap()
     torch.manual_seed(recipe["seed"] + 1)
@@ -316,27 +339,44 @@ def weakly_captioned(
 
 
 def train_to_read(
+    parameters: Sequence[torch.nn.Parameter],
+    vectors: Callable[[list[str]], torch.Tensor],
+    steps: int,
+    draw: Callable[[int], Meaning],
+    rng: random.Random,
+    course: Course,
+    name: str = "reading",
+) -> None:
+    """Teach text encoders, of whose states `vectors` makes one of each text, what captions say
+    (`slots`); draw(index): what the caption at a place of a batch says."""
+    with torch.no_grad():
+        heads = slots.Heads(vectors([""]).shape[1], untold=True)
+
+    def loss(step: int) -> torch.Tensor:
+        said = [draw(index) for index in range(READ_BATCH)]
+        return heads.loss(vectors([sentence(each, rng) for each in said]), said)
+
+    course.follow(rng)
+    reading = {"steps": steps, "lr": READ_RATE}
+    fit([*parameters, *heads.parameters()], reading, loss, name, course=course)
+
+
+def read_and_freeze(
     encoders: Sequence[torch.nn.Module],
     vectors: Callable[[list[str]], torch.Tensor],
     steps: int,
     rng: random.Random,
     course: Course,
 ) -> None:
-    """Teach text encoders, of whose states `vectors` makes one of each text, what full and partial
-    captions say (`slots`), of pairs the base may see.
+    """Teach a base's text encoders to read captions of pairs that it may see, and freeze them.
 
-    Stable Diffusion's text encoder is no beginner either; these have read about no picture.
+    Stable Diffusion's text encoder is no beginner and frozen, too; these have read about no
+    picture. Trained along with the base they soon forget which thing a relation puts where.
     """
-    with torch.no_grad():
-        heads = slots.Heads(vectors([""]).shape[1])
-
-    def loss(step: int) -> torch.Tensor:
-        said = [captioned(rng, SEEN)[1] for _ in range(READ_BATCH)]
-        return heads.loss(vectors([sentence(each, rng) for each in said]), said)
-
-    parameters = [p for part in (*encoders, heads) for p in part.parameters()]
-    course.follow(rng)
-    fit(parameters, {"steps": steps, "lr": READ_RATE}, loss, "reading", course=course)
+    parameters = [p for part in encoders for p in part.parameters()]
+    train_to_read(parameters, vectors, steps, lambda _: captioned(rng, SEEN)[1], rng, course)
+    for part in encoders:
+        part.requires_grad_(False)
 
 
 def train_base(
@@ -345,15 +385,15 @@ def train_base(
     keep: Callable[[str, Any, Any], None],
     course: Course | None = None,
 ) -> None:
-    """A UNet and its text encoder on weak captions of pictures without ADAPT and NEVER pairs.
+    """A UNet on weak captions of pictures without ADAPT and NEVER pairs, and its text encoder.
 
-    The text encoder first learns to read (`train_to_read`) for recipe["read"] steps.
+    The text encoder first learns to read (`read_and_freeze`) for recipe["read"] steps.
     `keep(name, unet, text_encoder)` is called with the averaged weights: "base-early" and
     "base-middle" at the shares recipe["early"] and recipe["middle"] of the steps, and "base" at the
-    end. Min-SNR weighting (gamma 5,
-    arXiv:2303.09556), exponential moving average with decay 0.999. After recipe["steps"] the
-    averaged weights are trained for recipe["again"] more from half the learning rate, with a seed
-    of its own.
+    end. The squared error of the noise is divided by the square root of the signal to noise ratio
+    (arXiv:2310.08442): what is where is decided in much noise. Exponential moving average with
+    decay 0.999. After recipe["steps"] the averaged weights are trained for recipe["again"] more
+    from half the learning rate, with a seed of its own.
     """
     torch.manual_seed(recipe["seed"])
     rng = random.Random(recipe["seed"])
@@ -365,12 +405,12 @@ def train_base(
         tokens = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")
         return text_encoder(tokens.input_ids)
 
-    train_to_read(
+    read_and_freeze(
         [text_encoder], lambda texts: read(texts).pooler_output, recipe["read"], rng, course
     )
     noise_schedule = models.scheduler()
     alphas = noise_schedule.alphas_cumprod
-    average = Average([*unet.parameters(), *text_encoder.parameters()])
+    average = Average(list(unet.parameters()))
 
     def loss(step: int) -> torch.Tensor:
         chosen, texts = weakly_captioned(scenes, recipe["batch"], rng)
@@ -381,7 +421,7 @@ def train_base(
         noisy = noise_schedule.add_noise(clean, noise, timesteps)
         error = (unet(noisy, timesteps, hidden).sample - noise).square().mean((1, 2, 3))
         snr = alphas[timesteps] / (1 - alphas[timesteps])
-        return (error * (5 / snr).clamp(max=1)).mean()
+        return (error * snr.rsqrt()).mean()
 
     def after(step: int) -> None:
         average.follow(step)
@@ -391,7 +431,7 @@ def train_base(
                 keep(f"base-{name}", unet, text_encoder)
                 average.swap(trained)
 
-    fit_twice(average, recipe, loss, "base", after, rng, course)
+    fit_twice(average, [text_encoder], recipe, loss, "base", after, rng, course)
     keep("base", unet, text_encoder)
 
 
@@ -413,8 +453,8 @@ def train_flow(recipe: dict[str, Any], vae: Any, course: Course | None = None) -
         states, pooled = told(pipeline, captions)
         return torch.cat([pooled, states[:, models.CONTEXT :].mean(1)], dim=1)
 
-    train_to_read(texts, read, recipe["read"], rng, course)
-    average = Average([p for part in (net, *texts) for p in part.parameters()])
+    read_and_freeze(texts, read, recipe["read"], rng, course)
+    average = Average(list(net.parameters()))
 
     def loss(step: int) -> torch.Tensor:
         chosen, captions = weakly_captioned(scenes, recipe["batch"], rng)
@@ -425,7 +465,7 @@ def train_flow(recipe: dict[str, Any], vae: Any, course: Course | None = None) -
         flowing = net(flow.add_noise(clean, noise, t), states, pooled, flow.sigma(t) * len(flow))
         return F.mse_loss(flowing.sample, flow.target(clean, noise, t))
 
-    fit_twice(average, recipe, loss, "flow", average.follow, rng, course)
+    fit_twice(average, texts, recipe, loss, "flow", average.follow, rng, course)
     return pipeline
 
 

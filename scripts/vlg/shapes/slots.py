@@ -21,7 +21,7 @@ PLACES = ("only", "left", "right", "above", "below")
 ASKED = (tuple(SHAPES), tuple(COLOURS), tuple(SIZES))
 MOST = 3  # things alike
 CLASSES = [len(each) for _ in PLACES for each in ASKED] + [MOST, len(BACKGROUNDS)]
-UNTOLD = -100  # class of what is not said
+UNTOLD = -100  # class of what is not said, which no head is asked for
 
 
 def classes(said: Meaning) -> list[int]:
@@ -45,16 +45,25 @@ def classes(said: Meaning) -> list[int]:
 
 
 class Heads(torch.nn.Module):
-    """A linear head for each of CLASSES, of vectors (n, width)."""
+    """A linear head for each of CLASSES, of vectors (n, width).
 
-    def __init__(self, width: int) -> None:
+    untold: whether what is not said is a class, too. A text that says nothing of the left is then
+    told from one that does, without which nobody knows whether a relation lies across or along.
+    """
+
+    def __init__(self, width: int, untold: bool = False) -> None:
         super().__init__()
-        self.linear = torch.nn.Linear(width, sum(CLASSES))
+        self.untold = untold
+        self.classes = [number + untold for number in CLASSES]
+        self.linear = torch.nn.Linear(width, sum(self.classes))
 
     def loss(self, vectors: torch.Tensor, said: Sequence[Meaning]) -> torch.Tensor:
         """Cross entropies summed over CLASSES, each the mean of those who say something of it."""
         wanted = torch.tensor([classes(each) for each in said]).T
-        asked = zip(self.linear(vectors).split(CLASSES, dim=1), wanted, strict=True)
+        if self.untold:
+            last = torch.tensor(CLASSES)[:, None]
+            wanted = torch.where(wanted == UNTOLD, last, wanted)
+        asked = zip(self.linear(vectors).split(self.classes, dim=1), wanted, strict=True)
         return sum(
             F.cross_entropy(each, of, ignore_index=UNTOLD) for each, of in asked if (of >= 0).any()
         )

@@ -19,6 +19,9 @@ Again = Annotated[
 Read = Annotated[
     int, Field(ge=1, description="Steps before that in which its text encoders learn to read.")
 ]
+ReadFirst = Annotated[
+    int, Field(ge=0, description="Steps before that in which the text tower alone learns to read.")
+]
 Look = Annotated[
     int,
     Field(ge=0, description="Steps before that in which both towers learn to tell what is where."),
@@ -78,6 +81,7 @@ class PretrainGuide(Keys):
     """The guide, a ResNet CLIP."""
 
     seed: OwnSeed = 13
+    read: ReadFirst = 0
     look: Look = 0
     negatives: Negatives = 1
     steps: Steps = 1500
@@ -89,9 +93,10 @@ class PretrainJudge(Keys):
     """The judge, a ViT CLIP."""
 
     seed: OwnSeed = 14
-    look: Look = 3000
-    negatives: Negatives = 3
-    steps: Steps = 2500
+    read: ReadFirst = 800
+    look: Look = 4500
+    negatives: Negatives = 4
+    steps: Steps = 3200
     batch: Batch = 64
     lr: Rate = 0.0015
 
@@ -100,6 +105,7 @@ class PretrainSiglip(Keys):
     """A further judge, a SigLIP."""
 
     seed: OwnSeed = 17
+    read: ReadFirst = 800
     look: Look = 3000
     negatives: Negatives = 3
     steps: Steps = 2500
