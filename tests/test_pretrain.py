@@ -99,11 +99,12 @@ def test_folding_makes_latents_unit_normal_and_leaves_pictures_alone():
 
 # ------------------------------------------------------------------------- training, much reduced
 
+CLIP = {"read": 1, "look": 1, "negatives": 2, "steps": 2, "batch": 4, "lr": 1e-3}
 RECIPES = {
     "vae": {"seed": 11, "steps": 3, "batch": 4, "lr": 3e-3},
-    "guide": {"seed": 13, "read": 0, "look": 0, "negatives": 1, "steps": 2, "batch": 4, "lr": 1e-3},
-    "judge": {"seed": 14, "read": 1, "look": 1, "negatives": 2, "steps": 2, "batch": 4, "lr": 1e-3},
-    "siglip": {"seed": 17, "read": 1, "look": 1, "negatives": 2, "steps": 2, "batch": 4, "lr": 1e-3},
+    "guide": {**CLIP, "seed": 13, "read": 0, "look": 0, "negatives": 1},
+    "judge": {**CLIP, "seed": 14},
+    "siglip": {**CLIP, "seed": 17},
     "vqa": {
         "seed": 15,
         "look": 1,
