@@ -101,10 +101,10 @@ def _choices(
                 cells.append("nothing told from base")
                 continue
             best = known.loc[known[delta].idxmax()]
-            low, high = (f"{scale * best[f'{delta}_{end}']:.{digits}f}" for end in ("low", "high"))
+            gain, interval = _difference(best, delta, digits, scale)
             cost = best[f"at_{n}_tflops"] / plain
             cells.append(
-                f"{way(best)}: {scale * best[delta]:+.{digits}f} {unit} [{low}, {high}] at "
+                f"{way(best)}: {gain} {unit} {interval} at "
                 f"{cost:.2f}{_beside(best, alpha, n, delta)}"
             )
         lines.append(f"| {budget:g} plain | {' | '.join(cells)} |")
@@ -148,22 +148,26 @@ def _all(frame: pd.DataFrame, alpha: float) -> str:
     ]
     for _, row in frame[~_plain(frame)].iterrows():
         control = f", {row['control']}" if isinstance(row.get("control"), str) else ""
-        cells = [_difference(row, alpha, *each) for _, *each in measured]
+        cells = [_cell(row, alpha, *each) for _, *each in measured]
         lines.append(f"| {way(row)}{control} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _difference(
+def _cell(
     row: pd.Series, alpha: float, delta: str, p: str | None, digits: int, scale: float
 ) -> str:
     """A difference and its interval; bold where it is told from 0 after correction."""
     if math.isnan(row[delta]):
         return "–"
-    text = f"{scale * row[delta]:+.{digits}f}"
-    if math.isfinite(row[f"{delta}_low"]):
-        low, high = (f"{scale * row[f'{delta}_{end}']:.{digits}f}" for end in ("low", "high"))
-        text += f" [{low}, {high}]"
+    text = " ".join(filter(None, _difference(row, delta, digits, scale)))
     return f"**{text}**" if p and row[p] < alpha else text
+
+
+def _difference(row: pd.Series, delta: str, digits: int, scale: float) -> tuple[str, str]:
+    """A difference, and its interval in brackets or nothing where it has none."""
+    low, high = (scale * row[f"{delta}_{end}"] for end in ("low", "high"))
+    interval = "" if math.isnan(low) else f"[{low:.{digits}f}, {high:.{digits}f}]"
+    return f"{scale * row[delta]:+.{digits}f}", interval
 
 
 def main() -> None:
