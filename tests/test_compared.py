@@ -125,6 +125,14 @@ def test_layers_that_fit_nowhere_are_refused(tmp_path, base):
     assert str(base) not in str(raised.value)  # of a job it is a folder that is gone by then
 
 
+def test_layers_of_another_width_are_refused_in_one_line(tmp_path, base, capfd):
+    wide = {name: (down, up.repeat(2, 1)) for name, (down, up) in layers(base).items()}
+    file = saved(tmp_path / "x.safetensors", diffusers_layout(wide))
+    with pytest.raises(UserError, match="does not fit its base .*size mismatch") as raised:
+        lora.merge(base, [file], [1.0], tmp_path / "out")
+    assert "\n" not in str(raised.value) and "mismatch" not in capfd.readouterr().err
+
+
 def test_other_files_are_refused(tmp_path, base):
     (tmp_path / "x.pt").write_bytes(b"PK")
     (tmp_path / "x.safetensors").write_bytes(b"no weights at all")

@@ -73,7 +73,7 @@ def test_a_mistake_is_its_line_and_the_log(shown):
     text = (
         "2026-01-01 10:00:00,000 reading\n2026-01-01 10:00:00,000 error: a.png: broken; mend it\n"
     )
-    command = "RuleException:\nCalledProcessError in file \"a.smk\", line 31:\nCommand 'set -euo"
+    command = 'RuleException:\nCalledProcessError in file "a.smk", line 31:\nCommand \'set -euo'
     events = (("error", {"msg": command}), *failure(1, "dataset", text))
     again = ("error", {"msg": "WorkflowError: at least one job did not complete"})
     said = shown(STATS, *events, *events, again, ("words", {"msg": "Exiting", "levelno": 40}))

@@ -81,8 +81,8 @@ def merge(base: Path, loras: Sequence[Path], scales: Sequence[float], out: Path)
     from safetensors.torch import load_file
 
     # They warn of a part that a LoRA leaves alone, of layers that fit nowhere, which are counted
-    # below, and of a second LoRA.
-    logging.getLogger("diffusers.loaders").setLevel(logging.ERROR)
+    # below, and of a second LoRA, and write what they raise, too.
+    logging.getLogger("diffusers.loaders").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", "Already found a `peft_config` attribute")
     pipeline: Any = DiffusionPipeline.from_pretrained(
         base, local_files_only=True, dtype=torch.float32, **dict.fromkeys(stated.absent(base))
