@@ -40,5 +40,7 @@ def test_a_budget_gets_the_way_that_gains_most_of_those_it_allows(tmp_path):
     assert some.startswith("`draft-100`: +6.0 points [5.0, 7.0] at 1.50; more than best of N")
     assert many.startswith("`draft-100`") and "at 1.00" in many
     assert cells["4"][0].startswith("`best_of_n` (3) on `base`: +4.0 points")
-    assert "best_true" not in page and "trainings of each variant: 2." in page
-    assert "No gain told by the judge or in the facts: `dpo-100`." in page
+    chosen, did = page.split("### What each way did")
+    assert "best_true" not in chosen and "trainings of each variant: 2." in chosen
+    assert "| `dpo-100` | +0.0 [-1.0, 1.0] | +8.0 [7.0, 9.0] |" in did
+    assert "| `best_true` (3) on `base`, oracle | +0.0 [-1.0, 1.0] | **+30.0 [29.0, 31.0]**" in did

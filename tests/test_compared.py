@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import warnings
 
 import pytest
 import torch
@@ -88,7 +89,9 @@ def test_a_lora_is_merged_by_its_scale(tmp_path, base, layout, factor):
 def test_several_loras_add_up(tmp_path, base):
     own = layers(base)
     file = saved(tmp_path / "one.safetensors", diffusers_layout(own))
-    lora.merge(base, [file, file], [1.0, -0.25], tmp_path / "out")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # a second one is nothing to warn of
+        lora.merge(base, [file, file], [1.0, -0.25], tmp_path / "out")
     for name, difference in change(base, tmp_path / "out").items():
         down, up = own[name]
         assert torch.allclose(difference, 0.75 * up @ down, atol=1e-5)
@@ -98,12 +101,16 @@ def test_several_loras_add_up(tmp_path, base):
     ("tensors", "said"),
     [
         ({"lora_te2_x.lora_down.weight": torch.zeros(2, 4)}, "another family (lora_te2_"),
+        ({"lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight": torch.zeros(2, 4)},
+         "another family (lora_unet_double_"),
+        ({"lora_unet_joint_blocks_0_x_block_attn_qkv.lora_down.weight": torch.zeros(2, 4)},
+         "another family (lora_unet_joint_"),
         ({f"unet.{ATTENTION}.to_k.lora_A.weight": torch.zeros(2, 2048)},
          "takes texts of width 2048, and those of this base"),
         ({"unet.conv_in.weight": torch.zeros(2, 4)}, "give a LoRA"),
         ({"lora_unet_x.hada_w1_a": torch.zeros(2, 4)}, "LyCORIS"),
     ],
-    ids=range(4),
+    ids=range(6),
 )  # fmt: skip
 def test_what_is_no_lora_of_this_base_is_told_from_its_header(tmp_path, base, tensors, said):
     file = saved(tmp_path / "x.safetensors", tensors)
@@ -116,8 +123,9 @@ def test_layers_that_fit_nowhere_are_refused(tmp_path, base):
     own = layers(base)
     strange = {name.replace("down_blocks.0", "down_blocks.9"): each for name, each in own.items()}
     file = saved(tmp_path / "x.safetensors", diffusers_layout(strange))
-    with pytest.raises(UserError, match="made for this base"):
+    with pytest.raises(UserError, match="made for this base") as raised:
         lora.merge(base, [file], [1.0], tmp_path / "out")
+    assert str(base) not in str(raised.value)  # of a job it is a folder that is gone by then
 
 
 def test_other_files_are_refused(tmp_path, base):
@@ -129,12 +137,26 @@ def test_other_files_are_refused(tmp_path, base):
             lora.check(tmp_path / name, base)
 
 
-def test_the_step_says_whether_both_draw_from_the_same_noise(tmp_path, base):
-    file = saved(tmp_path / "one.safetensors", diffusers_layout(layers(base)))
+def step(tmp_path, base, tensors):
+    """What the step does with a LoRA over this base."""
+    file = saved(tmp_path / "one.safetensors", tensors)
     words = command("compared", {"name": "mine", "source": "base", "scales": [1.0]}, source=base,
                     lora=file, base=base, out=tmp_path / "out")  # fmt: skip
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_layers_of_another_width_are_one_line(tmp_path, base):
+    wide = {name: (down, up.repeat(2, 1)) for name, (down, up) in layers(base).items()}
+    done = step(tmp_path, base, diffusers_layout(wide))
+    (line,) = (line for line in done.stderr.splitlines() if "mismatch" in line)
+    assert done.returncode and "error: models.compare.mine: " in line, done.stderr
+    assert "does not fit its base" in line and "Traceback" not in done.stderr
+
+
+def test_the_step_says_whether_both_draw_from_the_same_noise(tmp_path, base):
+    done = step(tmp_path, base, diffusers_layout(layers(base)))
     assert done.returncode == 0, done.stderr
+    assert "LoRA keys" not in done.stderr  # which diffusers warns of, and asks to report
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
     assert manifest["latent_shape"] == manifest["base_latent_shape"] == [4, 8, 8]
     assert sys.executable and {*map(str, (tmp_path / "out").glob("*"))}

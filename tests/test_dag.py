@@ -141,5 +141,18 @@ def test_a_judge_with_words_in_braces_and_ratings_of_people_are_read(tmp_path):
     assert done.code == 0, done.output
     tables = set(re.findall(r"tables/(\w+)\.csv", done.output))
     assert {"ratings", "calibration"} <= tables
+    bench = "prompts={source: genai_bench, pool: null}"
+    done = tree.snakemake(*targets[:1], "--dry-run", "--config", bench, "ratings=prompts")
+    assert done.code == 0 and "tables/calibration.csv" in done.output, done.output
+    assert "downloads/benchmark/genai_image.json" in done.output
+    done = tree.snakemake("--dry-run", "--config", "ratings=prompts")
+    assert "config: ratings: shapes has none; name a file, or take the prompts of genai_bench" in (
+        done.output
+    )
+    (tree.root / "ratings.csv").write_text("rater,model,id,score\nann,nobody,p0000,1\n")
+    done = tree.snakemake("--dry-run", "--config", "ratings=ratings.csv")
+    assert (
+        done.code and "ratings.csv: line 2: unknown model 'nobody'; there are base" in done.output
+    )
     done = tree.snakemake("--dry-run", "--config", "ratings=none.csv")
     assert "config: ratings: no file 'none.csv'" in done.output.replace('"', "'")

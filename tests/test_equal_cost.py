@@ -4,11 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import synthetic
+from matplotlib.text import Text
 from test_tables import build, load, made, mean, score_rows
 
 from vlg.analysis import study as studies
 from vlg.analysis.tables import methods
 from vlg.report import pages
+from vlg.report.figure import styled
 from vlg.report.figures import methods as figure
 
 TRAINED = "embed-1000"
@@ -159,14 +161,22 @@ def test_the_page_moves_points_as_the_slider_says(table, frame, tmp_path, browse
 
 
 def test_the_figure_shows_each_way(results, frame):
-    drawn = figure.draw(
-        {"confidence": 0.95}, build(load(*results), "methods").frame,
-        build(load(*results), "refinement").frame,
-    )  # fmt: skip
-    forests = [axis for axis in drawn.axes if axis.get_title() == "Δ at equal cost"]
+    # As narrow as it gets: a long name, and one column more where diversity was measured.
+    long = "imagerefl_gs100_0-1000"
+    ways = build(load(*results), "methods").frame.replace({"model": {TRAINED: long}})
+    for end in ("", "_low", "_high"):
+        ways[f"spread_delta{end}"] = ways[f"delta{end}"] / 100
+    with styled():
+        drawn = figure.draw({"confidence": 0.95}, ways, build(load(*results), "refinement").frame)
+        drawn.canvas.draw()
+    titles = [axis.get_title("left") for axis in drawn.axes]
+    forests = [title for title in titles if title.split() == ["Δ", "at", "equal", "cost"]]
     labels = [label.get_text() for label in drawn.axes[2].get_yticklabels()]
     assert len(forests) == 1 and len(labels) == len(frame) - 1
-    assert "refine" in labels and f"{TRAINED}, best of n" in labels
+    assert "refine" in labels and f"{long}, best of n" in labels
+    texts = [text for text in drawn.findobj(Text) if text.get_text() in titles and text.get_text()]
+    ends = [text.get_window_extent().x1 for text in texts]
+    assert len(ends) >= len(drawn.axes) and max(ends) <= drawn.bbox.x1  # none is cut off
 
 
 def test_a_way_that_breaks_pictures_leaves_room_for_the_others(results, table):

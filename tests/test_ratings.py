@@ -1,5 +1,6 @@
 """What people say of pictures: files, figures beside published ones, and judges held against it."""
 
+import json
 import math
 
 import numpy as np
@@ -12,6 +13,7 @@ from tests.test_judge_tables import MODELS, made, study, written
 from vlg.analysis import ratings
 from vlg.analysis.tables import calibration
 from vlg.analysis.tables import ratings as rated
+from vlg.data import ratings as told
 from vlg.demo.votes import COLUMNS, Votes
 from vlg.errors import UserError
 
@@ -58,6 +60,58 @@ def test_a_set_of_pictures_is_rated_by_its_makers_seeds(tmp_path):
     path.write_text("rater,id,seed,model_a,model_b,winner\nann,p0000,1001,ours,theirs,a\n")
     with pytest.raises(UserError, match=r"line 2: seed 1001 is not the same .* ours and theirs"):
         ratings.read(path, PROMPTS, names, numbered=numbered)
+
+
+PUBLISHED = {
+    "00000": {"prompt": "a cat", "models": {"DALLE_3": [5, 4], "SDXL_Turbo": [2, 3], "base": [1]}},
+    "00001": {"prompt": "a cow", "models": {"DALLE_3": [5, 5], "SDXL_Turbo": [1, 1]}},
+}
+
+
+def test_published_ratings_are_of_the_sets_that_a_study_has(tmp_path):
+    """The study's own base is not theirs, and it may have fewer prompts and models."""
+    path, sets = tmp_path / "r.json", ["base", "dalle_3", "sdxl_turbo"]
+    path.write_text(json.dumps(PUBLISHED))
+    told.check(path, ["base"])
+    numbered = {(name, "p0000", 0): 0 for name in sets[1:]}
+    usual = {(name, "p0000"): {0} for name in sets}
+    shown = {(name, "p0000", 0): "" for name in sets}
+    found = ratings.read(path, PROMPTS, sets, shown, usual, numbered)
+    assert [*found.scores[["rater", "model", "id", "seed", "score"]].itertuples(index=False)] == [
+        *(("1", "dalle_3", "p0000", 0, 5), ("2", "dalle_3", "p0000", 0, 4)),
+        *(("1", "sdxl_turbo", "p0000", 0, 2), ("2", "sdxl_turbo", "p0000", 0, 3)),
+    ]
+    assert found.pairs["won"].tolist() == [1, 1]
+    with pytest.raises(UserError, match="no picture of a set .* of: base, dalle_3, sdxl_turbo"):
+        ratings.read(path, PROMPTS, sets)
+    for strange in ("[]", "{", '{"0": {"prompt": "a cat"}}', '{"0": {"prompt": 1, "models": 2}}'):
+        path.write_text(strange)
+        with pytest.raises(UserError, match="r.json: not as GenAI-Bench publishes its ratings"):
+            told.check(path, ["base"])
+
+
+DEMO = "rater,id,seed,vote,left_model,left_arm,left_round,right_model,right_arm,right_round\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("rater,model,id,score\nann,base,p7,1\nbo,base best_of_n round 3,p7,1\n", ""),
+        ("rater,model,id,score\nann,bass arm round 3,p7,1\n", "line 2: unknown model 'bass a"),
+        ("rater,id,model_a,model_b,winner\nann,p7,base,emb,a\n", "line 2: unknown model 'emb'"),
+        (f"{DEMO}ann,p7,1,left,base,,0,base,best_of_n,3\nbo,p7,1,le", ""),
+        (f"{DEMO}ann,p7,1,left,base,,0,bass,best_of_n,3\n", "line 2: unknown model 'bass'"),
+        ("rater,model,id\nann,base,p7\n", "has no column score"),
+        ("rater,model,id,score\nann,base,p7,1,2\n", "line 2: more cells than the header"),
+    ],
+    ids=range(7),
+)  # fmt: skip
+def test_whose_pictures_are_rated_is_told_before_there_are_any(tmp_path, text, said):
+    (tmp_path / "r.csv").write_text(text)
+    if not said:
+        return told.check(tmp_path / "r.csv", ["base", "embed-2"])
+    with pytest.raises(UserError, match=f"r.csv: {said}"):
+        told.check(tmp_path / "r.csv", ["base", "embed-2"])
 
 
 def test_votes_of_the_demo_are_read(tmp_path):

@@ -73,12 +73,13 @@ def test_a_mistake_is_its_line_and_the_log(shown):
     text = (
         "2026-01-01 10:00:00,000 reading\n2026-01-01 10:00:00,000 error: a.png: broken; mend it\n"
     )
-    events = failure(1, "dataset", text)
+    command = 'RuleException:\nCalledProcessError in file "a.smk", line 31:\nCommand \'set -euo'
+    events = (("error", {"msg": command}), *failure(1, "dataset", text))
     again = ("error", {"msg": "WorkflowError: at least one job did not complete"})
     said = shown(STATS, *events, *events, again, ("words", {"msg": "Exiting", "levelno": 40}))
     assert said.count("error: a.png: broken; mend it\n") == 1
     assert "dataset-1.log" in said and "reading" not in said
-    assert "WorkflowError" not in said and "Exiting" not in said
+    assert all(word not in said for word in ("WorkflowError", "Exiting", "CalledProcess", "set -e"))
 
 
 def test_a_defect_shows_the_end_of_its_log(shown):
@@ -138,6 +139,7 @@ def test_snakemake_finds_it(tmp_path):
     (tree.root / "mine/metadata.jsonl").write_text('{"file_name": "0.png", "text": "x"}\n')
     failed = tree.run(*folder, "--config", "dataset={source: mine, size: null}", PYTHONPATH=path)
     failed.refused("mine", "no usable picture")
+    assert "CalledProcessError" not in failed.output, failed.output
     assert failed.output.count("no usable picture") == 1, failed.output
     assert len(refused.output.splitlines()) < 5
     told = tree.run(*run, "--forceall", "--verbose", PYTHONPATH=path)

@@ -427,10 +427,11 @@ def test_a_lora_is_merged_into_a_base_without_t5(without_t5, tmp_path):
         one, two = (merged.predict(each, noise(), t, told) for each in (merged.net, net))
     assert torch.allclose(one, two, atol=1e-4)
 
-    with pytest.raises(UserError, match="a LoRA of another family .lora_unet_down"):
+    for name in ("lora_unet_down_blocks_0", "lora_unet_double_blocks_0_img_attn_qkv"):
         other = tmp_path / "other.safetensors"
-        other.write_bytes(tiny.file_of("lora_unet_down_blocks_0.lora_down.weight"))
-        lora.check(other, without_t5)
+        other.write_bytes(tiny.file_of(f"{name}.lora_down.weight"))
+        with pytest.raises(UserError, match=f"a LoRA of another family .{name}"):
+            lora.check(other, without_t5)
 
 
 def test_a_card_says_how_a_pipeline_without_t5_is_loaded(without_t5):

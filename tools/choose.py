@@ -32,6 +32,14 @@ WANTED = (
     ("A higher ClipScore by the judge", "delta", "p_corrected", 2, 1, "ClipScore"),
 )
 
+# The same of every way; no p is made of diversity.
+MEASURED = (
+    ("Δ guide", "guide_delta", "guide_delta_p_corrected", 1, 1),
+    ("Δ ClipScore", "delta", "p_corrected", 1, 1),
+    ("Δ facts, points", "fidelity_delta", "fidelity_delta_p_corrected", 1, 100),
+    ("Δ diversity", "spread_delta", None, 1, 100),
+)
+
 HEAD = """\
 <!-- Written by `python tools/choose.py` from results/methods*/tables/methods.csv. -->
 # Which way to take
@@ -44,7 +52,8 @@ chance: where two ways are close, take the simpler one. *No more than best of N*
 among as many plain samples as cost the same gains as much or more, or cannot be told from it; it
 needs no training. Of an arm its last round alone is looked at, so that a smaller budget may hold
 what no row has. Rows that are there for comparison alone (an oracle, a shuffled guide) are left
-out.
+out. Below it, what each way did: differences to base's plain pictures and their intervals, in bold
+where told from 0 after correction.
 
 All of it is measured in a drawn world ([shapes.md](shapes.md)), nothing on Stable Diffusion. What
 each way is: [methods.md](methods.md) and [drawing.md](drawing.md).
@@ -70,7 +79,7 @@ def render(studies: Sequence[Path]) -> str:
         for title, *wanted in WANTED:
             if frame[wanted[0]].notna().any():
                 parts.append(f"\n### {title}\n\n{_choices(frame, alpha, *wanted)}\n")
-        parts.append(f"\n{_nothing(frame, alpha)}\n")
+        parts.append(f"\n### What each way did\n\n{_all(frame, alpha)}\n")
     return "".join(parts)
 
 
@@ -92,10 +101,10 @@ def _choices(
                 cells.append("nothing told from base")
                 continue
             best = known.loc[known[delta].idxmax()]
-            low, high = (f"{scale * best[f'{delta}_{end}']:.{digits}f}" for end in ("low", "high"))
+            gain, interval = _difference(best, delta, digits, scale)
             cost = best[f"at_{n}_tflops"] / plain
             cells.append(
-                f"{way(best)}: {scale * best[delta]:+.{digits}f} {unit} [{low}, {high}] at "
+                f"{way(best)}: {gain} {unit} {interval} at "
                 f"{cost:.2f}{_beside(best, alpha, n, delta)}"
             )
         lines.append(f"| {budget:g} plain | {' | '.join(cells)} |")
@@ -130,13 +139,35 @@ def _beside(row: pd.Series, alpha: float, n: int, delta: str) -> str:
     return f"; {'more' if p < alpha and row[name] > 0 else 'no more'} than best of N"
 
 
-def _nothing(frame: pd.DataFrame, alpha: float) -> str:
-    """The ways of which neither judge nor facts tell a gain."""
-    seen = {place for _, delta, p, *_ in WANTED for place in told(frame, alpha, delta, p).index}
-    control = frame["control"].notna() if "control" in frame else False
-    rest = frame[~frame.index.isin(seen) & ~_plain(frame) & ~control]
-    names = ", ".join(way(row) for _, row in rest.iterrows())
-    return f"No gain told by the judge or in the facts: {names or 'none'}."
+def _all(frame: pd.DataFrame, alpha: float) -> str:
+    """The table of every way's differences to base, those told from 0 in bold, controls too."""
+    measured = [each for each in MEASURED if each[1] in frame and frame[each[1]].notna().any()]
+    lines = [
+        f"| way | {' | '.join(title for title, *_ in measured)} |",
+        f"|---|{'---:|' * len(measured)}",
+    ]
+    for _, row in frame[~_plain(frame)].iterrows():
+        control = f", {row['control']}" if isinstance(row.get("control"), str) else ""
+        cells = [_cell(row, alpha, *each) for _, *each in measured]
+        lines.append(f"| {way(row)}{control} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(
+    row: pd.Series, alpha: float, delta: str, p: str | None, digits: int, scale: float
+) -> str:
+    """A difference and its interval; bold where it is told from 0 after correction."""
+    if math.isnan(row[delta]):
+        return "–"
+    text = " ".join(filter(None, _difference(row, delta, digits, scale)))
+    return f"**{text}**" if p and row[p] < alpha else text
+
+
+def _difference(row: pd.Series, delta: str, digits: int, scale: float) -> tuple[str, str]:
+    """A difference, and its interval in brackets or nothing where it has none."""
+    low, high = (scale * row[f"{delta}_{end}"] for end in ("low", "high"))
+    interval = "" if math.isnan(low) else f"[{low:.{digits}f}, {high:.{digits}f}]"
+    return f"{scale * row[delta]:+.{digits}f}", interval
 
 
 def main() -> None:

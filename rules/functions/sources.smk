@@ -36,9 +36,11 @@ def benchmark_code():
     return [(plugins.BENCHMARKS, BENCHMARK.name)] if BENCHMARK else []
 
 
-# Files of the benchmark by which judges of this study know what a picture must show.
+# Files of the benchmark by which judges of this study know what a picture must show, and what people
+# say of its pictures.
 ASKED = sorted(
     {found[1] for judge in plan.judges(CONFIG).values() if (found := plan.asked(CONFIG, judge))}
+    | {*filter(None, [plan.rated(CONFIG)])}
 )
 
 

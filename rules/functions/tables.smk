@@ -30,7 +30,7 @@ TABLE_INPUTS = {
         "scores": [LAYOUT.sample_scores(model) for model in SWEPT],
         "training": [LAYOUT.training(model, "summary.json") for model in SWEPT],
     },
-    "ratings": {"ratings": [given(CONFIG["ratings"])] if CONFIG["ratings"] else []},
+    "ratings": {"ratings": [f if f in ASKED else given(f) for f in [CONFIG["ratings"]] if f]},
     # No files: scores of these are among the others.
     "ladders": {"names": [*LADDERS]},
     "controls": {"names": [each["name"] for each in CONTROLS]},

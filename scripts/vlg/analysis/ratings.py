@@ -12,8 +12,6 @@ of Owen, 2007), which is rather too wide than too narrow; with one rater over pr
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,16 +23,14 @@ import numpy as np
 from vlg.analysis.judging import DRAWS, divided
 from vlg.analysis.scores import name as row_name
 from vlg.analysis.statistics import FEWEST
+from vlg.data import ratings as data
+from vlg.data.ratings import SIDES
 from vlg.data.text import composed
 from vlg.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SCORES = ("rater", "model", "score")
-VOTES = ("rater", "model_a", "model_b", "winner")
-# The demo's columns of who drew each side, and its votes.
-SIDES = {f"model_{end}": f"{side}_" for end, side in (("a", "left"), ("b", "right"))}
 WON = {"left": "a", "right": "b", "tie": "tie", "both_bad": "tie"}
 TIE = "tie"
 STREAM = 7  # of their random numbers
@@ -69,50 +65,31 @@ def read(
     """
     import pandas as pd
 
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); give a .csv file in UTF-8") from None
-    try:
-        given, lines = _lines(text)
-    except csv.Error as error:
-        raise UserError(f"{path}: no table ({error}); mend it") from None
-    demo = _is_demo(given)
-    names = [*given, *VOTES] if demo else given
-    voted, stale = "winner" in names, 0
-    needed = VOTES if voted else SCORES
-    if missing := [name for name in needed if name not in names]:
-        raise UserError(
-            f"{path}: has no column {missing[0]}; scores have {', '.join(SCORES)} and votes "
-            f"{', '.join(VOTES)}, both with id or prompt and seed"
-        )
-    if not {"id", "prompt"} & set(names):
-        raise UserError(f"{path}: has no column id or prompt; say which prompt a picture is of")
+    told = data.read(path)
+    stale = 0
     ids = {composed(text): key for key, text in prompts.items()}
+    sets = {(name, key) for name, key, _ in numbered or {}}
     rows, seen = [], set()
-    for number, cells in lines:
-        where = f"{path}: line {number}"
-        if len(cells) > len(given):
-            raise UserError(f"{where}: more cells than the header has; quote a cell with a comma")
-        row = dict.fromkeys(names, "") | dict(zip(given, map(str.strip, cells), strict=False))
-        if demo:
+    for where, row in told.rows:
+        if told.demo:
             row |= _of_demo(row, where)
         key = row.get("id") or ids.get(composed(row.get("prompt", "")), "")
+        if told.published and (row["model"], key) not in sets:
+            continue
         if key not in prompts:
             what = row.get("id") or row.get("prompt")
             raise UserError(f"{where}: {what!r} is no prompt of the study; mend or remove it")
         made = {"rater": row["rater"], "id": key, "seed": 0}
-        for name in ("model_a", "model_b") if voted else ("model",):
+        for name in ("model_a", "model_b") if told.voted else ("model",):
             if row[name] not in models:
-                known = ", ".join(models[:8]) + (", ..." if len(models) > 8 else "")
-                raise UserError(f"{where}: unknown model {row[name]!r}; there are {known}")
+                raise data.stranger(where, row[name], models)
             made[name] = row[name]
-        made |= _vote(row, where) if voted else {"score": _number(row["score"], where)}
+        made |= _vote(row, where) if told.voted else {"score": _number(row["score"], where)}
         given_seed = row.get("seed", "")
         made["seed"] = _whole(given_seed, where) if given_seed else _seed(made, usual)
-        if given_seed and not demo:
+        if given_seed and not told.demo:
             made["seed"] = _numbered(made, numbered or {}, where)
-        if demo and _is_stale(row, made, pictures):
+        if told.demo and _is_stale(row, made, pictures):
             stale += 1
             continue
         for who in _shown(made):
@@ -130,28 +107,19 @@ def read(
             f"{path}: all {stale} votes are on pictures that the study has since drawn anew; vote "
             "again, or set ratings: null"
         )
+    if not rows and told.published:
+        there = ", ".join(sorted({row["model"] for _, row in told.rows}))
+        raise UserError(
+            f"{path}: rates no picture of a set of this study; name sets in `pictures` by whom "
+            f"they are of: {there}"
+        )
     if not rows:
         raise UserError(f"{path}: has no ratings; write at least one")
-    if voted:
+    if told.voted:
         none = pd.DataFrame(columns=["rater", "id", "seed", "model", "score"])
         return Ratings(none, pd.DataFrame(rows), stale)
     scores = pd.DataFrame(rows)
     return Ratings(scores, _compared(scores))
-
-
-def _lines(text: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """(header, (line, cells) of each row that is not empty) of a .csv file."""
-    header = next(csv.reader(io.StringIO(text, newline="")), [])
-    header = [name.strip() for name in header]
-    if _is_demo(header):
-        text = text[: text.rfind("\n") + 1]  # a vote that was being written is none
-    rows = csv.reader(io.StringIO(text, newline=""))
-    next(rows, None)
-    return header, [(rows.line_num, cells) for cells in rows if cells]
-
-
-def _is_demo(header: Sequence[str]) -> bool:
-    return {"vote", *(f"{side}model" for side in SIDES.values())} <= {*header}
 
 
 def _of_demo(row: Mapping[str, str], where: str) -> dict[str, str]:

@@ -20,7 +20,7 @@ from vlg import plugins
 from vlg.config import guides, models, plan, variants
 from vlg.config.models import GIVEN, SHIPPED, is_hub, same_weights
 from vlg.config.read import Key, fail, nearest, shown, under
-from vlg.data import benchmark, pixels, prompts, sets
+from vlg.data import benchmark, pixels, prompts, ratings, sets
 from vlg.data.columns import LISTS
 
 RULES = Path(__file__).parents[3] / "rules"
@@ -179,8 +179,16 @@ def _check_refine(config: dict[str, Any]) -> None:
 
 def _check_ratings(config: dict[str, Any], root: Path) -> None:
     source = config["ratings"]
-    if source is not None and not os.path.isfile(root / source):
+    if source == "prompts":
+        able = ", ".join(name for name in benchmark.names() if benchmark.parse(name).rated)
+        what = f"{config['prompts']['source']} has none"
+        fail(("ratings",), what, f"name a file, or take the prompts of {able}")
+    if source is None or plan.rated(config):
+        return
+    if not os.path.isfile(root / source):
         fail(("ratings",), f"no file {shown(source)}", "give a .csv of people's scores or votes")
+    known = [*plan.runs(config), *config["pictures"], *plugins.names(plugins.REFERENCES)]
+    ratings.check(root / source, known)
 
 
 def _check_dataset(config: dict[str, Any], root: Path) -> None:

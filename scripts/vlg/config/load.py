@@ -102,7 +102,8 @@ def _without_base(config: dict[str, Any]) -> None:
 
 
 def _of_benchmark(config: dict[str, Any]) -> None:
-    """Say what a benchmark tells by its name: how many prompts there are, and what judges ask."""
+    """Say what a benchmark tells by its name: how many prompts there are, what judges ask, and what
+    people say."""
     wanted, found = config["prompts"], benchmark.parse(config["prompts"]["source"])
     if found is None:
         return
@@ -112,6 +113,8 @@ def _of_benchmark(config: dict[str, Any]) -> None:
         key, *_ = found.judged.get(own["kind"], [None])
         if key and own[key] == "prompts":
             own[key] = Layout(config["study"]).benchmark(found.first)
+    if found.rated and config["ratings"] == "prompts":
+        config["ratings"] = Layout(config["study"]).benchmark(found.rated)
 
 
 def _plain(values: Any) -> Any:

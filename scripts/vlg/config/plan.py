@@ -228,6 +228,13 @@ def asked(config: Config, judge: sections.JudgeKeys) -> tuple[str, str] | None:
     return (key, file) if key and getattr(judge, key) == file else None
 
 
+def rated(config: Config) -> str | None:
+    """The file of people's ratings where it is of the benchmark that the prompts are of."""
+    found = benchmark.parse(config["prompts"]["source"])
+    file = Layout(config["study"]).benchmark(found.rated) if found and found.rated else None
+    return file if file == config["ratings"] else None
+
+
 # --- models and pictures ------------------------------------------------------------------------
 
 

@@ -7,6 +7,8 @@ The file `data/benchmarks/<name>.py` is the benchmark `<name>`. At its top it sa
     NUMBERS  {category: number of its prompts}
     JUDGED   {kind of judge: keys}, where the first file says what a picture must show: the first
              key names that file, and the others must be given with it. May be missing
+    RATED    the file that has people's ratings of pictures, in a form that `vlg.data.ratings`
+             reads. May be missing
 
 and holds `rows(files)`, which makes (line, {column: text}) of the files, and lets a KeyError,
 TypeError or ValueError say what is not as it was published. The Snakefile reads the literals alone.
@@ -45,6 +47,7 @@ class Benchmark:
     files: dict[str, str | None]
     numbers: dict[str, int]
     judged: dict[str, tuple[str, ...]]
+    rated: str | None = None
 
     def number(self, categories: list[str] | None) -> int:
         """How many prompts there are of these categories (None: all)."""
@@ -134,7 +137,8 @@ def parse(text: str) -> Benchmark | None:
         source = f"{source.partition('@')[0]}@{found['revision']}"
         if source != said["SOURCE"]:
             files = dict.fromkeys(files)
-    return Benchmark(found["name"], source, files, said["NUMBERS"], said["JUDGED"])
+    rated = plugins.constant(plugins.BENCHMARKS, found["name"], "RATED")
+    return Benchmark(found["name"], source, files, said["NUMBERS"], said["JUDGED"], rated)
 
 
 def names() -> list[str]:

@@ -6,8 +6,10 @@ Both layouts are read by diffusers' own loaders: its own (`unet.….lora_A.weigh
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,8 +22,9 @@ DOWN = re.compile(r"\.lora_A\.|[._]lora_down\.|[._]lora[._]down\.|\.down\.weight
 OF_TEXT = re.compile(r"\.attentions?[._].*attn2.*to_[kv]|_attn2_to_[kv]\.")
 # How names begin in LoRAs of families without a UNet, and of those whose UNet has one text encoder
 # and two.
+OF_FLUX = ("lora_unet_double_blocks_", "lora_unet_single_blocks_")  # as kohya calls Flux's
 OTHERS = ("lora_te3_", "text_encoder_3.", "lora_transformer_", "transformer.", "diffusion_model.")
-OTHERS += ("lora_prior_",)
+OTHERS += ("lora_prior_", "lora_unet_joint_blocks_", *OF_FLUX)
 OF_UNET = ("unet.", "lora_te_", "lora_unet_down_", "lora_unet_mid_", "lora_unet_up_")
 OF_UNET += ("lora_unet_input_", "lora_unet_middle_", "lora_unet_output_")
 OF_ONE, OF_TWO = ("lora_te_",), ("lora_te1_", "lora_te2_", "text_encoder_2.")
@@ -50,7 +53,7 @@ def check(file: Path, base: Path | None = None) -> None:
     of_unet = (base / "unet/config.json").is_file()
     others = OTHERS + (OF_ONE if (base / "text_encoder_2").is_dir() else OF_TWO)
     if not of_unet:
-        others = OF_UNET if (base / "transformer").is_dir() else ()
+        others = OF_UNET + OF_FLUX if (base / "transformer").is_dir() else ()
     strange = next((name for name in tensors if name.startswith(others)), None)
     if strange:
         raise UserError(
@@ -77,6 +80,10 @@ def merge(base: Path, loras: Sequence[Path], scales: Sequence[float], out: Path)
     from diffusers import DiffusionPipeline
     from safetensors.torch import load_file
 
+    # They warn of a part that a LoRA leaves alone, of layers that fit nowhere, which are counted
+    # below, and of a second LoRA, and write what they raise, too.
+    logging.getLogger("diffusers.loaders").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", "Already found a `peft_config` attribute")
     pipeline: Any = DiffusionPipeline.from_pretrained(
         base, local_files_only=True, dtype=torch.float32, **dict.fromkeys(stated.absent(base))
     )
@@ -95,14 +102,14 @@ def merge(base: Path, loras: Sequence[Path], scales: Sequence[float], out: Path)
         except Exception as error:
             why = " ".join(str(error).split())[:200]
             raise UserError(
-                f"{file}: does not fit {base} ({why}); give a LoRA that was made for this base"
+                f"{file}: does not fit its base ({why}); give a LoRA that was made for this base"
             ) from error
         there = sum(bool(DOWN.search(name)) for name in layers)
         loaded = _layers(pipeline, names[-1])
         if loaded != there:
             raise UserError(
-                f"{file}: {loaded} of its {there} layers fit {base}; give a LoRA that was made for "
-                "this base"
+                f"{file}: {loaded} of its {there} layers fit its base; give a LoRA that was made "
+                "for this base"
             )
     pipeline.set_adapters(names, adapter_weights=list(scales))
     known = ("unet", "transformer", "text_encoder", "text_encoder_2")

@@ -129,6 +129,7 @@ def bounds(axis: Axes, table: pd.DataFrame, mean: str, scale: float) -> None:
             place = {"ha": "right", "va": "top" if bound == BOUNDS[0] else "bottom"}
             text = f"{sign} {', '.join(said)}"
             axis.text(0.99, y, text, place, transform=axis.transAxes, fontsize=7, color=GREY)
+            axis.margins(y=0.12)  # its line is free of bars
 
 
 def bar(

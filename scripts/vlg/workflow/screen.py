@@ -22,6 +22,7 @@ from typing import Any, TextIO
 QUIET = {"VLG_QUIET": "1", "TQDM_DISABLE": "1"}
 FOUND = re.compile(r" found: (.*)$", re.MULTILINE)
 ERROR = re.compile(r"^(?:[-\d]+ [:,\d]+ )?error: (.*)$", re.MULTILINE)
+COMMAND = "CalledProcessError in file "  # Snakemake on a command that failed, in its own words
 LAST = 15  # lines of a log that has no such line
 EARLY = 0.1  # share of the jobs before which nothing is said of the time left
 
@@ -112,8 +113,10 @@ class Screen:
         self._line(f"failed: {values.get('msg') or 'a group of jobs'}", once=True)
 
     def _error(self, values: dict[str, Any]) -> None:
-        if not self.failed:  # else it says again that a job failed
-            self._line(str(values["msg"]).strip())
+        text = str(values["msg"]).strip()
+        # Of a job's command, which `_job_error` tells of next; after that it is said again.
+        if not self.failed and COMMAND not in text:
+            self._line(text)
 
     def _words(self, level: int, text: str) -> None:
         """Of what is no event: warnings, and where the whole log is."""

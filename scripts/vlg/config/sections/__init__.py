@@ -151,7 +151,8 @@ class Config(Keys):
         description=(
             "A .csv of what people say of the study pictures, for the tables `ratings` and "
             "`calibration`: rater, model, id or prompt, seed and score; or votes with rater, id or "
-            "prompt, seed, model_a, model_b and winner (`a`, `b`, `tie` or a model)."
+            "prompt, seed, model_a, model_b and winner (`a`, `b`, `tie` or a model). `prompts`: "
+            "those that come with `prompts.source: genai_bench`, of the `pictures` so named."
         ),
     )
     positive_controls: Annotated[list[Name], Once] = Field(

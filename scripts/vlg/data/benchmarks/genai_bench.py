@@ -10,6 +10,7 @@ from vlg.data.benchmark import read_text
 
 SOURCE = "hub:BaiqiL/GenAI-Bench-1600@e51e8a8070fadfbfe1f160436bf14e7664e87247"
 FILES = {"genai_image.json": None, "genai_skills.json": None}
+RATED = "genai_image.json"
 NUMBERS = {"basic": 722, "advanced": 871, "other": 7}
 
 

@@ -29,7 +29,7 @@ DIFFERENCES = (
     ("guide_delta", "Δ guide", 1.0),
     ("fidelity_delta", "Δ fidelity, %", 100.0),
     ("spread_delta", "Δ diversity", 100.0),
-    (f"at_{SHOWN}_delta", "Δ at equal cost", 1.0),
+    (f"at_{SHOWN}_delta", "Δ at\nequal cost", 1.0),
 )
 
 
