@@ -28,6 +28,21 @@ def test_what_is_wrong_in_one_detail_differs_in_a_class():
             assert slots.classes(captions.wrong(said, rng, detail)) != slots.classes(said), detail
 
 
+def test_of_two_things_without_a_relation_it_is_known_which_is_red():
+    said = parse("a small red circle and a square")
+    told = dict(zip(slots.SHAPES, zip(*[iter(slots.bound(said))] * 2, strict=True), strict=True))
+    assert told["circle"] == (0, 0) and set(told["square"] + told["cross"]) == {slots.UNTOLD}
+    rng, swapped = random.Random(0), 0
+    for _ in range(200):
+        said = captions.meaning(captions.shown(rng, SEEN))
+        if "swap" in captions.details(said):
+            swapped += 1
+            assert slots.bound(captions.wrong(said, rng, "swap")) != slots.bound(said)
+    assert swapped > 20
+    alike = parse("a red circle and a blue circle")  # which circle is asked of, no word tells
+    assert set(slots.bound(alike)) == {slots.UNTOLD}
+
+
 def test_heads_learn_from_vectors_that_hold_the_answer_and_ignore_what_is_untold():
     torch.manual_seed(0)
     said = [parse("a red circle"), parse("two boxes"), parse("a cross above a disc on pink")]

@@ -219,7 +219,7 @@ def look(
 
     with torch.no_grad():
         width = vectors([captioned(rng)] * 2)[0].shape[1]
-    heads = slots.Heads(width)
+    heads = slots.Heads(width, binds=True)
 
     def loss(step: int) -> torch.Tensor:
         shown = [captioned(rng) for _ in range(LOOK_BATCH)]

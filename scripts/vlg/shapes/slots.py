@@ -21,6 +21,7 @@ PLACES = ("only", "left", "right", "above", "below")
 ASKED = (tuple(SHAPES), tuple(COLOURS), tuple(SIZES))
 MOST = 3  # things alike
 CLASSES = [len(each) for _ in PLACES for each in ASKED] + [MOST, len(BACKGROUNDS)]
+BOUND = [len(each) for _ in SHAPES for each in ASKED[1:]]  # further classes: colour, size by shape
 UNTOLD = -100  # class of what is not said, which no head is asked for
 
 
@@ -44,24 +45,40 @@ def classes(said: Meaning) -> list[int]:
     return answers
 
 
+def bound(said: Meaning) -> list[int]:
+    """The class of each of BOUND: colour and size of the things of each shape, where one kind of
+    thing alone has it. Of two things without a relation only these say which of them is red."""
+    answers = []
+    for shape in SHAPES:
+        alike = [claim for claim in said.claims if claim.shape == shape]
+        told = (alike[0].colour, alike[0].size) if len(alike) == 1 else (None, None)
+        answers += [
+            UNTOLD if each is None else known.index(each)
+            for each, known in zip(told, ASKED[1:], strict=True)
+        ]
+    return answers
+
+
 class Heads(torch.nn.Module):
     """A linear head for each of CLASSES, of vectors (n, width).
 
-    untold: whether what is not said is a class, too. A text that says nothing of the left is then
-    told from one that does, without which nobody knows whether a relation lies across or along.
+    binds: whether for each of BOUND, too. untold: whether what is not said is a class, too. A text
+    that says nothing of the left is then told from one that does, without which nobody knows
+    whether a relation lies across or along.
     """
 
-    def __init__(self, width: int, untold: bool = False) -> None:
+    def __init__(self, width: int, untold: bool = False, binds: bool = False) -> None:
         super().__init__()
-        self.untold = untold
-        self.classes = [number + untold for number in CLASSES]
+        self.untold, self.binds = untold, binds
+        self.asked = CLASSES + BOUND * binds
+        self.classes = [number + untold for number in self.asked]
         self.linear = torch.nn.Linear(width, sum(self.classes))
 
     def loss(self, vectors: torch.Tensor, said: Sequence[Meaning]) -> torch.Tensor:
-        """Cross entropies summed over CLASSES, each the mean of those who say something of it."""
-        wanted = torch.tensor([classes(each) for each in said]).T
+        """Cross entropies summed over the heads, each the mean of those who say something of it."""
+        wanted = torch.tensor([classes(each) + bound(each) * self.binds for each in said]).T
         if self.untold:
-            last = torch.tensor(CLASSES)[:, None]
+            last = torch.tensor(self.asked)[:, None]
             wanted = torch.where(wanted == UNTOLD, last, wanted)
         asked = zip(self.linear(vectors).split(self.classes, dim=1), wanted, strict=True)
         return sum(

@@ -20,10 +20,12 @@ class Denoising(Keys):
         description="Denoising steps per picture.",
     )
     guidance_scale: float = Field(
-        5.0,
+        2.5,
         ge=1,
         description=(
-            "Classifier-free guidance; 1 is none, and anything above costs two UNet calls a step."
+            "Classifier-free guidance; 1 is none, and anything above costs two UNet calls a step. "
+            "Stable Diffusion's usual one is 7.5; in the shapes world 5 draws four things where "
+            "three are asked for."
         ),
     )
     scheduler: Literal["ddim", "dpm++"] = Field(

@@ -70,11 +70,11 @@ class PretrainFlow(Keys):
 
     seed: OwnSeed = 16
     read: Read = 1000
-    steps: Steps = 4800
+    steps: Steps = 14000
     batch: Batch = 32
-    lr: Rate = 0.0025
-    again: Again = 1600
-    scenes: Scenes = 30000
+    lr: Rate = 0.002
+    again: Again = 2000
+    scenes: Scenes = 60000
 
 
 class PretrainGuide(Keys):
