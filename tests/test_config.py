@@ -101,7 +101,7 @@ def merged(overlay: str) -> dict:
 GOOD_SHA256 = "7d58e1b9d32bfa47b59e10158421b30208d1de5a69d6e60c382d7028e14ef7da"
 NAME = "lower-case letters, digits and `_`, beginning with a letter"
 STUDY = "letters, digits and single `_`, `.`, `-`, beginning with a letter or digit"
-GIVE_BASE = "give a diffusers folder or shapes, shapes-early, shapes-flow"
+GIVE_BASE = "give a diffusers folder or shapes, shapes-early, shapes-middle, shapes-flow"
 OTHER_JUDGE = "a CLIP cannot judge what it guided, give another one"
 
 INVALID = {

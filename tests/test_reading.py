@@ -8,10 +8,10 @@ import torch
 
 from vlg.judge import kind
 from vlg.judge.questions import of_shapes
-from vlg.judge.reading import SHIPPED
 from vlg.models.vlm import Reader
 from vlg.shapes import asked, captions, pretrain, reader, verify, world
 
+SHIPPED = kind.RESOURCES / "shapes-vqa"
 RNG = random.Random(4)
 SCENES = reader.scenes(RNG, 300)
 

@@ -124,7 +124,7 @@ def vae() -> Any:
 
 
 def unet() -> Any:
-    """UNet2DConditionModel with cross attention at both levels, 2.4 M parameters."""
+    """UNet2DConditionModel with cross attention at both levels, 2.8 M parameters."""
     from diffusers import UNet2DConditionModel
 
     return UNet2DConditionModel(
