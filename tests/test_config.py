@@ -161,6 +161,10 @@ INVALID = {
         "judges.other.kind: unknown value, got 'magic'; there are "
         + ", ".join(plugins.names(plugins.KINDS))
     ),
+    "judges: {other: {kind: MPS, source: x}}": (
+        "judges.other.kind: 'MPS' is none: its weights are published only as a pickled module, "
+        "which runs code when it is read; use pickscore, hps or image_reward"
+    ),
     "judges: {other: {kind: verifier, source: x}}": (
         "judges.other.source: 'x': the verifier is of the shapes world; write source: shapes"
     ),

@@ -114,6 +114,11 @@ def test_a_pickled_file_needs_its_checksum_and_runs_nothing(hps, tmp_path):
         judge("hps", file, sha256=checksum(file), architecture="ViT-B-32")
 
 
+def test_a_score_whose_weights_are_a_program_is_refused():
+    with pytest.raises(UserError, match="no kind 'mps': its weights .*; use pickscore, hps"):
+        kind.find("mps")
+
+
 # --- ImageReward --------------------------------------------------------------------------------
 
 W, D, VOCAB, SIDE, PATCH, LAYERS = 128, 64, 60, 32, 8, 2
