@@ -172,8 +172,19 @@ class Detector(Judge):
     def _detected(
         self, images: list[np.ndarray], names: list[str]
     ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """(boxes (n, 4) in pixels, scores (n,)) of one class in each picture."""
-        return [each for part in self._parts(self._boxes, images, names) for each in part]
+        """(boxes (n, 4) in pixels, scores (n,)) of one class in each picture.
+
+        Size by size: Grounding DINO sees what smaller pictures of a batch are padded with.
+        """
+        sizes: dict[tuple[int, ...], list[int]] = {}
+        for i, image in enumerate(images):
+            sizes.setdefault(image.shape, []).append(i)
+        found = {}
+        for places in sizes.values():
+            columns = [images[i] for i in places], [names[i] for i in places]
+            told = [each for part in self._parts(self._boxes, *columns) for each in part]
+            found |= dict(zip(places, told, strict=True))
+        return [found[i] for i in range(len(images))]
 
     def _boxes(
         self, images: list[np.ndarray], names: list[str]
@@ -181,7 +192,7 @@ class Detector(Judge):
         import torch
         from PIL import Image
 
-        texts = [self.asked.format(name) for name in names]
+        texts = [self.asked.format(name.lower()) for name in names]
         nested = [[text] for text in texts] if "owl" in self.model.config.model_type else texts
         given = self.processor(
             text=nested,
