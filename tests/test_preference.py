@@ -114,6 +114,31 @@ def test_a_pickled_file_needs_its_checksum_and_runs_nothing(hps, tmp_path):
         judge("hps", file, sha256=checksum(file), architecture="ViT-B-32")
 
 
+@pytest.mark.parametrize(("precision", "far"), [("bf16", 1.0), ("fp16", 0.1)])
+@pytest.mark.parametrize(
+    "name", ["clip", "clip_iqa", "open_clip", "pickscore", "hps", "image_reward"]
+)
+def test_scores_of_16_bits_are_nearly_those_of_32(request, tmp_path, name, precision, far):
+    """By so many hundredths of a cosine at most; random rewards are large, of those by a share."""
+    if name == "hps":
+        source, _ = request.getfixturevalue("hps")
+        keys = {"architecture": "tiny-hps", "sha256": checksum(source)}
+    elif name == "image_reward":
+        source, _ = request.getfixturevalue("reward")
+        keys = {"sha256": checksum(source / "ImageReward.pt")}
+    else:
+        save = tiny.save_guide if name == "open_clip" else tiny.save_judge
+        source, keys = save(tmp_path), {}
+    whole, less = (judge(name, source, **keys, precision=each) for each in ("fp32", precision))
+    expected, found = whole(whole.prepare(IMAGES), PROMPTS), less(less.prepare(IMAGES), PROMPTS)
+    assert found == pytest.approx(expected, abs=far, rel=far / 100) and found != expected
+
+
+def test_a_score_whose_weights_are_a_program_is_refused():
+    with pytest.raises(UserError, match="no kind 'mps': its weights .*; use pickscore, hps"):
+        kind.find("mps")
+
+
 # --- ImageReward --------------------------------------------------------------------------------
 
 W, D, VOCAB, SIDE, PATCH, LAYERS = 128, 64, 60, 32, 8, 2

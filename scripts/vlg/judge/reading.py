@@ -10,13 +10,13 @@ from vlg.models import vlm
 
 
 class Reading(Judge):
-    """A judge with a `reader`; its settings have `precision`."""
+    """A judge with a `reader`."""
 
     shapes = "vqa"
 
     def load(self) -> None:
-        own = self.settings
-        self.reader = vlm.Reader(self.folder(own, self.root), self.device, own.precision)
+        folder = self.folder(self.settings, self.root)
+        self.reader = vlm.Reader(folder, self.device, self.precision)
 
     @classmethod
     def check(cls, settings: sections.JudgeKeys, root: Path = Path()) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from vlg.models.ledger import Ledger
 
 
-class Settings(sections.JudgeKeys):
+class Settings(sections.ModelJudgeKeys):
     """Which weights."""
 
     sha256: str | None = Field(
@@ -58,8 +58,8 @@ class HumanPreferenceScore(Judge):
                 f"{own.source}: not the weights of open_clip's {own.architecture} ({why}); give "
                 "HPSv2's, or another architecture"
             ) from error
-        set_precision("fp32")
-        self.model: Any = place(model.float().eval().requires_grad_(False), self.device)
+        self.dtype = set_precision(self.precision)
+        self.model: Any = place(model.to(self.dtype).eval().requires_grad_(False), self.device)
         cfg = self.model.visual.preprocess_cfg
         self.mean, self.std = cfg["mean"], cfg["std"]
         size = self.model.visual.image_size
@@ -115,11 +115,12 @@ class HumanPreferenceScore(Judge):
         import torch
 
         with torch.no_grad():
-            return self.model.encode_text(self.tokenizer(texts).to(self.device), normalize=True)
+            found = self.model.encode_text(self.tokenizer(texts).to(self.device))
+        return torch.nn.functional.normalize(found.float(), dim=-1)
 
     def _cosines(self, pixels: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
         import torch
 
         with torch.no_grad():
-            seen = self.model.encode_image(send(pixels, self.device), normalize=True)
-        return (seen * texts).sum(dim=1)
+            seen = self.model.encode_image(send(pixels.to(self.dtype), self.device))
+        return (torch.nn.functional.normalize(seen.float(), dim=-1) * texts).sum(dim=1)

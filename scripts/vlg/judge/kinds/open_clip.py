@@ -9,17 +9,38 @@ from vlg.config import sections
 from vlg.judge import sizes
 from vlg.judge.kind import Judge
 from vlg.models import stated
+from vlg.models.guide import Guide
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from vlg.models.guide import Guide
     from vlg.models.ledger import Ledger
 
 
-class Settings(sections.JudgeKeys):
+class Settings(sections.ModelJudgeKeys):
     """Of its own it has none."""
+
+
+class Rounded(Guide):
+    """One that computes in 16 bits; its embeddings are made of length 1 in float32."""
+
+    def __init__(self, guide: Guide, dtype: torch.dtype) -> None:
+        super().__init__(guide.model.to(dtype), guide.folder)
+        self.dtype = dtype
+
+    def encode_text(self, texts: list[str]) -> torch.Tensor:
+        import torch
+
+        with torch.no_grad():
+            found = self.model.encode_text(self.tokens(texts))
+        return torch.nn.functional.normalize(found.float(), dim=-1)
+
+    def encode_image(self, pictures: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        found = self.model.encode_image(self.preprocess(pictures).to(self.dtype))
+        return torch.nn.functional.normalize(found.float(), dim=-1)
 
 
 class OpenClip(Judge):
@@ -30,9 +51,15 @@ class OpenClip(Judge):
     guides = True
 
     def load(self) -> None:
+        import torch
+
+        from vlg.models.device import set_precision
         from vlg.models.guide import load_guide
 
+        dtype = set_precision(self.precision)
         self.guide = load_guide(self.root / self.settings.source, self.device)
+        if dtype != torch.float32:
+            self.guide = Rounded(self.guide, dtype)
 
     @property
     def inside(self) -> Guide:
