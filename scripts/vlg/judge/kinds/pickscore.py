@@ -16,5 +16,7 @@ class PickScore(ClipScore):
     """The cosine of a Hugging Face CLIP times its own `logit_scale`, as the model card has it: for
     `hub:yuvalkirstain/PickScore_v1` about 100 cos, 18 to 24."""
 
+    shapes = ""
+
     def __call__(self, images: Any, prompts: list[str]) -> list[float]:
         return [self.clip.scale / 100 * score for score in super().__call__(images, prompts)]
