@@ -44,8 +44,9 @@ class JudgeKeys(Keys):
             "The folder of its model, or `hub:owner/name[@revision]`; for `clip`, `vqa` and "
             "`questions` also `shapes`, a SigLIP and a model that answers questions, of that "
             "world; for `callable` `module.function`, the module a file below the folder in which "
-            "Snakemake runs. The function gets pictures, a list of (height, width, 3) uint8 arrays, "
-            "and a list of as many prompts, and returns as many numbers, the higher the better."
+            "Snakemake runs. The function gets pictures, a list of (height, width, 3) uint8 "
+            "arrays, and a list of as many prompts, and returns as many numbers, the higher the "
+            "better."
         ),
     )
 
