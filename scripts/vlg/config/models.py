@@ -78,6 +78,10 @@ def _check_given(config: dict[str, Any], root: Path) -> None:
                 with under(("models", part)):
                     headers.check_safetensors(folder / name)
         stated.check(part, folder, begin, names["family"])
+    if "base" in folders:
+        with under(("generate",)):
+            family = plugins.own(plugins.FAMILIES, names["family"])
+            family.check_guidance(folders["base"], config["generate"]["guidance_scale"])
 
 
 def _check_compared(config: dict[str, Any], root: Path) -> None:

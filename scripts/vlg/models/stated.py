@@ -106,13 +106,12 @@ def absent(base: Path) -> list[str]:
     return [n for n, each in index.items() if each == [None, None] and n not in OPTIONAL]
 
 
-def left_out(names: Iterable[str]) -> list[str]:
-    """What is `absent` of a base that has files of these names: of those served here it can only be
-    T5 of a Stable Diffusion 3."""
+def left_out(names: Iterable[str], family: str) -> list[str]:
+    """What is `absent` of a base of a family that has files of these names, as T5 of a Stable
+    Diffusion 3."""
     there = {name.partition("/")[0] for name in names}
-    if not {"transformer", "text_encoder_2"} <= there:
-        return []
-    return [part for part in ("text_encoder_3", "tokenizer_3") if part not in there]
+    parts = plugins.constant(plugins.FAMILIES, family, "PARTS")
+    return [part for part in parts if part not in there]
 
 
 def has_tokenizer(folder: Path) -> bool:
