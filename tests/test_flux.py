@@ -398,6 +398,8 @@ def test_a_config_is_refused_before_any_job(schnell, tmp_path):
         "set it to 1"
     )
     config(tmp_path, models={"base": str(schnell)}, generate={"guidance_scale": 1})
+    with pytest.raises(UserError, match="models.compare.fast.source: guidance_scale is 3.5"):
+        config(tmp_path, models={"compare": {"fast": str(schnell)}})
 
 
 def test_a_scale_that_schnell_is_not_told_is_refused(schnell):

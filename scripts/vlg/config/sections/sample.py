@@ -23,7 +23,9 @@ class Denoising(Keys):
         5.0,
         ge=1,
         description=(
-            "Classifier-free guidance; 1 is none, and anything above costs two UNet calls a step."
+            "Classifier-free guidance; 1 is none, and anything above costs two UNet calls a step. "
+            "A network into which guidance was distilled (FLUX.1 dev) is told the number in its "
+            "place, at one call a step; FLUX.1 schnell is told none, and another than 1 is refused."
         ),
     )
     scheduler: Literal["ddim", "dpm++"] = Field(

@@ -1,5 +1,4 @@
-"""FLUX.1 schnell and dev: a transformer that predicts flow of packed latents, CLIP and T5 for
-texts, a VAE of 16 channels with a shift."""
+"""FLUX.1 schnell and dev: a transformer that predicts flow, CLIP and T5 for texts, a VAE."""
 
 from __future__ import annotations
 
