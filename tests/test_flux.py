@@ -448,6 +448,32 @@ def test_a_guider_is_true_guidance_of_a_network_that_is_told_1(folder):
     assert np.abs(ours.astype(int) - sampler.draw(TEXTS, seeds)).max() > 1
 
 
+def test_a_skipped_block_hands_texts_and_latents_on_as_they_are(folder):
+    """As a network without the block predicts."""
+    sampler = Sampler(sealed(folder), sampling(steps=2), "cpu")
+    keys = {"guider": "skip_layer", "skip_blocks": "transformer_blocks", "skip_layers": [1]}
+    keys |= {"skip_window": (0.0, 1.0), "skip_scale": 2.0, "guidance_scale": 3.0}
+    pictures = [Picture(str(i), text, i, "study") for i, text in enumerate(TEXTS)]
+    ours = arm.load("guiders", keys).draw(sampler, None, arm.Before(1, pictures)).images
+    family, told = sampler.family, sampler.family.condition(TEXTS)
+    empty, without = family.condition([""] * 3), family.network()
+    del without.transformer_blocks[1]
+
+    def guided(predict, index, t, net):
+        z_t, text, none = predict.args[1], predict(told), predict(empty)
+        found = none + 3 * (text - none)
+        if not index:  # the guider never skips in the first step
+            return found
+        skipped = family.predict(without, z_t, t, {**told, "guidance": torch.ones(len(z_t))})
+        return found + 2 * (text - skipped)
+
+    z = sampler.latents(TEXTS, [0, 1, 2], "latents")
+    with torch.no_grad():
+        wanted = family.decode(family.sample(told, z, sampling(steps=2), guidance=guided))
+    wanted = wanted.permute(0, 2, 3, 1).numpy()
+    assert np.abs(ours - np.rint(wanted * 255)).max() <= 1
+
+
 # ------------------------------------------------------------------------------------------ LoRAs
 
 
