@@ -13,7 +13,7 @@ if not SCRIPTS.is_dir():
 sys.path.insert(0, str(SCRIPTS))
 
 from vlg import plugins
-from vlg.config import guides, layout, plan, variants, written
+from vlg.config import checks, guides, layout, plan, variants, written
 from vlg.config.load import load
 from vlg.data import hub
 from vlg.workflow import bundle, environment, retries, running, warm
@@ -34,6 +34,8 @@ try:
         written.check_files(workflow.configfiles)
     CONFIG = load(written.named(config, workflow.config_settings.config_args), Path.cwd())
     POOL = plan.pool(CONFIG)  # prompts reported, and those only searched for hard ones
+    if workflow.is_main_process:
+        checks.check_sets(CONFIG, Path.cwd())
 except UserError as error:
     sys.exit(f"error: {error}")  # one line; a WorkflowError would print several
 

@@ -20,7 +20,7 @@ def main(args):
     entries = {"judge": {"kind": kind.OWN, "source": str(args.judge)}, **args.settings["judges"]}
     inside = {"guide": load_guide(args.guide, device)}
     for name, entry in entries.items():
-        precision = args.settings["precision"] if name == "judge" else "fp32"
+        precision = args.settings["precision"] if name == "judge" else None
         own = kind.settings(entry)
         inside[name] = kind.find(own.kind)(own, device, precision=precision).inside
     rows = []

@@ -59,6 +59,7 @@ def root(tmp_path_factory):
         "one.ckpt": "",
         "wide.safetensors": tiny.file_of("lora_te2_to_q.lora_down.weight"),
         "lora.safetensors": tiny.file_of("lora_unet_to_q.lora_down.weight"),
+        "narrow.safetensors": tiny.file_of("unet.conv_in.lora_A.weight", shape=(2, 5)),
         "one.sft": tiny.one_file(),
         **tiny.hollow("cut/"),
         "cut/unet/diffusion_pytorch_model.safetensors": tiny.file_of("a")[:-1],
@@ -159,6 +160,10 @@ INVALID = {
     "judges: {other: {kind: magic, source: x}}": (
         "judges.other.kind: unknown value, got 'magic'; there are "
         + ", ".join(plugins.names(plugins.KINDS))
+    ),
+    "judges: {other: {kind: MPS, source: x}}": (
+        "judges.other.kind: 'MPS' is none: its weights are published only as a pickled module, "
+        "which runs code when it is read; use pickscore, hps or image_reward"
     ),
     "judges: {other: {kind: verifier, source: x}}": (
         "judges.other.source: 'x': the verifier is of the shapes world; write source: shapes"
@@ -450,6 +455,10 @@ INVALID = {
     "models: {compare: {x: {lora: wide.safetensors}}}": (
         "models.compare.x.lora: ROOT/wide.safetensors: a LoRA of another family "
         "(lora_te2_to_q.lora_down.weight); give one that was made for this base"
+    ),
+    "models: {compare: {x: {lora: narrow.safetensors}}}": (
+        "models.compare.x.lora: ROOT/narrow.safetensors: made for another base: unet.conv_in takes "
+        "5 channels, and that layer of this base 4; give a LoRA that was made for it"
     ),
     "models: {compare: {x: {source: shapes, lora: lora.safetensors}}}": (
         "models.compare.x.source: stands beside lora, or neither does; give one of them"

@@ -131,8 +131,9 @@ def test_an_evaluation_reads_no_training_data_and_has_no_controls(checkout):
     assert "tables/controls.csv" not in done.output and "rule fetch" not in done.output
 
 
-def test_a_judge_with_words_in_braces_and_ratings_of_people_are_read(tmp_path):
-    """`{prompt}` of a template is no wildcard of a rule; ratings make two tables."""
+def test_a_judge_with_words_in_braces_ratings_and_pictures_are_read(tmp_path):
+    """`{prompt}` of a template is no wildcard of a rule; ratings make two tables; of pictures what
+    is wrong is told before any job."""
     tree = Checkout(tmp_path / "tree")
     (tree.root / "ratings.csv").write_text("rater,model,id,score\n")
     judges = 'judges={"mine": {"kind": "vqa", "source": "hub:a/b", "template": "Is {prompt}?"}}'
@@ -154,5 +155,14 @@ def test_a_judge_with_words_in_braces_and_ratings_of_people_are_read(tmp_path):
     assert (
         done.code and "ratings.csv: line 2: unknown model 'nobody'; there are base" in done.output
     )
+    folder = tree.root / "made"
+    folder.mkdir()
+    (folder / "p0000_0.png").write_text("no picture")
+    own = "pictures={mine: {source: made, pattern: '{id}_{seed}.png'}}"
+    broken = "made/p0000_0.png: a picture that is broken"
+    done = tree.snakemake("--dry-run", "--config", own)
+    assert "error: config: pictures.mine: " in done.output and broken in done.output
+    done = tree.snakemake("--dry-run", "--mode", "subprocess", "--config", own)
+    assert broken not in done.output  # once a run, and not in each job
     done = tree.snakemake("--dry-run", "--config", "ratings=none.csv")
     assert "config: ratings: no file 'none.csv'" in done.output.replace('"', "'")

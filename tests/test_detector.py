@@ -138,6 +138,84 @@ def test_a_detector_judges_by_its_own_boxes(root):
         own(images[:1], ["a cat"])
 
 
+@pytest.fixture(scope="module", params=["grounding-dino", "mm-grounding-dino"])
+def dino(request, root):
+    """Random weights of a Grounding DINO in `root`, by its model_type."""
+    import torch
+    from transformers import (
+        BertConfig,
+        BertTokenizer,
+        GroundingDinoConfig,
+        GroundingDinoForObjectDetection,
+        GroundingDinoImageProcessor,
+        GroundingDinoProcessor,
+        MMGroundingDinoConfig,
+        MMGroundingDinoForObjectDetection,
+        SwinConfig,
+    )
+
+    mm = request.param == "mm-grounding-dino"
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", *tiny.WORDS]
+    tokens = BertTokenizer(vocab={word: i for i, word in enumerate(words)})
+    torch.manual_seed(3)
+    config = (MMGroundingDinoConfig if mm else GroundingDinoConfig)(
+        backbone_config=SwinConfig(image_size=32, patch_size=4, embed_dim=8, depths=[1] * 4,
+                                   num_heads=[1, 2, 2, 2], window_size=2, out_indices=[2, 3, 4]),
+        text_config=BertConfig(vocab_size=len(words), hidden_size=16, num_hidden_layers=1,
+                               num_attention_heads=2, intermediate_size=32,
+                               max_position_embeddings=64),
+        num_queries=12, encoder_layers=1, decoder_layers=2, encoder_ffn_dim=32,
+        decoder_ffn_dim=32, encoder_attention_heads=2, decoder_attention_heads=2, d_model=32,
+        max_text_len=32,
+    )  # fmt: skip
+    of = MMGroundingDinoForObjectDetection if mm else GroundingDinoForObjectDetection
+    model = of(config).eval()
+    model.save_pretrained(root / request.param)
+    pictures = GroundingDinoImageProcessor(size={"shortest_edge": 96, "longest_edge": 192})
+    GroundingDinoProcessor(pictures, tokens).save_pretrained(root / request.param)
+    return request.param, model
+
+
+def test_grounding_dino_finds_what_transformers_finds_of_it(root, dino):
+    """A picture and a thing at a time, where the judge takes pictures of two sizes at once."""
+    import torch
+    from transformers import AutoProcessor
+
+    name, model = dino
+    own, ready = judge(root, source=name), AutoProcessor.from_pretrained(root / name)
+    rng = np.random.default_rng(0)
+    sizes = ((48, 40, 3), (40, 60, 3), (48, 40, 3))
+    images = [rng.integers(0, 255, size, dtype=np.uint8) for size in sizes]
+    things = ["circle", "Square", "red square"]
+    found = own._detected(images, things)
+    for image, thing, (boxes, scores) in zip(images, things, found, strict=True):
+        given = ready(images=[image], text=[[thing]], return_tensors="pt")
+        with torch.no_grad():
+            outputs = model(**given)
+        rising = np.sort(scores)
+        gap = int(np.diff(rising).argmax())
+        middle = float(rising[gap : gap + 2].mean())
+        (told,) = ready.post_process_grounded_object_detection(
+            outputs, threshold=middle, target_sizes=[image.shape[:2]]
+        )
+        assert 0 < len(told["scores"]) < len(scores) == 12
+        kept = scores > middle
+        assert np.allclose(scores[kept], told["scores"].numpy(), atol=1e-4)
+        assert np.allclose(boxes[kept], told["boxes"].numpy(), atol=1e-2)
+
+
+@pytest.mark.parametrize(("precision", "far"), [("bf16", 0.1), ("fp16", 0.01)])
+def test_confidences_of_16_bits_are_nearly_those_of_32(root, dino, precision, far):
+    image = np.random.default_rng(0).integers(0, 255, (48, 40, 3), dtype=np.uint8)
+    for source in ("owl", dino[0]):
+        whole, less = (
+            judge(root, source=source, precision=each)._detected([image], ["circle"])[0][1]
+            for each in ("fp32", precision)
+        )
+        assert np.allclose(np.sort(whole), np.sort(less), atol=far), source
+        assert not np.array_equal(np.sort(whole), np.sort(less))
+
+
 def test_a_colour_is_the_nearest_averaged_text(root):
     """As GenEval's zero-shot classifier has it, with transformers' own calls."""
     import torch

@@ -79,10 +79,10 @@ def test_hpsv2_is_that_of_its_package(hps):
         picture = Image.fromarray(image)
         scale = 16 / max(picture.size)
         size = [round(side * scale) for side in (picture.height, picture.width)]
-        small = tv.resize(picture, size, tv.InterpolationMode.BICUBIC)
+        small = tv.resize(tv.to_tensor(picture), size, tv.InterpolationMode.BICUBIC)
         gap_h, gap_w = 16 - size[0], 16 - size[1]
         pads = [gap_w // 2, gap_h // 2, gap_w - gap_w // 2, gap_h - gap_h // 2]
-        pixels = tv.to_tensor(tv.pad(small, pads, fill=0))
+        pixels = tv.pad(small, pads, fill=0)
         pixels = tv.normalize(pixels, (0.48145466, 0.4578275, 0.40821073),
                               (0.26862954, 0.26130258, 0.27577711))  # fmt: skip
         with torch.no_grad():
@@ -112,6 +112,31 @@ def test_a_pickled_file_needs_its_checksum_and_runs_nothing(hps, tmp_path):
     assert not (tmp_path / "ran").exists()
     with pytest.raises(UserError, match="not the weights of open_clip's ViT-B-32"):
         judge("hps", file, sha256=checksum(file), architecture="ViT-B-32")
+
+
+@pytest.mark.parametrize(("precision", "far"), [("bf16", 1.0), ("fp16", 0.1)])
+@pytest.mark.parametrize(
+    "name", ["clip", "clip_iqa", "open_clip", "pickscore", "hps", "image_reward"]
+)
+def test_scores_of_16_bits_are_nearly_those_of_32(request, tmp_path, name, precision, far):
+    """By so many hundredths of a cosine at most; random rewards are large, of those by a share."""
+    if name == "hps":
+        source, _ = request.getfixturevalue("hps")
+        keys = {"architecture": "tiny-hps", "sha256": checksum(source)}
+    elif name == "image_reward":
+        source, _ = request.getfixturevalue("reward")
+        keys = {"sha256": checksum(source / "ImageReward.pt")}
+    else:
+        save = tiny.save_guide if name == "open_clip" else tiny.save_judge
+        source, keys = save(tmp_path), {}
+    whole, less = (judge(name, source, **keys, precision=each) for each in ("fp32", precision))
+    expected, found = whole(whole.prepare(IMAGES), PROMPTS), less(less.prepare(IMAGES), PROMPTS)
+    assert found == pytest.approx(expected, abs=far, rel=far / 100) and found != expected
+
+
+def test_a_score_whose_weights_are_a_program_is_refused():
+    with pytest.raises(UserError, match="no kind 'mps': its weights .*; use pickscore, hps"):
+        kind.find("mps")
 
 
 # --- ImageReward --------------------------------------------------------------------------------

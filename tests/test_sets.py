@@ -192,6 +192,51 @@ def test_seeds_of_others_become_the_studys(pairs, selection):
                    if each.seed == first[each.prompt["id"]])  # fmt: skip
 
 
+# --- before a study -------------------------------------------------------------------------------
+
+CAT = {"file_name": "b.png", "prompt": "a cat", "seed": 0}
+
+
+@pytest.mark.parametrize(
+    ("rows", "how", "said"),
+    [
+        ([ROW, {**ROW, "file_name": "b.png", "prompt": f" {TEXTS[0]}"}], {},
+         "row 2: a second picture of 'a red circle' with seed 0, the first is a.png"),
+        ([{"file_name": "a.png", "id": 1, "seed": 0}, {"file_name": "b.png", "id": "p0001",
+          "seed": 0}], {}, "row 2: a second picture of p0001 with seed 0"),
+        ([ROW, CAT], {"prompts": PROMPTS}, "row 2: prompt 'a cat' is none of the study's 3"),
+        ([ROW, {**ROW, "file_name": "b.png"}], {"prompts": PROMPTS, "others": "skip"},
+         "row 2: a second picture of p0000"),
+        ([{**ROW, "prompt": ""}], {"others": "skip"}, "row 1 has neither prompt nor id"),
+        ([{"file_name": "a.png", "id": "x"}], {"prompts": PROMPTS, "column": "gone"},
+         "no column 'gone'"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_list_is_told_before_any_job(tmp_path, rows, how, said):
+    with pytest.raises(UserError, match=".") as raised:
+        sets.check(listed(tmp_path, *rows), **how)
+    assert said in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_what_may_be_left_out_is_not_told(tmp_path, caplog):
+    """Which pictures are, the job says in its log."""
+    folder = listed(tmp_path, ROW, CAT, {**CAT, "file_name": "c.png"})
+    (folder / "b.png").write_bytes(b"no picture")
+    sets.check(folder, others="skip")
+    sets.check(folder, others="skip", prompts=PROMPTS)
+    picture(folder / "p0000_1.png")
+    sets.check(folder, "{id}_{seed}.png")
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", b"version https://git-lfs.github.com/"])
+def test_a_file_that_is_no_picture_is_told_before_any_job(tmp_path, content):
+    folder = listed(tmp_path, ROW)
+    (folder / "a.png").write_bytes(content)
+    with pytest.raises(UserError, match="a.png: a picture that is .*; remove or mend it"):
+        sets.check(folder)
+
+
 # --- into a study ---------------------------------------------------------------------------------
 
 

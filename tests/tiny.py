@@ -359,7 +359,7 @@ def save_decoder(folder: Path, channels: int = 4) -> Path:
     return folder
 
 
-def save_guide(folder: Path, size: int = 16, seed: int = 1) -> Path:
+def save_guide(folder: Path, size: int | tuple[int, int] = 16, seed: int = 1) -> Path:
     """Write a random open_clip model as a `local-dir:` folder with a working tokenizer.
 
     `size` is the guide's input size in pixels; other than SIZE, pictures must be resized for it.

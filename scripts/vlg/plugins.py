@@ -50,10 +50,20 @@ def file(room: str, name: str) -> Path:
     """The file of `name`; UserError when there is none."""
     known = names(room)
     if name not in known:
+        if why := refused(room, name):
+            raise UserError(f"no {room.rpartition('.')[2].rstrip('s')} {name!r}: {'; '.join(why)}")
         near = difflib.get_close_matches(name, known, n=1)
         remedy = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
         raise UserError(f"no {room.rpartition('.')[2].rstrip('s')} {name!r}; {remedy}")
     return folder(room) / f"{name}.py"
+
+
+def refused(room: str, name: str) -> tuple[str, str] | None:
+    """(why a room does not have what is asked for, what to use instead), where it says so."""
+    path = folder(room) / "__init__.py"
+    if not path.is_file():
+        return None
+    return _literals(path, path.stat().st_mtime_ns).get("REFUSED", {}).get(name.lower())
 
 
 def constant(room: str, name: str, constant: str, default: Any = None) -> Any:

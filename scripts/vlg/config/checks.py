@@ -322,3 +322,14 @@ def _check_pictures(config: dict[str, Any], root: Path) -> None:
         if own["pattern"] is not None:
             with under((*key, "pattern")):
                 sets.expression(own["pattern"])
+
+
+def check_sets(config: dict[str, Any], root: Path) -> None:
+    """UserError for what the sets of pictures hold, which takes long enough to be asked once a run.
+
+    config: one that `check` has passed.
+    """
+    rows = plan.prompts_of(config, root) if config["pictures"] else None
+    for name, own in config["pictures"].items():
+        with under(("pictures", name)):
+            sets.check(root / own["source"], own["pattern"], own["column"], own["others"], rows)

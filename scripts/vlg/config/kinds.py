@@ -23,6 +23,8 @@ def known(room: str, name: Any, key: Key) -> str:
     """`name` if it is one of a room's; UserError when not."""
     names = plugins.names(room)
     if name not in names:
+        if why := plugins.refused(room, str(name)):
+            fail(key, f"{shown(name)} is none: {why[0]}", why[1])
         fail(key, f"unknown value, got {shown(name)}", nearest(str(name), names))
     return name
 

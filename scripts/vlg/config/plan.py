@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from vlg import plugins
@@ -318,11 +319,17 @@ def encode(config: Config) -> dict[str, Any]:
 
 def pool(config: Config) -> int:
     """Number of prompts of the study: those reported and those only searched for hard ones."""
+    rows = prompts_of(config, Path())
+    return (config["prompts"]["pool"] or config["prompts"]["study"]) if rows is None else len(rows)
+
+
+def prompts_of(config: Config, root: Path) -> list[prompts.Row] | None:
+    """The rows of the study's table where its prompts are a file; None where a job brings them."""
     chosen, source = config["prompts"], config["prompts"]["source"]
     if source == SHAPES or hub.parse(source) or benchmark.parse(source):
-        return chosen["pool"] or chosen["study"]
+        return None
     wanted = {k: chosen[k] for k in ("study", "pool", "category", "challenge", "order")}
-    return len(prompts.select(prompts.read(source), **wanted))
+    return prompts.select(prompts.read(root / source), **wanted)
 
 
 def has_truth(config: Config) -> bool:

@@ -54,12 +54,12 @@ class Judge(ABC):
         settings: sections.JudgeKeys,
         device: str = "cpu",
         root: Path = Path(),
-        precision: str = "fp32",
+        precision: str | None = None,
     ) -> None:
-        """root: the folder from which a relative source starts. UserError when nothing can be
-        loaded."""
-        self.settings, self.device = settings, device
-        self.root, self.precision = root, precision
+        """root: the folder from which a relative source starts. precision: in place of what its
+        settings say. UserError when nothing can be loaded."""
+        self.settings, self.device, self.root = settings, device, root
+        self.precision = precision or getattr(settings, "precision", "fp32")
         self.load()
 
     @abstractmethod
@@ -149,7 +149,7 @@ def settings(values: Mapping[str, Any]) -> sections.JudgeKeys:
 
 
 def load(
-    values: Mapping[str, Any], device: str, root: Path = Path(), precision: str = "fp32"
+    values: Mapping[str, Any], device: str, root: Path = Path(), precision: str | None = None
 ) -> Judge:
     """The judge of an entry of the config, ready to score; UserError for one in a trap."""
     from vlg.judge import traps

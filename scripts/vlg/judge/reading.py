@@ -13,13 +13,13 @@ SHIPPED = Path(__file__).parents[3] / "resources" / "shapes-vqa"
 
 
 class Reading(Judge):
-    """A judge with a `reader`; its settings have `precision`."""
+    """A judge with a `reader`."""
 
     shapes = "vqa"
 
     def load(self) -> None:
         own = self.settings
-        self.reader = vlm.Reader(folder(own, self.root), self.device, own.precision)
+        self.reader = vlm.Reader(folder(own, self.root), self.device, self.precision)
 
     @classmethod
     def check(cls, settings: sections.JudgeKeys, root: Path = Path()) -> None:

@@ -38,7 +38,7 @@ REMEDIES = {
     END: "save the model's own tokenizer into the folder",
     ACTIVATION: "have its config name the activation it was trained with",
     RESIZE: "have its preprocessing resize with antialiasing",
-    PRECISION: "set score.precision to what is wanted",
+    PRECISION: "set its precision to what is wanted",
 }
 LONG = "a red circle on a white background and " * 200
 SMALLER = 4  # times
@@ -163,7 +163,8 @@ class OpenClip(Towers):
     def __init__(self, guide: Guide) -> None:
         import torch
 
-        self.guide, self.model, self.dtype = guide, guide.model, torch.float32
+        self.guide, self.model = guide, guide.model
+        self.dtype = getattr(guide, "dtype", torch.float32)
         pool = getattr(guide.model, "text_pool_type", None)
         self.end = int(self.ids(["a"]).max()) if pool == "argmax" else None
         told = read_json(guide.folder / "open_clip_config.json")["model_cfg"].get("quick_gelu")
@@ -182,7 +183,7 @@ class OpenClip(Towers):
         return self.guide.preprocess(pixels.permute(0, 3, 1, 2).float() / 255)
 
     def images(self, pixels: torch.Tensor) -> torch.Tensor:
-        return self.model.encode_image(pixels)
+        return self.model.encode_image(pixels.to(self.dtype))
 
 
 # --- the traps ----------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ class Clip:
     """A Hugging Face CLIP (or SigLIP) folder that only measures.
 
     precision: as in `vlg.models.device.set_precision`; cosines are taken in float32 whatever it is.
+    scale: what the model multiplies cosines by.
     """
 
     def __init__(self, folder: Path, device: str, precision: str = "fp32") -> None:
@@ -61,6 +62,8 @@ class Clip:
         # transformers draws what a file lacks at random, and would measure with that.
         if missing := sorted(report["missing_keys"]):
             raise UserError(f"{folder}: its weights lack {missing[0]}; give a whole CLIP")
+        # 16 bits would round it, and all that is multiplied by it, by a percent.
+        self.scale = float(model.logit_scale.detach().float().exp())
         self.folder, self.dtype = folder, set_precision(precision)
         self.model: Any = place(model.to(self.dtype).eval().requires_grad_(False), device)
         self.device = device

@@ -63,6 +63,11 @@ def check_guide(folder: Path) -> None:
     model = told(folder, name).get("model_cfg")
     if not isinstance(model, dict):
         raise UserError(f"{name}: has no model_cfg; give a folder that open_clip has saved")
+    if (told(folder, name).get("preprocess_cfg") or {}).get("resize_mode") == "longest":
+        raise UserError(
+            f"{name}: preprocess_cfg has resize_mode longest, which pads pictures, and that is not "
+            "known here; give a CLIP that crops or squashes them"
+        )
     text = model.get("text_cfg") or {}
     wanted = text.get("hf_tokenizer_name")
     if wanted and not has_tokenizer(folder):

@@ -24,7 +24,7 @@ from vlg.config.sections.data import (
     Seeds,
 )
 from vlg.config.sections.entries import Beside, Doses
-from vlg.config.sections.judge import JudgeKeys, Score
+from vlg.config.sections.judge import JudgeKeys, ModelJudgeKeys, Score
 from vlg.config.sections.models import Compared, Gpu, GuideKeys, Models
 from vlg.config.sections.pictures import PictureSet
 from vlg.config.sections.report import Gallery
@@ -70,6 +70,7 @@ __all__ = [
     "GuideKeys",
     "Hard",
     "JudgeKeys",
+    "ModelJudgeKeys",
     "Models",
     "OneRound",
     "Pairs",

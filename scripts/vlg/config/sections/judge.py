@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from vlg.config.keys import Keys
+from vlg.config.keys import NEUTRAL, Keys
 from vlg.config.sections.types import Precision
 
 
@@ -47,4 +47,17 @@ class JudgeKeys(Keys):
             "function gets pictures, a list of (height, width, 3) uint8 arrays, and a list of as "
             "many prompts, and returns as many numbers, the higher the better."
         ),
+    )
+
+
+class ModelJudgeKeys(JudgeKeys):
+    """Those of a judge whose model can compute in 16 bits."""
+
+    precision: Precision = Field(
+        "fp32",
+        description=(
+            "Of its model, on every device; `bf16` and `fp16` halve its memory and move scores a "
+            "little."
+        ),
+        json_schema_extra=NEUTRAL,
     )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from vlg.models.ledger import Ledger
 
 
-class Settings(sections.JudgeKeys):
+class Settings(sections.ModelJudgeKeys):
     """Of its own it has none."""
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Text = Annotated[str, Field(min_length=1)]
 
 
-class Settings(sections.JudgeKeys):
+class Settings(sections.ModelJudgeKeys):
     """What is asked of a picture."""
 
     # Others in the paper: Natural / Synthetic, Clean / Noisy, Colorful / Dull photo.
@@ -62,5 +62,4 @@ class ClipIQA(Judge):
     def __call__(self, images: Any, prompts: list[str]) -> list[float]:
         texts = self.clip.encode_text(list(self.settings.pair))
         cosines = self.clip.encode_image(images) @ texts.T
-        logits = cosines * self.clip.model.logit_scale.exp().float()
-        return (100 * logits.softmax(dim=1)[:, 0]).tolist()
+        return (100 * (cosines * self.clip.scale).softmax(dim=1)[:, 0]).tolist()

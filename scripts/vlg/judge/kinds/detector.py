@@ -33,7 +33,7 @@ ASKED = {
 }
 
 
-class Settings(sections.JudgeKeys):
+class Settings(sections.ModelJudgeKeys):
     """What prompts say, what sees colours, and which boxes count."""
 
     metadata: str = Field(
@@ -91,10 +91,11 @@ class Detector(Judge):
             ) from error
         if missing := sorted(report["missing_keys"]):
             raise UserError(f"{own.source}: its weights lack {missing[0]}; give a whole model")
-        set_precision("fp32")
-        self.model: Any = place(model.float().eval().requires_grad_(False), self.device)
+        self.dtype = set_precision(self.precision)
+        self.model: Any = place(model.to(self.dtype).eval().requires_grad_(False), self.device)
         self.asked = ASKED[self.model.config.model_type]
-        self.clip = Clip(self.root / own.colours, self.device) if own.colours else None
+        colours = self.root / own.colours if own.colours else None
+        self.clip = Clip(colours, self.device, self.precision) if colours else None
         self.rules = geneval.Rules(
             own.threshold,
             own.counting_threshold,
@@ -171,8 +172,19 @@ class Detector(Judge):
     def _detected(
         self, images: list[np.ndarray], names: list[str]
     ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """(boxes (n, 4) in pixels, scores (n,)) of one class in each picture."""
-        return [each for part in self._parts(self._boxes, images, names) for each in part]
+        """(boxes (n, 4) in pixels, scores (n,)) of one class in each picture.
+
+        Size by size: Grounding DINO sees what smaller pictures of a batch are padded with.
+        """
+        sizes: dict[tuple[int, ...], list[int]] = {}
+        for i, image in enumerate(images):
+            sizes.setdefault(image.shape, []).append(i)
+        found = {}
+        for places in sizes.values():
+            columns = [images[i] for i in places], [names[i] for i in places]
+            told = [each for part in self._parts(self._boxes, *columns) for each in part]
+            found |= dict(zip(places, told, strict=True))
+        return [found[i] for i in range(len(images))]
 
     def _boxes(
         self, images: list[np.ndarray], names: list[str]
@@ -180,16 +192,17 @@ class Detector(Judge):
         import torch
         from PIL import Image
 
-        texts = [self.asked.format(name) for name in names]
+        texts = [self.asked.format(name.lower()) for name in names]
         nested = [[text] for text in texts] if "owl" in self.model.config.model_type else texts
         given = self.processor(
             text=nested,
             images=[Image.fromarray(image) for image in images],
             padding=True,
             return_tensors="pt",
-        ).to(self.device)
+        ).to(self.device, self.dtype)
         with torch.no_grad():
             outputs = self.model(**given)
+        outputs.logits, outputs.pred_boxes = outputs.logits.float(), outputs.pred_boxes.float()
         sizes = [image.shape[:2] for image in images]
         told = self.processor.post_process_grounded_object_detection(
             outputs, threshold=0.0, target_sizes=sizes

@@ -37,7 +37,7 @@ VISION = {
 }
 
 
-class Settings(sections.JudgeKeys):
+class Settings(sections.ModelJudgeKeys):
     """Which weights."""
 
     sha256: str | None = Field(
@@ -100,9 +100,9 @@ class ImageReward(Judge):
             raise UserError(
                 f"{own.source}: not the weights of ImageReward ({why}); get them again"
             ) from error
-        set_precision("fp32")
-        for name in ("eye", "text", "head"):
-            module = getattr(self, name).float().eval().requires_grad_(False)
+        self.dtype = set_precision(self.precision)
+        for name, dtype in (("eye", self.dtype), ("text", self.dtype), ("head", torch.float32)):
+            module = getattr(self, name).to(dtype).eval().requires_grad_(False)
             setattr(self, name, place(module, self.device))
         self._parts = Parts("scoring pictures")
 
@@ -157,14 +157,14 @@ class ImageReward(Judge):
             prompts, padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt"
         ).to(self.device)
         with torch.no_grad():
-            seen = self.eye(send(pixels, self.device)).last_hidden_state
+            seen = self.eye(send(pixels.to(self.dtype), self.device)).last_hidden_state
             read = self.text(
                 input_ids=words.input_ids,
                 attention_mask=words.attention_mask,
                 encoder_hidden_states=seen,
                 encoder_attention_mask=torch.ones(seen.shape[:2], device=seen.device).long(),
             ).last_hidden_state[:, 0]
-            return ((self.head(read)[:, 0] - MEAN) / DEVIATION).tolist()
+            return ((self.head(read.float())[:, 0] - MEAN) / DEVIATION).tolist()
 
 
 def _file(folder: Path) -> Path:

@@ -8,7 +8,7 @@ from vlg.config import sections
 from vlg.judge.kinds.clip import ClipScore
 
 
-class Settings(sections.JudgeKeys):
+class Settings(sections.ModelJudgeKeys):
     """Of its own it has none."""
 
 
@@ -17,5 +17,4 @@ class PickScore(ClipScore):
     `hub:yuvalkirstain/PickScore_v1` about 100 cos, 18 to 24."""
 
     def __call__(self, images: Any, prompts: list[str]) -> list[float]:
-        scale = float(self.clip.model.logit_scale.float().exp())
-        return [scale / 100 * score for score in super().__call__(images, prompts)]
+        return [self.clip.scale / 100 * score for score in super().__call__(images, prompts)]

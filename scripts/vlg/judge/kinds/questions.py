@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PLACE = "{question}"
 
 
-class Settings(sections.JudgeKeys):
+class Settings(sections.ModelJudgeKeys):
     """Which questions, how they are asked, and what number answers become."""
 
     questions: str = Field(
@@ -52,9 +52,6 @@ class Settings(sections.JudgeKeys):
     template: str = Field(
         "{question} Answer in one word.",
         description="What the model is asked; `{question}` stands for the question.",
-    )
-    precision: sections.Precision = Field(
-        "fp32", description="Of the model; `bf16` halves the memory and moves scores a little."
     )
 
     @model_validator(mode="after")

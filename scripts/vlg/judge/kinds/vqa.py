@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 PLACE = "{prompt}"
 
 
-class Settings(sections.JudgeKeys):
+class Settings(sections.ModelJudgeKeys):
     """What is asked, and what of the answer counts."""
 
     template: str = Field(
@@ -29,9 +29,6 @@ class Settings(sections.JudgeKeys):
             "Yes among `all` tokens, as in the paper, or among yes and no (`yes_no`), which is 50 "
             "for a model that knows neither."
         ),
-    )
-    precision: sections.Precision = Field(
-        "fp32", description="Of the model; `bf16` halves the memory and moves scores a little."
     )
 
     @model_validator(mode="after")
