@@ -7,7 +7,7 @@
 #                   `make evaluate`, that writes it, too
 #            MODELS 1 puts the weights into the archive that `make archive` writes
 #            VERBOSE 1 prints all that Snakemake and the jobs say
-#            FAMILY whose sizes `make full-size` takes: sd15, sd21, sdxl or sd35 (sd15)
+#            FAMILY whose sizes `make full-size` takes: sd15, sd21, sdxl, sd35 or flux (sd15)
 #            HOST, PORT  where `make demo` listens (127.0.0.1, 7860)
 #            ARGS   further arguments of snakemake, pytest or the demo
 #            PYTHON the Python that .venv is made from (the first of a few names that fits, or one
@@ -125,7 +125,7 @@ verify: $(INSTALLED) ## hash a study again and name what differs (ARGS=--repair 
 	@.venv/bin/python scripts/verify.py --study "results/$(STUDY)" $(ARGS) \
 	    --run 'make study$(WHICH)' --verify 'make verify$(WHICH)' --files 'make files$(WHICH)'
 
-full-size: $(INSTALLED) ## each stage once at true size, with random weights (FAMILY=sd21, sdxl, sd35)
+full-size: $(INSTALLED) ## each stage once at true size, with random weights (FAMILY=sd21, sdxl, sd35, flux)
 	@.venv/bin/python bench/full_size.py --family "$(FAMILY)" $(ARGS)
 
 archive: $(INSTALLED) ## one file of a finished study, without weights, or with them (MODELS=1)

@@ -1,9 +1,9 @@
 """What `finetune.frozen` saves and costs: frozen weights of a LoRA in fewer bits.
 
-Counts the bytes of the networks of Stable Diffusion 1.5, XL and 3.5 medium as each kind keeps them,
-without allocating them. Then trains a LoRA of the shipped shapes model beside each kind, from the
-same start on the same pictures: held-out loss before the first step and after the last, and how
-long a step takes on this machine.
+Counts the bytes of the networks of Stable Diffusion 1.5, XL, 3.5 medium and of FLUX.1 dev as each
+kind keeps them, without allocating them. Then trains a LoRA of the shipped shapes model beside each
+kind, from the same start on the same pictures: held-out loss before the first step and after the
+last, and how long a step takes on this machine.
 
     .venv/bin/python bench/frozen.py
     .venv/bin/python bench/frozen.py --steps 0      # the bytes alone
@@ -39,6 +39,7 @@ def weights_bytes(net: Any, kind: str) -> int:
 
 def count() -> dict[str, dict[str, int]]:
     """{network: {kind: bytes}} at the true sizes."""
+    import flux
     import sd15
     import sd35
     import sdxl
@@ -48,6 +49,7 @@ def count() -> dict[str, dict[str, int]]:
         "Stable Diffusion 1.5": lambda: sd15.unet("full"),
         "Stable Diffusion XL": lambda: sdxl.network("unet"),
         "Stable Diffusion 3.5 medium": sd35.transformer,
+        "FLUX.1 dev": flux.transformer,
     }
     with torch.device("meta"):
         return {n: {k: weights_bytes(make(), k) for k in KINDS} for n, make in networks.items()}

@@ -4,13 +4,14 @@ Builds the models in a temporary folder and runs the pipeline's own command line
 process of its own. Of Stable Diffusion 1.5 (bench/sd15.py, 7 GB on disk) and 2.1: encoding pictures
 and captions, one step of normal and one of embed fine-tuning (batch 1, all weights, AdamW,
 activations recomputed), one picture, one round of refinement, one score. Of Stable Diffusion XL
-(bench/sdxl.py, 9 GB) and 3.5 medium (bench/sd35.py, 18 GB): the same without refinement, the step
-that of a LoRA of rank 16 beside weights of 16 bits, drawing and texts in bfloat16. Prints a
-Markdown table with each one's peak memory and time; a stage for which the machine has too little
-memory is left out and says how much it wants, and what it takes is counted without computing it.
-Runs where it is: a GPU if there is one, or two cores and 24 GB of memory.
+(bench/sdxl.py, 9 GB), 3.5 medium (bench/sd35.py, 18 GB) and FLUX.1 dev (bench/flux.py, 36 GB): the
+same without refinement, the step that of a LoRA of rank 16 beside weights of 16 bits, drawing and
+texts in bfloat16. Prints a Markdown table with each one's peak memory and time; a stage for which
+the machine has too little memory is left out and says how much it wants, and what it takes is
+counted without computing it. Runs where it is: a GPU if there is one, or two cores and 24 GB of
+memory.
 
-    make full-size                       # or FAMILY=sd21, sdxl, sd35
+    make full-size                       # or FAMILY=sd21, sdxl, sd35, flux
     .venv/bin/python bench/full_size.py --threads 2 --only normal embed
 """
 
@@ -22,6 +23,7 @@ import importlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -45,14 +47,17 @@ LORA = {"lora_rank": 16, "frozen": "bf16"}
 FEW = {
     "sdxl": {"steps": 2, "guidance_scale": 5.0, "vae_tiling": True},
     "sd35": {"steps": 2, "guidance_scale": 4.5, "scheduler": "ddim", "vae_tiling": True},
+    "flux": {"steps": 2, "guidance_scale": 3.5, "scheduler": "ddim", "vae_tiling": True},
 }
 PICTURES = 3  # of a large family, of which two are held out
 FAMILIES = ("sd15", "sd21", *FEW)
 # GB of memory that a stage wants of a CPU, where that is much: the base is read in float32 before
-# its weights get 16 bits, and whole text encoders stay beside the network that draws.
+# its weights get 16 bits, and whole text encoders stay beside the network that draws. `build` is
+# asked of a machine with a GPU, too, and also for the disk.
 WANTED = {
     "sdxl": {"normal": 17, "embed": 18, "generate": 10},
     "sd35": {"encode": 14, "normal": 14, "embed": 18, "generate": 18},
+    "flux": {"build": 36, "encode": 13, "normal": 73, "embed": 77, "generate": 36},
 }
 NEEDS = {"normal": {"encode"}, "embed": {"encode", "encode_guide"}, "refine": {"generate"},
          "score": {"generate"}}  # fmt: skip
@@ -173,7 +178,11 @@ def told(base: Path) -> dict[str, tuple[int, ...]]:
     configs = [
         json.loads(path.read_text()) for path in sorted(base.glob("text_encoder*/config.json"))
     ]
-    clips, t5 = configs[:2], configs[2:]
+    clips, t5 = ([c for c in configs if ("d_model" in c) == is_t5] for is_t5 in (False, True))
+    if len(clips) == 1:
+        from vlg.models.families.flux import T5_TOKENS as OF_FLUX
+
+        return {"t5": (OF_FLUX[True], t5[0]["d_model"]), "pooled": (clips[0]["hidden_size"],)}
     widths, projected = (sum(c[key] for c in clips) for key in ("hidden_size", "projection_dim"))
     tokens = clips[0]["max_position_embeddings"]
     if not t5:
@@ -233,7 +242,9 @@ def main() -> None:
     add("--family", default="sd15", choices=FAMILIES, help="whose sizes")
     add("--size", default="full", choices=["full", "tiny"], help="tiny tests this program")
     add("--device", default="auto,channels_last,vae_slicing", help="as in scripts/*.py")
-    add("--precision", choices=["fp32", "bf16"], help="default: bf16 on a GPU and of sdxl and sd35")
+    add(
+        "--precision", choices=["fp32", "bf16"], help="default: bf16 on a GPU and of large families"
+    )
     add("--threads", type=int, default=os.cpu_count(), help="CPU threads")
     add("--steps", type=int, default=1, help="steps of fine-tuning")
     add("--only", nargs="+", metavar="STAGE", help="only these stages, and what they need")
@@ -256,12 +267,20 @@ def print_table(args: argparse.Namespace) -> None:
         folder = args.folder or Path(temporary)
         print("| stage | what | seconds, loading included | of which the step | peak memory, GiB |")
         print("|---|---|---:|---:|---:|", flush=True)
-        if not (folder / "prompts.tsv").is_file():
+        chosen = set(args.only or stages(folder, args))
+        wanted = WANTED.get(args.family, {}).get("build", 0) if args.size == "full" else 0
+        whole = folder.absolute()
+        place = next(each for each in (whole, *whole.parents) if each.exists())
+        free = min(available(), shutil.disk_usage(place).free / 1e9)
+        if wanted > free and not (folder / "prompts.tsv").is_file():
+            what = f"random weights: want {wanted} GB of memory and disk, {free:.0f} are free"
+            print(f"| build | {what}; no stage runs | | | |", flush=True)
+            chosen = set()
+        elif not (folder / "prompts.tsv").is_file():
             words = ["--step", "build", "--folder", folder, "--size", args.size]
             words += ["--family", args.family]
             _, seconds, peak = run([__file__, *words])
             print(f"| build | random weights, written | {seconds:.0f} | | {peak:.1f} |", flush=True)
-        chosen = set(args.only or stages(folder, args))
         for name in [*chosen]:
             chosen |= NEEDS.get(name, set()) - ({"encode"} if args.family in FEW else set())
         left_out = ""

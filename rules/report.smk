@@ -242,6 +242,7 @@ rule card:
                 "judge": known_as(CONFIG["models"]["judge"]),
                 "dataset": known_as(CONFIG["dataset"]["source"]),
                 "confidence": CONFIG["statistics"]["confidence"],
+                **plan.family(CONFIG),
             }
         ),
         code=code("card"),

@@ -2,8 +2,8 @@
 
 Reads the table of fine-tuning, the model's manifest and its training summary, and not the model,
 which need not be on the machine that writes its card; writes README.md with the front matter that
-the Hugging Face Hub reads. Settings: study, base, dataset, judge, confidence (of the table's
-intervals).
+the Hugging Face Hub reads. Settings: study, base, family (of the base), dataset, judge, confidence
+(of the table's intervals).
 """
 
 from pathlib import Path
@@ -16,7 +16,8 @@ from vlg.workflow import cli
 
 def main(args):
     model, summary = args.training.parent.name, read_json(args.training)
-    absent = stated.left_out(read_json(args.out.parent / MANIFEST)["files"])
+    files = read_json(args.out.parent / MANIFEST)["files"]
+    absent = stated.left_out(files, args.settings.family)
     write_text(args.out, cards.card(model, args.table, summary, args.settings, absent))
     write_checksum(args.out)
 

@@ -62,11 +62,12 @@ def save_coco(folder):
 
 
 def sources(overlay):
-    """{key: repository of the Hub} of what an overlay downloads; the base's commit as `commit`."""
+    """{key: repository of the Hub} of what an overlay downloads; the base's commit as `commit`,
+    empty where none is pinned."""
     told = yaml.safe_load((ROOT / f"config/{overlay}.yaml").read_text())
     named = told["models"] | {what: told[what]["source"] for what in ("dataset", "prompts")}
     found = {what: name.removeprefix("hub:") for what, name in named.items() if "hub:" in name}
-    found["base"], found["commit"] = found["base"].split("@")
+    found["base"], _, found["commit"] = found["base"].partition("@")
     return found
 
 

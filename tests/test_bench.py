@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "bench"))
 
+import flux  # noqa: E402
 import full_size  # noqa: E402
 import gpu  # noqa: E402
 import sd15  # noqa: E402
@@ -44,6 +45,14 @@ def test_stable_diffusion_xl_is_counted_at_its_published_size():
 
 def test_stable_diffusion_3_5_is_counted_at_its_published_size():
     assert sd35.parameters() == sd35.PARAMETERS
+
+
+def test_flux_is_counted_at_its_published_size():
+    import torch
+
+    assert flux.parameters() == flux.PARAMETERS
+    with torch.device("meta"):
+        assert sum(p.numel() for p in flux.transformer(False).parameters()) == flux.SCHNELL
 
 
 def test_flops_are_those_of_the_modules():
@@ -114,6 +123,23 @@ def test_a_stage_that_does_not_fit_says_what_it_wants(tmp_path, monkeypatch, cap
     rows = {line.split(" | ")[0]: line for line in out.splitlines() if line.startswith("| ")}
     assert "wants 18 GB, 15 are free" in rows["| generate"] and "| score" not in rows
     assert "wants" not in rows["| normal"] and "ran sd35.py" in out
+
+
+def test_models_that_are_too_large_to_be_written_are_counted(tmp_path, monkeypatch, capsys):
+    ran = []
+
+    def run(command):
+        ran.append(Path(command[0]).name)
+        return "False" if command[0] == "-c" else f"counted by {ran[-1]}", 1.0, 2.0
+
+    monkeypatch.setattr(full_size, "run", run)
+    monkeypatch.setattr(full_size, "available", lambda: 24.0)
+    args = Namespace(family="flux", size="full", device="cpu", threads=1, steps=1, only=None,
+                     precision=None, folder=tmp_path)  # fmt: skip
+    full_size.print_table(args)
+    out = capsys.readouterr().out
+    assert "| build | random weights: want 36 GB of memory and disk, 24 are free; no stage" in out
+    assert ran == ["flux.py"] and "counted by flux.py" in out
 
 
 def test_a_stage_is_measured_and_its_failure_told():

@@ -90,7 +90,7 @@ def test_shards_and_precision_change_no_answer_but_by_rounding(paths, tmp_path, 
     assert torch.allclose(flipped[0], mirrored[0], atol=2e-3)
 
 
-@pytest.mark.parametrize(("prediction", "name"), [("xl", "sd"), ("flow", "sd3")])
+@pytest.mark.parametrize(("prediction", "name"), [("xl", "sd"), ("flow", "sd3"), ("flux", "flux")])
 def test_text_encoders_in_16_bits_are_read_when_the_vae_is_gone(
     prediction, name, tmp_path, monkeypatch
 ):

@@ -12,7 +12,7 @@ from tests.test_training import interrupted, one_thread, weights  # noqa: F401
 from vlg.train import frozen
 from vlg.train.step import backward, train_step
 
-FAMILIES = {"epsilon": "unet", "xl": "unet", "flow": "transformer"}
+FAMILIES = {"epsilon": "unet", "xl": "unet", "flow": "transformer", "flux": "transformer"}
 KINDS = [*frozen.KINDS]
 ERROR = {"bf16": 2**-9, "fp16": 2**-12, "int8": 0.01, "nf4": 0.1}  # of a normal weight, in squares
 

@@ -134,7 +134,7 @@ def test_only_what_loads_a_model_is_downloaded_and_only_once(server, repository,
     [
         ("unet/config.json", b'{"in_channels": 9}', "unet/config.json: in_channels is 9 and"),
         ("model_index.json", b"[", "model_index.json: not valid JSON"),
-        ("model_index.json", b'{"_class_name": "Other"}', " is a Other; families there are: sd"),
+        ("model_index.json", b'{"_class_name": "Other"}', " is a Other; families there are: flux"),
     ],
 )
 def test_what_cannot_serve_is_told_before_its_weights_come(

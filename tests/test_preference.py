@@ -79,10 +79,10 @@ def test_hpsv2_is_that_of_its_package(hps):
         picture = Image.fromarray(image)
         scale = 16 / max(picture.size)
         size = [round(side * scale) for side in (picture.height, picture.width)]
-        small = tv.resize(picture, size, tv.InterpolationMode.BICUBIC)
+        small = tv.resize(tv.to_tensor(picture), size, tv.InterpolationMode.BICUBIC)
         gap_h, gap_w = 16 - size[0], 16 - size[1]
         pads = [gap_w // 2, gap_h // 2, gap_w - gap_w // 2, gap_h - gap_h // 2]
-        pixels = tv.to_tensor(tv.pad(small, pads, fill=0))
+        pixels = tv.pad(small, pads, fill=0)
         pixels = tv.normalize(pixels, (0.48145466, 0.4578275, 0.40821073),
                               (0.26862954, 0.26130258, 0.27577711))  # fmt: skip
         with torch.no_grad():

@@ -31,6 +31,24 @@ def test_dsgs_file_is_read(tmp_path):
     assert found[2] == Question(3, "Is the bench near the trees?", "yes", (1, 2))
 
 
+def test_dsgs_file_is_read_as_its_code_reads_it(tmp_path):
+    """What its 1,060 items have, too: parents that are words, themselves or not there, and a prompt
+    of two items."""
+    head = DSG.splitlines()[0]
+    (tmp_path / "dsg.csv").write_text(f"""{head}
+a1,a cat,cat,1,1,entity,Is there a cat?
+a1,a cat,red,2,"1, outside",attribute,Is the cat red?
+a1,a cat,big,3,"1,3",attribute,Is the cat big?
+b2,a dog,red,2,"1,2",attribute,Is the dog red?
+b2,a dog,big,3,2,attribute,Is the dog big?
+c3,a dog,dog,1,0,entity,Is there a dog?
+""")
+    found = read(tmp_path / "dsg.csv")
+    assert [each.parents for each in found["a cat"]] == [(), (), ()]
+    assert [(each.number, each.parents) for each in found["a dog"]] == [(2, (1,)), (3, (2,))]
+    assert pruned(found["a dog"], [True, True]) == [False, True]
+
+
 def test_a_table_of_ones_own_and_geneval_2s(tmp_path):
     (tmp_path / "own.tsv").write_text(
         'prompt\tquestion\tanswer\tparent\n"a cat\tIs there a cat?\t\t\n"a cat\tHow many?\tone\t1\n'

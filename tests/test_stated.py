@@ -326,7 +326,10 @@ FILES = {
         ("model.diffusion_model.joint_blocks.0.a",),
         "this is Stable Diffusion 3; give it with models.family: sd3",
     ),
-    "Flux": (("double_blocks.0.img_attn.a", "single_blocks.0.a"), "this is Flux; no family here"),
+    "Flux": (
+        ("double_blocks.0.img_attn.a", "single_blocks.0.a"),
+        "this is Flux; give its diffusers folder",
+    ),
     "a transformer": (
         ("transformer_blocks.0.a", "pos_embed.b"),
         "this is a diffusion transformer alone",

@@ -105,7 +105,6 @@ def save_sd3(folder: Path, t5: bool = True, seed: int = 0) -> Path:
         CLIPTokenizer,
         T5Config,
         T5EncoderModel,
-        T5TokenizerFast,
     )
 
     torch.manual_seed(seed)
@@ -122,11 +121,9 @@ def save_sd3(folder: Path, t5: bool = True, seed: int = 0) -> Path:
         num_attention_heads=2, max_position_embeddings=LENGTH, projection_dim=16,
         bos_token_id=vocab[START], eos_token_id=vocab[END], pad_token_id=vocab[END],
     )  # fmt: skip
-    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -2.0)]
-    pieces += [(f"\u2581{word}", -3.0) for word in WORDS]
-    words = T5TokenizerFast(vocab=pieces, extra_ids=0, model_max_length=512)
+    words = t5_tokenizer(512)
     config = T5Config(
-        vocab_size=len(pieces), d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=2,
+        vocab_size=len(words), d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=2,
         feed_forward_proj="gated-gelu",
     )  # fmt: skip
     transformer = SD3Transformer2DModel(
@@ -149,6 +146,62 @@ def save_sd3(folder: Path, t5: bool = True, seed: int = 0) -> Path:
         tokenizer_3=words if t5 else None, **tokenizers,
     ).save_pretrained(folder)  # fmt: skip
     return folder
+
+
+def save_flux(
+    folder: Path, guidance: bool = True, seed: int = 0, shift: dict[str, Any] | None = None
+) -> Path:
+    """Write a random FluxPipeline folder, made as FLUX.1 dev is, or, without `guidance`, schnell.
+    shift: what its scheduler is told of it, by default as published."""
+    import torch
+    from diffusers import (
+        AutoencoderKL,
+        FlowMatchEulerDiscreteScheduler,
+        FluxPipeline,
+        FluxTransformer2DModel,
+    )
+    from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
+
+    torch.manual_seed(seed)
+    vocab, _ = vocabulary()
+    clip = CLIPTextConfig(
+        vocab_size=len(vocab), hidden_size=12, intermediate_size=24, num_hidden_layers=2,
+        num_attention_heads=2, max_position_embeddings=LENGTH, projection_dim=16,
+        bos_token_id=vocab[START], eos_token_id=vocab[END], pad_token_id=vocab[END],
+    )  # fmt: skip
+    words = t5_tokenizer(LENGTH)
+    config = T5Config(
+        vocab_size=len(words), d_model=32, d_kv=8, d_ff=32, num_layers=1, num_heads=2,
+        feed_forward_proj="gated-gelu",
+    )  # fmt: skip
+    transformer = FluxTransformer2DModel(
+        in_channels=64, num_layers=2, num_single_layers=2, attention_head_dim=8,
+        num_attention_heads=2, joint_attention_dim=32, pooled_projection_dim=12,
+        guidance_embeds=guidance, axes_dims_rope=(2, 2, 4),
+    )  # fmt: skip
+    vae = AutoencoderKL(
+        block_out_channels=(4, 8, 8), layers_per_block=1, norm_num_groups=2, sample_size=SIZE,
+        down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
+        latent_channels=16, scaling_factor=0.3611, shift_factor=0.1159, use_quant_conv=False,
+        use_post_quant_conv=False, mid_block_add_attention=False,
+    )  # fmt: skip
+    by_size = {"use_dynamic_shifting": True, "shift": 3.0} if guidance else {"shift": 1.0}
+    FluxPipeline(
+        transformer=transformer, vae=vae,
+        scheduler=FlowMatchEulerDiscreteScheduler(**(by_size if shift is None else shift)),
+        text_encoder=CLIPTextModel(clip), tokenizer=tokenizer(),
+        text_encoder_2=T5EncoderModel(config), tokenizer_2=words,
+    ).save_pretrained(folder)  # fmt: skip
+    return folder
+
+
+def t5_tokenizer(length: int):
+    """A T5TokenizerFast of `WORDS`."""
+    from transformers import T5TokenizerFast
+
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -2.0)]
+    pieces += [(f"\u2581{word}", -3.0) for word in WORDS]
+    return T5TokenizerFast(vocab=pieces, extra_ids=0, model_max_length=length)
 
 
 def write_base(
@@ -306,7 +359,7 @@ def save_decoder(folder: Path, channels: int = 4) -> Path:
     return folder
 
 
-def save_guide(folder: Path, size: int = 16, seed: int = 1) -> Path:
+def save_guide(folder: Path, size: int | tuple[int, int] = 16, seed: int = 1) -> Path:
     """Write a random open_clip model as a `local-dir:` folder with a working tokenizer.
 
     `size` is the guide's input size in pixels; other than SIZE, pictures must be resized for it.
@@ -401,10 +454,10 @@ def save_pictures(folder: Path, count: int = 24) -> Path:
 def build(folder: Path, prediction: str = "epsilon") -> dict[str, Path]:
     """Write {"base", "guide", "data"} below `folder` and return their paths.
 
-    prediction: what the base predicts, `epsilon` or `v_prediction`; or `xl`, that is SDXL, or
-    `flow`, that is Stable Diffusion 3.
+    prediction: what the base predicts, `epsilon` or `v_prediction`; or `xl`, that is SDXL, `flow`,
+    that is Stable Diffusion 3, or `flux`.
     """
-    save = {"xl": save_sdxl, "flow": save_sd3}.get(prediction)
+    save = {"xl": save_sdxl, "flow": save_sd3, "flux": save_flux}.get(prediction)
     return {
         "base": save(folder / "base") if save else save_base(folder / "base", prediction),
         "guide": save_guide(folder / "guide"),

@@ -30,7 +30,7 @@ def tokenizer(**special: str) -> Any:
     vocab = {letter: i for i, letter in enumerate(sorted(letters))}
     merges: list[tuple[str, str]] = []
 
-    def add(word: str) -> None:  # merged from the left, as byte pairs are
+    def add(word: str) -> None:  # merged from the left, as byte pairs are, spaces before all else
         piece = word[0]
         for letter in word[1:]:
             if piece + letter not in vocab:
@@ -39,7 +39,7 @@ def tokenizer(**special: str) -> Any:
             piece += letter
 
     for word in WORDS:
-        for form in (word, f"\u0120{word}"):
+        for form in (f"\u0120{word}", word):
             add(form)
     own = Tokenizer(models.BPE(vocab, merges))
     own.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

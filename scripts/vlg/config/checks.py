@@ -113,11 +113,17 @@ def _check_variants(config: dict[str, Any], root: Path) -> None:
             "set it to 40 or more",
         )
     devices = tuning["processes"] * tuning["nodes"]
+    family = config["models"]["family"]
+    lora_only = plan.has_base(config) and plugins.constant(plugins.FAMILIES, family, "LORA_ONLY")
     for variant in variants.entries(config).values():
         size = variant.settings.batch_size
         if devices > size:
             key = (*variant.place("batch_size"), "batch_size")
             fail(key, f"{size} pictures for {devices} processes", "use at least as many")
+        if lora_only and not variant.settings.lora_rank:
+            key = (*variant.place("lora_rank"), "lora_rank")
+            what = f"is 0, and all of {family}'s weights cannot be trained: {lora_only}"
+            fail(key, what, "set it to 16")
         try:
             variant.settings.check(root)
         except PydanticCustomError as error:

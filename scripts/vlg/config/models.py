@@ -78,6 +78,10 @@ def _check_given(config: dict[str, Any], root: Path) -> None:
                 with under(("models", part)):
                     headers.check_safetensors(folder / name)
         stated.check(part, folder, begin, names["family"])
+    if "base" in folders:
+        with under(("generate",)):
+            family = plugins.own(plugins.FAMILIES, names["family"])
+            family.check_guidance(folders["base"], config["generate"]["guidance_scale"])
 
 
 def _check_compared(config: dict[str, Any], root: Path) -> None:
@@ -100,6 +104,9 @@ def _check_compared(config: dict[str, Any], root: Path) -> None:
         if here and (own.source or own.base):
             with under((*key, part)):
                 _check_compared_model(root / source, source, family)
+                if os.path.isdir(root / source):
+                    scale = config["generate"]["guidance_scale"]
+                    plugins.own(plugins.FAMILIES, family).check_guidance(root / source, scale)
         for file in own.loras:
             if is_hub(file, (*key, "lora")):
                 fail((*key, "lora"), "a LoRA of the Hub is not fetched here", "give its file")

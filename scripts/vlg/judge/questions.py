@@ -32,6 +32,7 @@ DSG = {
     "question_natural_language": "question",
     "proposition_id": "number",
     "dependency": "parent",
+    "item_id": "item",
 }
 
 
@@ -81,10 +82,11 @@ def read(path: Path) -> dict[str, Sequence[Question]]:
 
     Columns of a table are COLUMNS, in any order: prompt and question; answer (one word, by default
     yes); number (by default the place among the prompt's) and parent (numbers, with commas or
-    semicolons between them; empty or 0 for none); or DSG's. Further columns are skipped. UserError
-    names the line of what is wrong.
+    semicolons between them; empty or 0 for none); or DSG's (`_of_dsg`). Further columns are
+    skipped. UserError names the line of what is wrong.
     """
     found: dict[str, list[Question]] = {}
+    dsg: set[str] = set()
     try:
         records = list(_records(path))
     except csv.Error as error:
@@ -94,6 +96,7 @@ def read(path: Path) -> dict[str, Sequence[Question]]:
         if not prompt.strip():
             raise UserError(f"{where}: the prompt is empty; write one")
         own = found.setdefault(key(prompt), [])
+        dsg |= {key(prompt) for made in questions if "item" in made}
         for made in questions:
             try:
                 number = int(made.get("number") or len(own) + 1)
@@ -110,7 +113,8 @@ def read(path: Path) -> dict[str, Sequence[Question]]:
     if not found:
         raise UserError(f"{path}: has no questions; write at least one")
     for prompt, own in found.items():
-        _check_parents(path, prompt, own)
+        if prompt not in dsg:
+            _check_parents(path, prompt, own)
     return found
 
 
@@ -155,6 +159,7 @@ def _records(path: Path) -> Iterator[tuple[int, str, Sequence[Mapping[str, str]]
                 f"{path}: has no column {missing[0]}; a table of questions has "
                 f"{', '.join(COLUMNS)}, of which the first two are needed"
             )
+        made = []
         for row in rows:
             if None in row:
                 raise UserError(
@@ -162,9 +167,34 @@ def _records(path: Path) -> Iterator[tuple[int, str, Sequence[Mapping[str, str]]
                     "that has a comma"
                 )
             cells = {known.get(name, name): cell or "" for name, cell in row.items() if name}
-            yield rows.line_num, cells["prompt"], [cells]
+            made.append((rows.line_num, cells))
+        for line, cells in _of_dsg(made) if "item" in known.values() else made:
+            yield line, cells["prompt"], [cells]
     else:
         raise UserError(f"{path}: not a .csv, .tsv or .jsonl file; save the questions as one")
+
+
+def _of_dsg(rows: Sequence[tuple[int, dict[str, str]]]) -> Iterator[tuple[int, dict[str, str]]]:
+    """The rows of DSG's published table as its own code takes them: an item with a dependency that
+    is no number has none at all, and a question does not wait for itself. Of two items with one
+    prompt the first counts. A parent that is not there was not answered right."""
+    items: dict[str, str] = {}
+    for _, cells in rows:
+        items.setdefault(key(cells["prompt"]), cells["item"])
+
+    def parents(cells: Mapping[str, str]) -> list[str]:
+        return [each.strip() for each in cells.get("parent", "").split(",")]
+
+    broken = {
+        cells["item"]
+        for _, cells in rows
+        if not all(each.isdigit() or each in ("", "-") for each in parents(cells))
+    }
+    for line, cells in rows:
+        if items[key(cells["prompt"])] == cells["item"]:
+            others = [each for each in parents(cells) if each != cells.get("number", "").strip()]
+            above = "" if cells["item"] in broken else ",".join(others)
+            yield line, {**cells, "parent": above}
 
 
 def _of_json(path: Path, line: int, words: str) -> tuple[str, Sequence[Mapping[str, str]]]:
@@ -277,4 +307,4 @@ def pruned(questions: Sequence[Question], right: Sequence[bool]) -> list[bool]:
     """Whether each question counts: not where a parent was not answered right. As in DSG's code a
     grandparent does not matter."""
     of = {each.number: place for place, each in enumerate(questions)}
-    return [all(right[of[number]] for number in each.parents) for each in questions]
+    return [all(n in of and right[of[n]] for n in each.parents) for each in questions]

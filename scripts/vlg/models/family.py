@@ -94,10 +94,12 @@ class Family(ABC):
     network_name: the component that is trained. lora_targets: the layers that LoRA changes.
     latent_shape: of one picture's latents, (channels, height, width). resolution: side of a picture
     in pixels. timesteps: number of them, T; t runs from 0 (clean) to T - 1 (noise). sized: whether
-    the network is told sizes and crops.
+    the network is told sizes and crops. lora_only: why not all weights are trained, if they are
+    not; the same as the literal LORA_ONLY of the file, which is asked before any job.
     """
 
     sized = False
+    lora_only = ""
 
     network_name: str
     lora_targets: Sequence[str]
@@ -123,6 +125,11 @@ class Family(ABC):
         Asked before any job and whenever Snakemake starts: it reads nothing else and imports
         nothing large. What it says begins with the file, relative to the folder.
         """
+
+    @classmethod  # noqa: B027
+    def check_guidance(cls, folder: Path, scale: float) -> None:
+        """UserError when a folder's JSON files say that its network cannot be drawn with at this
+        guidance scale. As `check`, of a folder that is here when Snakemake starts."""
 
     @classmethod
     def shaped(cls, tensors: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -24,24 +24,45 @@ if TYPE_CHECKING:
     from vlg.config.sections import Denoising
 
 SCHEDULER = "FlowMatchEulerDiscreteScheduler"
+# What a shift by the number of a picture's tokens goes by, and what it is as published.
+SHIFT_BY_SIZE = {"base_image_seq_len": 256, "max_image_seq_len": 4096}
+SHIFT_BY_SIZE |= {"base_shift": 0.5, "max_shift": 1.15}
 
 
-def check_stated(config: Mapping[str, Any]) -> None:
-    """UserError when a scheduler_config.json is not that of a flow with a fixed shift."""
+def check_stated(config: Mapping[str, Any], by_size: bool = False) -> None:
+    """UserError when a scheduler_config.json is not that of a flow with a fixed shift, or, where
+    it may be so (`by_size`), with one that depends on the size of a picture."""
     name = "scheduler_config.json"
     if (found := config.get("_class_name", SCHEDULER)) != SCHEDULER:
         raise UserError(f"{name}: is of a {found}; give a base with a {SCHEDULER}")
-    for key in ("use_dynamic_shifting", "invert_sigmas"):
-        if config.get(key):
-            raise UserError(
-                f"{name}: {key} is set, and this family's schedule is the same for all pictures; "
-                "give a base of Stable Diffusion 3 or 3.5"
-            )
+    if config.get("use_dynamic_shifting") and not by_size:
+        raise UserError(
+            f"{name}: use_dynamic_shifting is set, and this family's schedule is the same for all "
+            "pictures; give a base of Stable Diffusion 3 or 3.5"
+        )
+    if config.get("invert_sigmas"):
+        raise UserError(f"{name}: invert_sigmas is set; give a base whose sigmas fall")
+    if by_size:
+        _check_shift_by_size(config, name)
     shift, steps = config.get("shift", 1.0), config.get("num_train_timesteps", 1000)
     if not _positive(shift):
         raise UserError(f"{name}: shift is {shift!r}; set that of the base (3.0 as published)")
     if not _positive(steps) or steps != int(steps):
         raise UserError(f"{name}: num_train_timesteps is {steps!r}; set a whole number (1000)")
+
+
+def _check_shift_by_size(config: Mapping[str, Any], name: str) -> None:
+    """UserError unless its four numbers say a line."""
+    for key, usual in SHIFT_BY_SIZE.items():
+        if not _positive(found := config.get(key, usual)):
+            raise UserError(f"{name}: {key} is {found!r}; set that of the base ({usual})")
+    least, most = (config.get(f"{w}_image_seq_len", SHIFT_BY_SIZE[f"{w}_image_seq_len"])
+                   for w in ("base", "max"))  # fmt: skip
+    if least >= most:
+        raise UserError(
+            f"{name}: base_image_seq_len is {least} and max_image_seq_len {most}; set those of the "
+            "base (256 and 4096)"
+        )
 
 
 def _positive(value: Any) -> bool:
@@ -127,17 +148,25 @@ class Solver:
     sigma' / (sigma (1 - sigma')))^2) of z' is fresh noise. In small steps it is the SDE of
     Flow-GRPO (arXiv:2505.05470, of deviation a sqrt(sigma / (1 - sigma))) at a = sqrt 2; steps of
     any size leave picture and noise their shares of z' (arXiv:2509.05952).
+
+    how: what else the pipeline tells its scheduler of the steps (`sigmas`, `mu`).
     """
 
     init_noise_sigma = 1.0
 
     def __init__(
-        self, base: Path, settings: Denoising, device: str, begin: int, stochastic: bool
+        self,
+        base: Path,
+        settings: Denoising,
+        device: str,
+        begin: int,
+        stochastic: bool,
+        **how: Any,
     ) -> None:
         from diffusers import DPMSolverMultistepScheduler
 
         self.inner = _scheduler(base)
-        self.inner.set_timesteps(settings.steps, device=device)
+        self.inner.set_timesteps(settings.steps, device=device, **how)
         self.timesteps = self.inner.timesteps
         if settings.scheduler == "dpm++" or stochastic:
             euler, self.inner = (

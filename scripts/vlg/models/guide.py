@@ -34,6 +34,7 @@ class Guide:
         self.size: tuple[int, int] = (size, size) if isinstance(size, int) else tuple(size)
         self.mean, self.std = preprocess["mean"], preprocess["std"]
         self.squash = preprocess["resize_mode"] == "squash"
+        self.mode = "bilinear" if preprocess["interpolation"] == "bilinear" else "bicubic"
         self._tokenizer: Any = None
 
     @property
@@ -72,24 +73,34 @@ class Guide:
     def preprocess(self, pictures: torch.Tensor) -> torch.Tensor:
         """Resize, crop and normalise as open_clip does to a picture file, differentiably.
 
-        As in open_clip, the shorter side is resized (bicubic, antialiased) and the middle is cut
-        out; `squash` models take the whole picture. The clamp stands for the file's 0..255: a
-        bicubic kernel overshoots at edges.
+        As in open_clip, the shorter side is resized (bicubic or bilinear, antialiased) and the
+        middle is cut out; `squash` models take the whole picture. The clamp stands for the file's
+        0..255: a bicubic kernel overshoots at edges.
         """
         import torch
         from torch.nn.functional import interpolate
 
         height, width = pictures.shape[-2:]
         if (height, width) != self.size:
-            target = self.size
-            if not self.squash:
-                scale = max(self.size[0] / height, self.size[1] / width)
-                target = (round(height * scale), round(width * scale))
-            pictures = interpolate(pictures, target, mode="bicubic", antialias=True).clamp(0, 1)
-            top, left = (target[0] - self.size[0]) // 2, (target[1] - self.size[1]) // 2
+            target, mode = self._resized(height, width)
+            pictures = interpolate(pictures, target, mode=mode, antialias=True).clamp(0, 1)
+            top, left = (
+                int(round((side - wanted) / 2))
+                for side, wanted in zip(target, self.size, strict=True)
+            )
             pictures = pictures[..., top : top + self.size[0], left : left + self.size[1]]
         mean, std = (torch.tensor(v).to(pictures)[:, None, None] for v in (self.mean, self.std))
         return (pictures - mean) / std
+
+    def _resized(self, height: int, width: int) -> tuple[tuple[int, int], str]:
+        """To which (height, width) a picture is resized, and how; `open_clip.image_transform`."""
+        if self.squash:
+            return self.size, self.mode
+        if self.size[0] == self.size[1]:
+            short, long = self.size[0], int(self.size[0] * max(height, width) / min(height, width))
+            return ((short, long) if height <= width else (long, short)), self.mode
+        ratio = min(height / self.size[0], width / self.size[1])
+        return (round(height / ratio), round(width / ratio)), "bicubic"  # whatever is stated
 
 
 def load_guide(folder: Path | str, device: str = "cpu") -> Guide:

@@ -131,7 +131,7 @@ def one_file(family: str, begin: str) -> dict[str, Any]:
 
 
 MADE_FOR = "give the base that it is made for"
-FOLDER = "no family here draws it; give a Stable Diffusion 1.x, XL or 3"
+FOLDER = "no family here draws it; give a Stable Diffusion 1.x, XL or 3, or a FLUX.1"
 # (what a file is of which one tensor has such a name, what to do), the first that fits. LoRAs are
 # diffusers' (unet.….lora_A.weight, ….to_q.lora.down.weight, ….processor.to_q_lora.down.weight),
 # kohya's (lora_unet_….lora_down.weight) and LyCORIS'.
@@ -147,7 +147,11 @@ NAMED = {
     ),
     r"\bmotion_modules\.": ("a motion module", MADE_FOR),
     r"(^|\.)joint_blocks\.": ("Stable Diffusion 3", "give it with models.family: sd3"),
-    r"(^|\.)double_blocks\.|^single_transformer_blocks\.": ("Flux", FOLDER),
+    r"(^|\.)double_stream_modulation_": ("FLUX.2", FOLDER),
+    r"(^|\.)double_blocks\.|^single_transformer_blocks\.": (
+        "Flux",
+        "give its diffusers folder, with models.family: flux",
+    ),
     r"^transformer_blocks\.": ("a diffusion transformer alone", FOLDER),
     r"^(v_pred|ztsnr|edm_\w+(\.\w+)?)$": (
         "a model with another schedule (v prediction or EDM)",

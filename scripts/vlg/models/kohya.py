@@ -3,13 +3,14 @@ module's dots as underscores, the change alpha / rank times up times down.
 
 diffusers reads it for bases with a UNet. Of Stable Diffusion 3 the modules have the names of its
 own code, in which query, key and value are one layer, so that is put into diffusers' names here.
-OneTrainer writes the same endings with diffusers' modules behind `lora_transformer_`.
+OneTrainer writes the same endings with diffusers' modules behind `lora_transformer_`. Flux is read
+by diffusers, too, and written here.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -32,6 +33,20 @@ BLOCK = {
     "context_block.mlp.fc2": ("ff_context.net.2",),
     "context_block.adaLN_modulation.1": ("norm1_context.linear",),
 }
+# The same of Flux's two kinds of blocks, where a training here changes them; None is a layer that
+# it leaves as it is, in the same one of Flux's own code as others.
+FLUX = {
+    "img_attn.qkv": ("attn.to_q", "attn.to_k", "attn.to_v"),
+    "img_attn.proj": ("attn.to_out.0",),
+    "img_mlp.0": ("ff.net.0.proj",),
+    "img_mlp.2": ("ff.net.2",),
+    "txt_attn.qkv": ("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj"),
+    "txt_attn.proj": ("attn.to_add_out",),
+    "txt_mlp.0": ("ff_context.net.0.proj",),
+    "txt_mlp.2": ("ff_context.net.2",),
+}
+FLUX_ALONE = {"linear1": ("attn.to_q", "attn.to_k", "attn.to_v", None)}
+WIDER = 4  # the rows of what is left out there, of those of one of the others
 OUTSIDE = {
     "context_embedder": "context_embedder",
     "t_embedder.mlp.0": "time_text_embed.timestep_embedder.linear_1",
@@ -52,6 +67,21 @@ def layers(count: int) -> dict[str, tuple[str, ...]]:
         for name, others in BLOCK.items():
             made = tuple(f"transformer_blocks.{i}.{each}" for each in others)
             found[f"joint_blocks.{i}.{name}"] = made
+    return found
+
+
+def layers_of_flux(names: Iterable[str]) -> dict[str, tuple[str | None, ...]]:
+    """{layer of Flux's own code: those of diffusers}, of the blocks of which these are layers."""
+    found: dict[str, tuple[str | None, ...]] = {}
+    for start, own, table in (
+        ("transformer_blocks", "double_blocks", FLUX),
+        ("single_transformer_blocks", "single_blocks", FLUX_ALONE),
+    ):
+        numbers = {name.split(".")[1] for name in names if name.startswith(f"{start}.")}
+        for i in sorted(numbers, key=int):
+            for name, others in table.items():
+                made = tuple(each and f"{start}.{i}.{each}" for each in others)
+                found[f"{own}.{i}.{name}"] = made
     return found
 
 
@@ -102,7 +132,7 @@ def read(tensors: Tensors, count: int) -> dict[str, torch.Tensor]:
 def written(tensors: Tensors) -> dict[str, torch.Tensor]:
     """What a training here has written, in kohya's layout; ValueError for what it has not.
 
-    Query, key and value of Stable Diffusion 3 become one layer of three times the rank.
+    Query, key and value of Stable Diffusion 3 and of Flux become one layer of three times the rank.
     """
     import torch
 
@@ -115,15 +145,22 @@ def written(tensors: Tensors) -> dict[str, torch.Tensor]:
         raise ValueError("not a LoRA as a training here writes it")
     numbers = [int(n.split(".")[1]) for n in pairs if n.startswith("transformer_blocks.")]
     joint = any(name.startswith("transformer.") for name in tensors)
-    table = layers(max(numbers) + 1) if joint else {name: (name,) for name in pairs}
+    table: Mapping[str, tuple[str | None, ...]] = {name: (name,) for name in pairs}
+    if any(name.startswith("single_transformer_blocks.") for name in pairs):
+        table = layers_of_flux(pairs)
+    elif joint:
+        table = layers(max(numbers) + 1)
     result = {}
     for name, others in table.items():
         if not (there := [each for each in others if each in pairs]):
             continue
-        if len(there) != len(others):
+        if len(there) != len(others) - others.count(None):
             raise ValueError(f"{name} is {len(others)} layers and {len(there)} of them are there")
         key = f"lora_unet_{name.replace('.', '_')}"
-        result[key + DOWN] = torch.cat([pairs[each][0] for each in others])
-        result[key + UP] = torch.block_diag(*(pairs[each][1] for each in others))
+        down, up = pairs[there[0]]
+        nothing = torch.zeros_like(down), up.new_zeros(WIDER * len(up), up.shape[1])
+        parts = [nothing if each is None else pairs[each] for each in others]
+        result[key + DOWN] = torch.cat([part[0] for part in parts])
+        result[key + UP] = torch.block_diag(*(part[1] for part in parts))
         result[f"{key}.alpha"] = torch.tensor(float(len(result[key + DOWN])))
     return result

@@ -244,7 +244,7 @@ class LatentFamily(Family):
                     z = z.detach().requires_grad_()
                 both = scheduler.scale_model_input(torch.cat([z] * 2) if guided else z, t)
                 if guidance:
-                    predict = functools.partial(self.predict, net, both, t)
+                    predict = functools.partial(self._unguided, net, both, t)
                     predicted = guidance(predict, begin + index, t, net)
                 else:
                     predicted = self.predict(net, both, t, condition)
@@ -263,6 +263,13 @@ class LatentFamily(Family):
                 if grad == "step":
                     z = z.detach()
         return z
+
+    def _unguided(
+        self, net: Callable[..., Any], z_t: torch.Tensor, t: torch.Tensor, condition: Condition
+    ) -> torch.Tensor:
+        """The prediction where something else guides: a network that is told a scale is told 1."""
+        told = self.told_scale(condition, 1.0, z_t)
+        return self.predict(net, z_t, t, condition if told is None else told)
 
     def renoised(
         self,

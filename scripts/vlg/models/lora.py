@@ -2,6 +2,7 @@
 
 Both layouts are read by diffusers' own loaders: its own (`unet.….lora_A.weight`) and kohya's
 (`lora_unet_….lora_down.weight`, with `.alpha`), but for Stable Diffusion 3's (`vlg.models.kohya`).
+Of Flux they read those of further trainers, too.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 from vlg.errors import UserError
 from vlg.models import headers, kohya, stated
+from vlg.models.families import INDEX, class_of
 
 # The first of the two matrices of a layer; its second dimension is the layer's width.
 DOWN = re.compile(r"\.lora_A\.|[._]lora_down\.|[._]lora[._]down\.|\.down\.weight$")
@@ -23,11 +25,14 @@ OF_TEXT = re.compile(r"\.attentions?[._].*attn2.*to_[kv]|_attn2_to_[kv]\.")
 # How names begin in LoRAs of families without a UNet, and of those whose UNet has one text encoder
 # and two.
 OF_FLUX = ("lora_unet_double_blocks_", "lora_unet_single_blocks_")  # as kohya calls Flux's
-OTHERS = ("lora_te3_", "text_encoder_3.", "lora_transformer_", "transformer.", "diffusion_model.")
-OTHERS += ("lora_prior_", "lora_unet_joint_blocks_", *OF_FLUX)
+OF_FLUX += ("transformer.single_transformer_blocks.",)
+OF_SD3 = ("lora_unet_joint_blocks_", "lora_te3_", "text_encoder_3.")
+OTHERS = ("lora_transformer_", "transformer.", "diffusion_model.", "lora_prior_", *OF_FLUX, *OF_SD3)
 OF_UNET = ("unet.", "lora_te_", "lora_unet_down_", "lora_unet_mid_", "lora_unet_up_")
 OF_UNET += ("lora_unet_input_", "lora_unet_middle_", "lora_unet_output_")
 OF_ONE, OF_TWO = ("lora_te_",), ("lora_te1_", "lora_te2_", "text_encoder_2.")
+OF_T5 = ("lora_te2_", "text_encoder_2.")  # of Flux
+FLUX = "FluxPipeline"
 
 
 def check(file: Path, base: Path | None = None) -> None:
@@ -52,12 +57,20 @@ def check(file: Path, base: Path | None = None) -> None:
         return
     of_unet = (base / "unet/config.json").is_file()
     others = OTHERS + (OF_ONE if (base / "text_encoder_2").is_dir() else OF_TWO)
-    if not of_unet:
+    of_flux = (base / INDEX).is_file() and class_of(base) == FLUX
+    if of_flux:
+        others = OF_UNET + OF_SD3
+    elif not of_unet:
         others = OF_UNET + OF_FLUX if (base / "transformer").is_dir() else ()
     strange = next((name for name in tensors if name.startswith(others)), None)
     if strange:
         raise UserError(
             f"{file}: a LoRA of another family ({strange}); give one that was made for this base"
+        )
+    if of_flux and (of_t5 := next((name for name in tensors if name.startswith(OF_T5)), None)):
+        raise UserError(
+            f"{file}: changes T5 ({of_t5}), which diffusers does not read of Flux; give one of the "
+            "transformer and CLIP alone"
         )
     if not of_unet:
         return
@@ -77,7 +90,7 @@ def merge(base: Path, loras: Sequence[Path], scales: Sequence[float], out: Path)
     UserError when a LoRA is of another model, or diffusers cannot read all of its layers.
     """
     import torch
-    from diffusers import DiffusionPipeline
+    from diffusers import DiffusionPipeline, FluxPipeline
     from safetensors.torch import load_file
 
     # They warn of a part that a LoRA leaves alone, of layers that fit nowhere, which are counted
@@ -95,7 +108,9 @@ def merge(base: Path, loras: Sequence[Path], scales: Sequence[float], out: Path)
             found = {"pretrained_model_name_or_path_or_dict": str(file.parent),
                      "weight_name": file.name, "local_files_only": True}  # fmt: skip
             layers = headers.check_safetensors(file)
-            if kohya.is_of_sd3(layers):
+            if isinstance(pipeline, FluxPipeline):  # whose layers are made of other trainers'
+                layers = pipeline.lora_state_dict(load_file(file))
+            elif kohya.is_of_sd3(layers):
                 layers = kohya.read(load_file(file), pipeline.transformer.config.num_layers)
                 found = {"pretrained_model_name_or_path_or_dict": layers}
             pipeline.load_lora_weights(adapter_name=names[-1], **found)

@@ -63,6 +63,11 @@ def check_guide(folder: Path) -> None:
     model = told(folder, name).get("model_cfg")
     if not isinstance(model, dict):
         raise UserError(f"{name}: has no model_cfg; give a folder that open_clip has saved")
+    if (told(folder, name).get("preprocess_cfg") or {}).get("resize_mode") == "longest":
+        raise UserError(
+            f"{name}: preprocess_cfg has resize_mode longest, which pads pictures, and that is not "
+            "known here; give a CLIP that crops or squashes them"
+        )
     text = model.get("text_cfg") or {}
     wanted = text.get("hf_tokenizer_name")
     if wanted and not has_tokenizer(folder):
@@ -106,13 +111,12 @@ def absent(base: Path) -> list[str]:
     return [n for n, each in index.items() if each == [None, None] and n not in OPTIONAL]
 
 
-def left_out(names: Iterable[str]) -> list[str]:
-    """What is `absent` of a base that has files of these names: of those served here it can only be
-    T5 of a Stable Diffusion 3."""
+def left_out(names: Iterable[str], family: str) -> list[str]:
+    """What is `absent` of a base of a family that has files of these names, as T5 of a Stable
+    Diffusion 3."""
     there = {name.partition("/")[0] for name in names}
-    if not {"transformer", "text_encoder_2"} <= there:
-        return []
-    return [part for part in ("text_encoder_3", "tokenizer_3") if part not in there]
+    parts = plugins.constant(plugins.FAMILIES, family, "PARTS")
+    return [part for part in parts if part not in there]
 
 
 def has_tokenizer(folder: Path) -> bool:

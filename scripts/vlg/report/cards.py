@@ -12,6 +12,7 @@ from pydantic import Field
 
 from vlg.config.keys import Keys
 from vlg.errors import UserError
+from vlg.models.folders import FAMILY
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
@@ -73,6 +74,7 @@ class Settings(Keys):
 
     study: str = Field("shapes", description="`study`.")
     base: str = Field("shapes", description="`models.base`.")
+    family: str = Field(FAMILY, description="`models.family`.")
     judge: str = Field("shapes", description="`models.judge`.")
     dataset: str = Field("shapes", description="`dataset.source`.")
     confidence: float = Field(0.95, gt=0, lt=1, description="`statistics.confidence`.")
@@ -146,7 +148,10 @@ def _facts(model: str, row: Mapping[str, str], settings: Settings) -> ModelCardD
         license_name="that of the base model" if licence == "other" else None,
         datasets=[settings.dataset],
         metrics=["clip_score"],
-        tags=["stable-diffusion", "text-to-image", "clip-guidance"],
+        tags=[
+            "stable-diffusion" if settings.family.startswith("sd") else settings.family,
+            *("text-to-image", "clip-guidance"),
+        ],
         model_name=model,
         eval_results=[
             EvalResult(

@@ -200,6 +200,8 @@ def begin(name: str, settings: Training, folders: Mapping[str, Path], device: st
     family.watch(ledger)
     method = methods.load(name, settings, family)
     data = open_source(settings, family, folders)
+    if family.lora_only and not settings.lora_rank:
+        raise UserError(f"lora_rank: is 0, and {family.lora_only}; set it to 16")
     net = family.network()
     if settings.lora_rank:
         add_lora(net, family, settings)

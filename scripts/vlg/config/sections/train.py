@@ -265,7 +265,7 @@ class Sampled(Training):
         json_schema_extra=short("og"),
         description=(
             "Classifier-free guidance of own samples; 1 is none and costs half; null takes "
-            "`generate.guidance_scale`."
+            "`generate.guidance_scale`. With FLUX.1 dev set 3.5, which it is trained at."
         ),
     )
 

@@ -83,23 +83,21 @@ class HumanPreferenceScore(Judge):
 
     def prepare(self, images: list[np.ndarray]) -> torch.Tensor:
         """Pixels (n, 3, side, side): the longer side resized (bicubic, antialiased), the shorter
-        padded on both ends."""
-        import numpy as np
+        padded on both ends. As in its package floats are resized, and overshoot 0..1 at edges."""
         import torch
-        from PIL import Image
+        from torch.nn.functional import interpolate, pad
 
         pictures = []
         for image in images:
-            height, width = image.shape[:2]
-            scale = self.side / max(height, width)
-            small = Image.fromarray(image)
+            small = torch.tensor(image).permute(2, 0, 1).float() / 255
+            scale = self.side / max(small.shape[1:])
             if scale != 1:
-                size = (round(width * scale), round(height * scale))
-                small = small.resize(size, Image.Resampling.BICUBIC)
-            square = Image.new("RGB", (self.side, self.side))
-            square.paste(small, ((self.side - small.width) // 2, (self.side - small.height) // 2))
-            pictures.append(np.asarray(square))
-        pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
+                target = [round(side * scale) for side in small.shape[1:]]
+                small = interpolate(small[None], target, mode="bicubic", antialias=True)[0]
+            down, right = (self.side - side for side in small.shape[1:])
+            ends = (right // 2, right - right // 2, down // 2, down - down // 2)
+            pictures.append(pad(small, ends))
+        pixels = torch.stack(pictures)
         mean, std = (torch.tensor(each)[:, None, None] for each in (self.mean, self.std))
         return (pixels - mean) / std
 

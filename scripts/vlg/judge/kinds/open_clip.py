@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vlg.config import sections
-from vlg.judge import sizes
 from vlg.judge.kind import Judge
 from vlg.models import stated
+from vlg.models.device import send
 from vlg.models.guide import Guide
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ class Rounded(Guide):
 
 
 class OpenClip(Judge):
-    """The cosine as the guide takes it."""
+    """The cosine as open_clip takes it, whose own transform prepares the pictures. The guide, which
+    must be differentiable, resizes floats and not bytes."""
 
     form = "guide"
     mark = "open_clip_config.json"
@@ -52,14 +53,18 @@ class OpenClip(Judge):
 
     def load(self) -> None:
         import torch
+        from open_clip.transform import PreprocessCfg, image_transform_v2
 
-        from vlg.models.device import set_precision
+        from vlg.models.device import Parts, set_precision
         from vlg.models.guide import load_guide
 
-        dtype = set_precision(self.precision)
+        self.dtype = set_precision(self.precision)
         self.guide = load_guide(self.root / self.settings.source, self.device)
-        if dtype != torch.float32:
-            self.guide = Rounded(self.guide, dtype)
+        if self.dtype != torch.float32:
+            self.guide = Rounded(self.guide, self.dtype)
+        cfg = PreprocessCfg(**self.guide.model.visual.preprocess_cfg)
+        self.transform = image_transform_v2(cfg, is_train=False)
+        self._parts = Parts("scoring pictures")
 
     @property
     def inside(self) -> Guide:
@@ -73,8 +78,25 @@ class OpenClip(Judge):
     def watch(self, ledger: Ledger, part: str = "judge") -> None:
         self.guide.watch(ledger, part)
 
-    def __call__(self, images: list[np.ndarray], prompts: list[str]) -> list[float]:
-        return sizes.guided(self.guide, images, prompts)
+    def prepare(self, images: list[np.ndarray]) -> torch.Tensor:
+        import torch
+        from PIL import Image
+
+        return torch.stack([self.transform(Image.fromarray(image)) for image in images])
+
+    def __call__(self, images: Any, prompts: list[str]) -> list[float]:
+        pixels = self.prepare(images) if isinstance(images, list) else images
+        distinct = list(dict.fromkeys(prompts))
+        texts = self.guide.encode_text(distinct)[[distinct.index(prompt) for prompt in prompts]]
+        parts = self._parts(self._cosines, pixels, texts)
+        return [round(100 * cosine, 4) for part in parts for cosine in part.tolist()]
+
+    def _cosines(self, pixels: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        with torch.no_grad():
+            found = self.guide.model.encode_image(send(pixels.to(self.dtype), self.device))
+        return (torch.nn.functional.normalize(found.float(), dim=-1) * texts).sum(1)
 
     @property
     def side(self) -> int:

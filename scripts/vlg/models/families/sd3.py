@@ -3,7 +3,6 @@ of 16 channels with a shift."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -15,14 +14,13 @@ from vlg.files import read_json
 from vlg.models.components import load_component, load_network
 from vlg.models.device import at_least_float32, waiting
 from vlg.models.family import Condition
-from vlg.models.flow import Solver, check_stated, load_flow, logit_normal
-from vlg.models.latent import LatentFamily, square_side
+from vlg.models.flow import check_stated, logit_normal
+from vlg.models.flowing import FlowFamily, check_latents
+from vlg.models.latent import square_side
 from vlg.models.stated import check_words, told
 
 if TYPE_CHECKING:
     import torch
-
-    from vlg.config.sections import Denoising
 
 CLASSES = ("StableDiffusion3Pipeline",)
 PARTS = (
@@ -67,13 +65,12 @@ WORDS = {"": 49408, "_2": 49408, "_3": 32128}
 APART = "give a base whose parts belong together"
 
 
-class StableDiffusion3(LatentFamily):
+class StableDiffusion3(FlowFamily):
     """A `StableDiffusion3Pipeline` folder. Its condition is `states` [n, 77, width of both CLIPs],
     `pooled` [n, width] and, where the folder has T5, `t5` [n, up to 256, width]; without, the
     network is shown zeros in its place."""
 
-    network_name = "transformer"
-    shifted = True
+    kind, usual = "SD3Transformer2DModel", USUAL
     # As in diffusers' train_dreambooth_lora_sd3.py: the attention of pictures and texts together.
     lora_targets = tuple(
         f"attn.{name}"
@@ -97,7 +94,7 @@ class StableDiffusion3(LatentFamily):
         vae = told(folder, "vae/config.json")
         texts = [told(folder, f"text_encoder{end}/config.json") for end in ENDS[: 2 + has_t5]]
         cls._check_network(net, vae)
-        cls._check_latents(vae)
+        check_latents(vae, "Stable Diffusion 3", 1.5305, 0.0609)
         cls._check_widths(net, texts)
         try:
             check_stated(told(folder / "scheduler", "scheduler_config.json"))
@@ -125,25 +122,6 @@ class StableDiffusion3(LatentFamily):
                 f"{name}: sample_size is {net['sample_size']!r}; write the side of square latents "
                 f"there, a multiple of {net['patch_size']} up to {most}"
             )
-
-    @staticmethod
-    def _check_latents(vae: dict[str, Any]) -> None:
-        """A latent is the encoder's output less `shift_factor`, times `scaling_factor`."""
-        name = "vae/config.json"
-        for key in ("latents_mean", "latents_std"):
-            if vae.get(key):
-                raise UserError(
-                    f"{name}: {key} is set, which this family's latents do not have; give the VAE "
-                    "of Stable Diffusion 3"
-                )
-        for key, usual in (("scaling_factor", 1.5305), ("shift_factor", 0.0609)):
-            found = vae.get(key)
-            number = isinstance(found, int | float) and math.isfinite(found)
-            if not number or (key == "scaling_factor" and found <= 0):
-                raise UserError(
-                    f"{name}: {key} is {json.dumps(found)}; set the number that the base was "
-                    f"trained with ({usual} of Stable Diffusion 3)"
-                )
 
     @staticmethod
     def _check_widths(net: dict[str, Any], texts: list[dict[str, Any]]) -> None:
@@ -195,13 +173,6 @@ class StableDiffusion3(LatentFamily):
 
     # --- components ---
 
-    def _network(self, dtype: torch.dtype) -> Any:
-        from diffusers import SD3Transformer2DModel
-
-        net = load_network(SD3Transformer2DModel, self.folder, "transformer", torch_dtype=dtype)
-        self._loaded("network", net)
-        return net
-
     @cached_property
     def text(self) -> list[tuple[Any, Any]]:
         """(tokenizer, text encoder) of each CLIP, and of T5 where the folder has it."""
@@ -223,16 +194,6 @@ class StableDiffusion3(LatentFamily):
             text = load_network(kind, self.folder, f"text_encoder{end}", dtype=self.dtype)
             found.append((tokenizer, text.to(waiting(self.device)).eval().requires_grad_(False)))
         return found
-
-    @cached_property
-    def schedule(self) -> Any:
-        schedule = load_flow(self.folder)
-        schedule.sigmas = schedule.sigmas.to(self.device)
-        return schedule
-
-    @cached_property
-    def config(self) -> dict[str, Any]:  # type: ignore[override]
-        return USUAL | super().config
 
     # --- texts and pictures ---
 
@@ -289,15 +250,6 @@ class StableDiffusion3(LatentFamily):
         texts = torch.cat([pad(states, (0, width - states.shape[-1])), t5], dim=1)
         times = (self.schedule.sigma(t) * self.timesteps).expand(len(z_t))
         return net(z_t, texts, condition["pooled"], times, return_dict=False)[0]
-
-    def path(self, settings: Denoising) -> list[int]:
-        """The whole timesteps whose sigmas are nearest to those of the steps."""
-        sigmas = self._scheduler(settings, 0).timesteps.cpu() / self.timesteps
-        apart = (self.schedule.sigmas.cpu() - sigmas[:, None]).abs()
-        return [int(t) for t in apart.argmin(dim=1)]
-
-    def _scheduler(self, settings: Denoising, begin: int, stochastic: bool = False) -> Any:
-        return Solver(self.folder, settings, self.device, begin, stochastic)
 
 
 def _has_t5(index: dict[str, Any]) -> bool:
