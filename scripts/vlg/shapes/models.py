@@ -8,11 +8,14 @@ from __future__ import annotations
 import math
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vlg.files import write_json
 from vlg.shapes.captions import NUMBERS, WORDS, plural
 from vlg.shapes.world import BACKGROUNDS, COLOURS, SHAPES, SIDE
+
+if TYPE_CHECKING:
+    import torch
 
 CONTEXT = 24  # tokens of the longest caption and its two ends, with some room
 TEXT_WIDTH = 96
@@ -167,8 +170,10 @@ def transformer() -> Any:
     """SD3Transformer2DModel, a token for each of 64 latents, 2.0 M parameters.
 
     What modulates a block and what leaves the network begin at zero, so each block begins as the
-    identity (adaLN-Zero; Peebles and Xie, arXiv:2212.09748).
+    identity (adaLN-Zero; Peebles and Xie, arXiv:2212.09748). Attention begins as `attend_near`
+    with positions as `waves`, by which it learns faster.
     """
+    import torch
     from diffusers import SD3Transformer2DModel
     from torch.nn.init import zeros_
 
@@ -192,6 +197,11 @@ def transformer() -> Any:
     for layer in (*modulations, net.norm_out.linear, net.proj_out):
         zeros_(layer.weight)
         zeros_(layer.bias)
+    with torch.no_grad():
+        net.pos_embed.pos_embed.copy_(waves(SIDE // 4, FLOW_WIDTH))
+    for block in blocks:
+        own = block.attn
+        attend_near(own.to_q, own.to_k, own.to_v, own.to_out[0], heads)
     return net
 
 
@@ -263,34 +273,45 @@ def guide() -> Any:
     return CLIP(config["embed_dim"], config["vision_cfg"], text)
 
 
-def begin(vision: Any) -> None:
-    """Begin a ViT, transformers' CLIP or SigLIP vision tower, where it learns from few pictures.
+def waves(side: int, width: int) -> torch.Tensor:
+    """Positions [side x side, width] of a square of tokens, as waves along both axes."""
+    import torch
 
-    Positions are waves along both axes, and attention is to what is alike and near: query and key
-    alike, value and output opposed (arXiv:2305.09828).
-    """
+    phases = torch.arange(side)[:, None] * torch.linspace(0.25, 2, width // 4) * math.pi / 4
+    along = torch.cat([phases.sin(), phases.cos()], dim=1)
+    down, right = (along.unsqueeze(axis).expand(side, side, -1) for axis in (1, 0))
+    return torch.cat([down, right], dim=-1).flatten(0, 1)
+
+
+def attend_near(query: Any, key: Any, value: Any, out: Any, heads: int) -> None:
+    """Begin the linear layers of an attention of tokens to themselves where they look at what is
+    alike and near: query and key alike, value and output opposed (arXiv:2305.09828)."""
+    import torch
+
+    width = query.in_features
+    with torch.no_grad():
+        for part in range(heads):
+            rows = slice(part * width // heads, (part + 1) * width // heads)
+            some = torch.linalg.qr(torch.randn(width, width))[0][rows]
+            query.weight[rows] = 0.9 * some
+            key.weight[rows] = 0.9 * some
+        turn = torch.linalg.qr(torch.randn(width, width))[0]
+        value.weight.copy_(0.6 * turn)
+        out.weight.copy_(0.02 * torch.randn(width, width) - 0.6 * turn.T)
+
+
+def begin(vision: Any) -> None:
+    """Begin a ViT, transformers' CLIP or SigLIP vision tower, where it learns from few pictures."""
     import torch
 
     embeddings = vision.embeddings
     width = embeddings.patch_embedding.out_channels
     side = SIDE // embeddings.patch_embedding.kernel_size[0]
-    phases = torch.arange(side)[:, None] * torch.linspace(0.25, 2, width // 4) * math.pi / 4
-    waves = torch.cat([phases.sin(), phases.cos()], dim=1)
-    down, right = (waves.unsqueeze(axis).expand(side, side, -1) for axis in (1, 0))
     with torch.no_grad():
-        positions = embeddings.position_embedding.weight[-side * side :]
-        positions.copy_(0.15 * torch.cat([down, right], dim=-1).flatten(0, 1))
-        for layer in vision.encoder.layers:
-            attention = layer.self_attn
-            heads = attention.num_heads
-            for part in range(heads):
-                rows = slice(part * width // heads, (part + 1) * width // heads)
-                some = torch.linalg.qr(torch.randn(width, width))[0][rows]
-                attention.q_proj.weight[rows] = 0.9 * some
-                attention.k_proj.weight[rows] = 0.9 * some
-            turn = torch.linalg.qr(torch.randn(width, width))[0]
-            attention.v_proj.weight.copy_(0.6 * turn)
-            attention.out_proj.weight.copy_(0.02 * torch.randn(width, width) - 0.6 * turn.T)
+        embeddings.position_embedding.weight[-side * side :] = 0.15 * waves(side, width)
+    for layer in vision.encoder.layers:
+        own = layer.self_attn
+        attend_near(own.q_proj, own.k_proj, own.v_proj, own.out_proj, own.num_heads)
 
 
 def judge() -> Any:

@@ -70,10 +70,10 @@ class PretrainFlow(Keys):
 
     seed: OwnSeed = 16
     read: Read = 1000
-    steps: Steps = 14000
+    steps: Steps = 18000
     batch: Batch = 32
     lr: Rate = 0.002
-    again: Again = 2000
+    again: Again = 3000
     scenes: Scenes = 60000
 
 
