@@ -40,7 +40,9 @@ def main() -> None:
                 files.write_manifest(base)
             print(f"| guidance | {' | '.join(MEASURED)} |\n|---|{'---:|' * len(MEASURED)}")
             for scale in given.scales:
-                settings = sections.Sampling(guidance_scale=scale, steps=given.steps)
+                settings = sections.Sampling.parse(
+                    {"guidance_scale": scale, "steps": given.steps}, "--scales, --steps"
+                )
                 found = quality.base(quality.draw(base, settings, given.number))
                 print(f"| {scale:g} | {' | '.join(f'{found[each]:.3f}' for each in MEASURED)} |")
         except UserError as error:

@@ -72,6 +72,8 @@ def labelled(folder: Path = LABELLED) -> list[tuple[np.ndarray, dict[str, str]]]
     tiles = sheet.reshape(-1, SIDE, COLUMNS, SIDE, 3).swapaxes(1, 2).reshape(-1, SIDE, SIDE, 3)
     with open(folder / "labels.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
+    if not 0 <= len(tiles) - len(rows) < COLUMNS:
+        raise UserError(f"{folder}: {len(rows)} labels of {len(tiles)} tiles; restore both files")
     return list(zip(tiles, rows, strict=False))
 
 

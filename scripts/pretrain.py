@@ -12,7 +12,8 @@ import shutil
 from pathlib import Path
 
 from vlg.config import sections
-from vlg.files import atomic_folder, write_manifest
+from vlg.errors import UserError
+from vlg.files import atomic_folder, check_manifest, write_manifest
 from vlg.workflow import cli
 from vlg.workflow.codehash import code_hash
 
@@ -30,6 +31,10 @@ def main(args):
     recipe = keys.parse(args.settings, f"pretrain.{args.part}").model_dump()
     state = args.out.parent / f".training-{args.part}"
     made_of = {"recipe": recipe, "code": code_hash(Path(__file__)), "threads": args.threads}
+    if args.part in ("base", "flow"):
+        if not args.vae:
+            raise UserError(f"--part {args.part} needs --vae, the folder of a trained VAE")
+        made_of["vae"] = check_manifest(args.vae)["sha256"]
     course = Course(state, made_of)
 
     def finish(folder: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from vlg.errors import UserError
 from vlg.judge.kinds import vqa
 from vlg.shapes import asked, captions, pretrain, verify, world
 from vlg.shapes.captions import Claim, Meaning, Told, meaning, parse, sentence, wrong
@@ -282,3 +283,9 @@ def test_a_meaning_entails_what_says_less_of_the_same(seed, more, less):
         assert verify.check(picture, part)["strict"] == 1
     for detail in captions.details(full):
         assert not captions.entails(full, wrong(full, random.Random(seed), detail))
+
+
+def test_where_prompts_run_out_it_is_told(monkeypatch):
+    monkeypatch.setattr(captions, "MOST_AGAIN", 200)
+    with pytest.raises(UserError, match="no 4000 different development prompts, .* ask for fewer"):
+        captions.prompts(4000, 0, development=True)

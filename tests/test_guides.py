@@ -233,3 +233,13 @@ def test_a_guide_of_the_hub_is_no_judge_of_the_hub(tmp_path):
     guides = {"a": {"kind": "clip", "source": "hub:me/clip@main"}}
     with pytest.raises(UserError, match="models.judge: is the same model as guides.a"):
         load({"guides": guides, "models": {"judge": "hub:Me/Clip"}}, tmp_path)
+
+
+def test_the_shipped_judge_that_guides_is_told():
+    config = {
+        "models": {"guide": "seen"},
+        "guides": {"seen": {"kind": "clip", "source": "resources/shapes-siglip"}},
+        "judges": {"other": {"kind": "clip", "source": "shapes"}},
+    }
+    with pytest.raises(UserError, match="judges.other.source: is the same model as guides.seen"):
+        load(config, ROOT)

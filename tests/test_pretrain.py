@@ -269,7 +269,7 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("part", ["vae", "base", "flow", "judge", "siglip", "vqa"])
+@pytest.mark.parametrize("part", ["vae", "base", "flow", "guide", "judge", "siglip", "vqa"])
 def test_a_killed_training_goes_on_to_the_same_bits(trained, tmp_path, monkeypatch, part):
     """Killed after each step in turn, in both parts of those that have two."""
     if part in ("base", "flow"):

@@ -18,7 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from vlg import plugins
 from vlg.config import guides, models, plan, variants
-from vlg.config.models import GIVEN, SHIPPED, is_hub, same_weights
+from vlg.config.models import GIVEN, SHIPPED, folder_of, is_hub, same_weights
 from vlg.config.read import Key, fail, nearest, shown, under
 from vlg.data import benchmark, pixels, prompts, ratings, sets
 from vlg.data.columns import LISTS
@@ -148,16 +148,14 @@ def _check_stop_judge(config: dict[str, Any], root: Path, chosen: str, key: Key)
             "is 0, and stop_judge looks at development prompts",
             "set it to 40 or more",
         )
+    places = {f"judges.{name}": folder_of(own, root) for name, own in plan.judges(config).items()}
     names = {f"models.{part}": config["models"][part] for part in ("guide", "judge")}
-    judges = plan.judges(config)
-    names |= {f"judges.{name}": settings.source for name, settings in judges.items()}
     names |= {f"guides.{name}": own.source for name, own in guides.entries(config).items()}
     for name, source in names.items():
-        if source is None:
-            continue
-        shipped = source == plan.SHAPES and not name.startswith("judges.")
-        part = "judge" if name == "models.judge" else "guide"
-        folder = SHIPPED / part if shipped else root / source
+        if source is not None:
+            part = "judge" if name == "models.judge" else "guide"
+            places[name] = SHIPPED / part if source == plan.SHAPES else root / source
+    for name, folder in places.items():
         if not folder.is_dir():
             continue
         same = os.path.realpath(folder) == os.path.realpath(root / chosen)

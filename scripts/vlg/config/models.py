@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vlg import plugins
-from vlg.config import guides, plan, variants
+from vlg.config import guides, plan, sections, variants
 from vlg.config.read import Key, fail, nearest, shown, under
 from vlg.data import hub
 from vlg.errors import UserError
@@ -279,18 +279,30 @@ def _check_source(settings: Any, key: Key, root: Path, pending: bool = False) ->
             kind.check_beside(settings, root)
 
 
+def folder_of(judge: sections.JudgeKeys, root: Path) -> Path:
+    """Where the model of a further judge is."""
+    return plugins.own(plugins.KINDS, judge.kind).folder(judge, root)
+
+
 def _check_differ(config: dict[str, Any], root: Path) -> None:
     """No guide is a judge: neither the same source nor the same weights under another name."""
     known = guides.entries(config)
     chosen = {f"guides.{name}": each.source for name, each in known.items() if each.source}
     if plan.has_base(config) and config["models"]["guide"] not in known:
         chosen["models.guide"] = config["models"]["guide"]
-    judges = {("judges", name, "source"): each.source for name, each in plan.judges(config).items()}
-    judges[("models", "judge")] = config["models"]["judge"]
-    for (key, judge), (guide, source) in itertools.product(judges.items(), chosen.items()):
+    own = config["models"]["judge"]
+    judges: dict[Key, tuple[str, Path]] = {
+        ("judges", name, "source"): (each.source, folder_of(each, root))
+        for name, each in plan.judges(config).items()
+    }
+    judges["models", "judge"] = (own, SHIPPED / "judge" if own == plan.SHAPES else root / own)
+    for (key, (judge, other)), (guide, source) in itertools.product(judges.items(), chosen.items()):
         one = SHIPPED / "guide" if source == plan.SHAPES else root / source
-        other = SHIPPED / "judge" if judge == plan.SHAPES else root / judge
-        if hub.same(source, judge) or os.path.realpath(one) == os.path.realpath(other):
+        if (
+            hub.parse(source)
+            and hub.same(source, judge)
+            or os.path.realpath(one) == os.path.realpath(other)
+        ):
             fail(key, f"is the same model as {guide}: {shown(judge)}", OTHER_JUDGE)
         same = same_weights(one, other) if os.path.isdir(one) and os.path.isdir(other) else None
         if same:

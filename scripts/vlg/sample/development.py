@@ -52,8 +52,12 @@ def choose(
     elif data is None:
         from vlg.shapes import captions
 
-        # Enough that some are not taken by prompts of one's own.
-        rows = captions.prompts(count + len(taken), settings["seed"], development=True)
+        # Of meanings that no reported prompt of the shapes world has; one's own may be alike.
+        rows, wanted = [], count
+        while len(rows) < count:
+            made = captions.prompts(wanted, settings["seed"], development=True)
+            rows = [row for row in made if composed(row["Prompt"]) not in taken]
+            wanted += count - len(rows)
     else:
         from vlg.data.captioned import read_listing
 

@@ -12,6 +12,7 @@ import random
 import re
 from dataclasses import dataclass, replace
 
+from vlg.errors import UserError
 from vlg.shapes.world import BACKGROUNDS, COLOURS, INVERSE, PAIRS, SHAPES, SIZES, Scene, sample
 
 WORDS = {
@@ -304,6 +305,7 @@ CATEGORIES = {"single": "Single", "pair": "Pair", "count": "Count"}
 
 
 SPLITS = ("in", "adapt", "in", "never")  # of prompts, by turns
+MOST_AGAIN = 2000
 
 
 def prompts(number: int, seed: int, development: bool = False) -> list[dict[str, str]]:
@@ -312,11 +314,19 @@ def prompts(number: int, seed: int, development: bool = False) -> list[dict[str,
     Half of them name only pairs the base has seen, a quarter each name pairs of `adapt` and
     `never` (for two things, at least one of them). The order is random; the more are asked for,
     the fewer of the later ones speak of one thing alone, of which there is less to say.
+    UserError where there are no more.
     """
     rng = random.Random(f"prompts {seed}")
     rows: dict[str, dict[str, str]] = {}
+    again = 0  # times in a row that a prompt was there already
     while len(rows) < number:
         row = prompt(rng, SPLITS[len(rows) % len(SPLITS)], development)
+        again = again + 1 if row["Prompt"] in rows else 0
+        if again == MOST_AGAIN:
+            raise UserError(
+                f"the shapes world has no {number} different {'development ' * development}prompts,"
+                f" {len(rows)} were found; ask for fewer"
+            )
         rows.setdefault(row["Prompt"], row)
     return list(rows.values())
 

@@ -37,7 +37,7 @@ class Course:
         self.seconds = 0.0  # of earlier processes
         self._over: list[str] = []
         self._rng, self._average = random.Random(0), None
-        self._frozen: list[torch.nn.Parameter] = []
+        self._others: list[torch.Tensor] = []
         self._groups: dict[str, Any] = {}
         self._counters: dict[str, Any] = {}
         if folder:
@@ -56,11 +56,12 @@ class Course:
         self,
         rng: random.Random,
         average: Average | None = None,
-        frozen: Sequence[torch.nn.Parameter] = (),
+        others: Sequence[torch.Tensor] = (),
     ) -> None:
-        """Keep these, too: what draws samples, the average of the weights, and what an earlier part
-        has trained and this one reads."""
-        self._rng, self._average, self._frozen = rng, average, list(frozen)
+        """Keep these, too: what draws samples, the average of the weights, and others: what an
+        earlier part has trained and this one reads, or what changes by the way (the statistics of
+        batches)."""
+        self._rng, self._average, self._others = rng, average, list(others)
 
     def begin(
         self, name: str, parameters: list[torch.nn.Parameter], optimizer: torch.optim.Optimizer
@@ -78,8 +79,8 @@ class Course:
                 moments = {key: self._groups[key][str(index)] for key in ("exp_avg", "exp_avg_sq")}
                 steps = torch.tensor(float(self._counters["step"]))
                 optimizer.state[parameter] = {"step": steps, **moments}
-            for index, parameter in enumerate(self._frozen):
-                parameter.copy_(self._groups["frozen"][str(index)])
+            for index, other in enumerate(self._others):
+                other.copy_(self._groups["others"][str(index)])
         if self._average:
             kept = self._groups["average"]
             self._average.values = [kept[str(i)] for i in range(len(kept))]
@@ -114,8 +115,8 @@ class Course:
         groups["random"] = {"torch": torch.get_rng_state()}
         if self._average:
             groups["average"] = numbered(self._average.values)
-        if self._frozen:
-            groups["frozen"] = numbered(self._frozen)
+        if self._others:
+            groups["others"] = numbered(self._others)
         counters = {
             **self.fingerprint,
             "name": name,

@@ -64,7 +64,7 @@ def vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
 
 
 def tokenizer() -> Any:
-    """The CLIPTokenizer that all tiny models share."""
+    """The CLIPTokenizer of all bases (of `shapes-flow` the first two texts), of guide and judge."""
     from transformers import CLIPTokenizer
 
     vocab, merges = vocabulary()

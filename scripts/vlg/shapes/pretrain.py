@@ -159,10 +159,11 @@ def train_clip(which: str, recipe: dict[str, Any], course: Course | None = None)
     """
     torch.manual_seed(recipe["seed"])
     rng, course = random.Random(recipe["seed"]), course or Course()
-    course.follow(rng)
     wrong_ones = recipe["negatives"]
     batches = contrastive_batches(rng, recipe["batch"], wrong_ones)
     model = {"guide": models.guide, "judge": models.judge, "siglip": models.siglip}[which]().train()
+    others = list(model.buffers())
+    course.follow(rng, others=others)
     tokenizer = models.t5_tokenizer() if which == "siglip" else models.tokenizer()
     if recipe["read"]:
         image = ("logit", "vision", "visual")
@@ -177,6 +178,7 @@ def train_clip(which: str, recipe: dict[str, Any], course: Course | None = None)
             return said
 
         train_to_read(asked, vectors, recipe["read"], draw, rng, course, f"{which} reads")
+        course.follow(rng, others=others)
     if recipe["look"]:
         look(which, model, tokenizer, recipe, rng, course)
 
@@ -426,7 +428,7 @@ def train_base(
     def after(step: int) -> None:
         average.follow(step)
         for name in ("early", "middle"):
-            if step + 1 == int(recipe[name] * recipe["steps"]):
+            if step + 1 == max(1, int(recipe[name] * recipe["steps"])):
                 trained = average.swap()
                 keep(f"base-{name}", unet, text_encoder)
                 average.swap(trained)

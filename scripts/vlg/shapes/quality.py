@@ -17,7 +17,7 @@ from vlg.shapes import captions, pretrain, verify, world
 if TYPE_CHECKING:
     import torch
 
-SEED = 1  # development; tables report prompts of other seeds
+SEED = 1  # of noise and scenes; what development prompts mean no reported prompt does
 
 
 def development_prompts(number: int) -> list[dict[str, str]]:

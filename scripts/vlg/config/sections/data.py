@@ -40,8 +40,8 @@ class Prompts(Keys):
         0,
         ge=0,
         description=(
-            "Which prompts the shapes world makes. Settings are chosen on other seeds than "
-            "the reported."
+            "Which prompts the shapes world makes. Development prompts have meanings of their own, "
+            "whatever this is."
         ),
     )
     order: Literal["first", "stratified"] = Field(

@@ -17,14 +17,19 @@ Again = Annotated[
     int, Field(ge=1, description="Further steps from the averaged weights at half the rate.")
 ]
 Read = Annotated[
-    int, Field(ge=1, description="Steps before that in which its text encoders learn to read.")
+    int,
+    Field(
+        ge=1, description="Steps before `steps` of its text encoders alone, which learn to read."
+    ),
 ]
 ReadFirst = Annotated[
-    int, Field(ge=0, description="Steps before that in which the text tower alone learns to read.")
+    int, Field(ge=0, description="Steps before all others of the text tower alone, which reads.")
 ]
 Look = Annotated[
     int,
-    Field(ge=0, description="Steps before that in which both towers learn to tell what is where."),
+    Field(
+        ge=0, description="Steps before `steps` of both towers, which learn to tell what is where."
+    ),
 ]
 Negatives = Annotated[
     int, Field(ge=1, description="Captions of each picture that are wrong in one detail.")
