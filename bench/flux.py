@@ -160,14 +160,7 @@ def kept(part: str, bf16: bool, checkpointing: bool) -> tuple[float, float]:
 
 def main() -> None:
     """Print what a sample takes."""
-    found, work = parameters() | {f"LoRA of rank {RANK}": lora_weights()}, flops()
-    print("| part | weights |\n|---|---:|")
-    for name, count in found.items():
-        print(f"| {name} | {count:,} |")
-    print("\n| of a sample | TFLOP |\n|---|---:|")
-    for name, count in work.items():
-        print(f"| {name} | {count / 1e12:.4g} |")
-    print(f"| guide, forward and backward | {sd15.flops('full')['guide'] * 2 / 1e12:.3g} |")
+    sd15.show(parameters() | {f"LoRA of rank {RANK}": lora_weights()}, flops())
     sd15.show_kept(("network", "decoder"), kept)
 
 

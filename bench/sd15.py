@@ -16,7 +16,7 @@ import contextlib
 import functools
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -343,6 +343,17 @@ def main() -> None:
         count = "" if weights is None else f"{weights:,}"
         print(f"| {name} | {count} | {work[key] / 1e12:.3g} |")
     show_kept(("unet", "decoder"), functools.partial(kept, size))
+
+
+def show(weights: Mapping[str, int], work: Mapping[str, float]) -> None:
+    """Print the numbers of weights, and what of a sample takes how many FLOPs."""
+    print("| part | weights |\n|---|---:|")
+    for name, count in weights.items():
+        print(f"| {name} | {count:,} |")
+    print("\n| of a sample | TFLOP |\n|---|---:|")
+    for name, count in work.items():
+        print(f"| {name} | {count / 1e12:.4g} |")
+    print(f"| guide, forward and backward | {flops('full')['guide'] * 2 / 1e12:.3g} |")
 
 
 def show_kept(parts: Sequence[str], kept: Callable[[str, bool, bool], tuple[float, float]]) -> None:

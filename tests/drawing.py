@@ -1,8 +1,13 @@
 """What the tests of each family of models draw with."""
 
+import numpy as np
 import torch
 
+from tests import tiny
 from vlg.config.sections import Sampling
+from vlg.models.cosines import guide_scores
+from vlg.models.guide import load_guide
+from vlg.sample import arm
 
 TEXTS = ["a red circle", "the blue square", "a big green circle on white"]
 
@@ -23,3 +28,30 @@ def conditions(family, texts=TEXTS):
         "condition": family.condition(texts),
         "negative": family.condition([""] * len(texts)),
     }
+
+
+def draws(chosen, kind, sampler, pictures):
+    """An arm draws these pictures anew, and a guided one no worse ones."""
+    guide = load_guide(tiny.world()["guide"])
+    texts, seeds = [p.prompt for p in pictures], [p.seed for p in pictures]
+    plain = sampler.draw(texts, seeds)
+    before = arm.Before(1, pictures)
+    if "pictures" in chosen.needs:
+        before = arm.Before(1, pictures, plain, guide_scores(guide, plain, texts))
+    drawn = chosen.draw(sampler, guide, before)
+    assert drawn.images.shape == plain.shape
+    same = np.abs(drawn.images.astype(int) - plain).max() <= 1
+    if kind in ("combined", "cfg", "guiders", "clip_guidance"):
+        assert same == (kind == "combined"), "which has one and the same model here"
+    if drawn.scores and before.scores:
+        assert all(new >= old - 0.05 for new, old in zip(drawn.scores, before.scores, strict=True))
+
+
+def same_gradients(parameters, weights):
+    """A network's gradients are those of a run's weights."""
+    theirs = {n: p.grad for n, p in parameters if p.grad is not None}
+    ours = {n: p.grad for n, p in weights.items() if p.grad is not None}
+    assert theirs.keys() == ours.keys() and len(theirs) > 20
+    norm = torch.cat([each.flatten() for each in theirs.values()]).norm()
+    apart = torch.cat([(ours[n] - each).flatten() for n, each in theirs.items()]).norm()
+    assert norm > 1e-3 and apart / norm < 1e-4

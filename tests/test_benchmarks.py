@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
+from PIL import Image
 
 from tests.hub_server import Hub
 from tests.pipeline import ROOT
@@ -316,6 +317,9 @@ def test_a_study_takes_its_prompts_and_its_judges_questions_from_one_download(ch
     (home / "github").mkdir(parents=True)
     (home / "github" / digest).write_bytes(text)
     (tmp_path / "pictures").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "pictures/a.png")
+    row = {"file_name": "a.png", "prompt": "a bench", "seed": 0}
+    (tmp_path / "pictures/metadata.jsonl").write_text(json.dumps(row) + "\n")
     config = {
         "study": "benchmark",
         "models": {"base": None},

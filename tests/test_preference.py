@@ -15,7 +15,7 @@ from vlg.judge import kind
 from vlg.models import weights
 
 RNG = np.random.default_rng(0)
-IMAGES = [RNG.integers(0, 255, size, dtype=np.uint8) for size in ((40, 40, 3), (48, 30, 3))]
+IMAGES = [RNG.integers(0, 255, size, dtype=np.uint8) for size in ((40, 40, 3), (48, 33, 3))]
 PROMPTS = ["a red circle", "the big blue square on white"]
 
 

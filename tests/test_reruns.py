@@ -141,7 +141,7 @@ KIND = "from vlg.judge.kinds.clip import Clip, Settings\n"
                            "log.info(\"continuing from %s\", before)"), set()),
         ("train/methods/another.py", METHOD, set()),
         ("judge/kinds/another.py", KIND, set()),
-        ("judge/kinds/clip_iqa.py", ("100 * logits", "101 * logits"), set()),
+        ("judge/kinds/clip_iqa.py", ("100 * (cosines", "101 * (cosines"), set()),
     ],
     ids=lambda value: value if isinstance(value, str) and "/" in value else "",
 )  # fmt: skip

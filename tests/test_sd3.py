@@ -15,9 +15,7 @@ from vlg import plugins
 from vlg.errors import UserError
 from vlg.files import write_manifest
 from vlg.models import families, folders, lora, stated
-from vlg.models.cosines import guide_scores
 from vlg.models.family import open_family
-from vlg.models.guide import load_guide
 from vlg.sample import arm
 from vlg.sample.listing import Picture
 from vlg.sample.sampler import Sampler
@@ -269,12 +267,7 @@ def test_a_step_is_that_of_diffusers_example(rank):
 
     _, numbers = backward(run, batch)
     assert numbers[0].item() == pytest.approx(loss.item(), rel=1e-4)
-    theirs = {n: p.grad for n, p in transformer.named_parameters() if p.grad is not None}
-    ours = {n: p.grad for n, p in run.state.weights.items() if p.grad is not None}
-    assert theirs.keys() == ours.keys() and len(theirs) > 20
-    norm = torch.cat([each.flatten() for each in theirs.values()]).norm()
-    apart = torch.cat([(ours[n] - each).flatten() for n, each in theirs.items()]).norm()
-    assert norm > 1e-3 and apart / norm < 1e-4
+    drawing.same_gradients(transformer.named_parameters(), run.state.weights)
 
 
 def test_timesteps_are_drawn_of_the_examples_density(family):
@@ -480,20 +473,7 @@ def sampler(folder):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_arm_draws_with_it(kind, sampler):
-    guide, pictures = load_guide(tiny.world()["guide"]), PICTURES[:2]
-    texts, seeds = [p.prompt for p in pictures], [p.seed for p in pictures]
-    plain = sampler.draw(texts, seeds)
-    before = arm.Before(1, pictures)
-    chosen = arm.load(kind, KINDS[kind])
-    if "pictures" in chosen.needs:
-        before = arm.Before(1, pictures, plain, guide_scores(guide, plain, texts))
-    drawn = chosen.draw(sampler, guide, before)
-    assert drawn.images.shape == plain.shape
-    same = np.abs(drawn.images.astype(int) - plain).max() <= 1
-    if kind in ("combined", "cfg", "guiders", "clip_guidance"):
-        assert same == (kind == "combined"), "which has one and the same model here"
-    if drawn.scores and before.scores:
-        assert all(new >= old - 0.05 for new, old in zip(drawn.scores, before.scores, strict=True))
+    drawing.draws(arm.load(kind, KINDS[kind]), kind, sampler, PICTURES[:2])
 
 
 def test_skipped_layers_are_the_pipelines(folder):

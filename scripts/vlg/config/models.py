@@ -14,7 +14,7 @@ from vlg.config import guides, plan, sections, variants
 from vlg.config.read import Key, fail, nearest, shown, under
 from vlg.data import hub
 from vlg.errors import UserError
-from vlg.models import fits, headers, lora, stated
+from vlg.models import headers, lora, stated
 from vlg.models.families import class_of, name_of
 from vlg.models.folders import MARK, check_family, check_whole, listed
 
@@ -112,8 +112,6 @@ def _check_compared(config: dict[str, Any], root: Path) -> None:
                 fail((*key, "lora"), "a LoRA of the Hub is not fetched here", "give its file")
             with under((*key, "lora")):
                 lora.check(root / file, folder)
-                if folder:
-                    fits.check(root / file, folder)
 
 
 def _check_compared_model(path: Path, name: str, family: str) -> None:

@@ -29,8 +29,8 @@ Widths = dict[str, tuple[int, int]]  # {layer: (those it takes, those it gives)}
 def check(file: Path, base: Path) -> None:
     """UserError naming the first layer of a LoRA that has other widths than that of its base.
 
-    file: one that `lora.check` has passed. base: a diffusers folder; where it is none, and of
-    layers that it has not, nothing is said: what does not fit then, merging tells.
+    file: a safetensors file. base: a diffusers folder; of layers that it has not nothing is said:
+    what does not fit then, merging tells.
     """
     known: dict[str, Widths] = {}
     for name, tensor in headers.check_safetensors(file).items():

@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from vlg.errors import UserError
-from vlg.models import headers, kohya, stated
+from vlg.models import fits, headers, kohya, stated
 from vlg.models.families import INDEX, class_of
 
-# The first of the two matrices of a layer; its second dimension is the layer's width.
+# The first of the two matrices of a layer.
 DOWN = re.compile(r"\.lora_A\.|[._]lora_down\.|[._]lora[._]down\.|\.down\.weight$")
-OF_TEXT = re.compile(r"\.attentions?[._].*attn2.*to_[kv]|_attn2_to_[kv]\.")
 # How names begin in LoRAs of families without a UNet, and of those whose UNet has one text encoder
 # and two.
 OF_FLUX = ("lora_unet_double_blocks_", "lora_unet_single_blocks_")  # as kohya calls Flux's
@@ -72,16 +71,7 @@ def check(file: Path, base: Path | None = None) -> None:
             f"{file}: changes T5 ({of_t5}), which diffusers does not read of Flux; give one of the "
             "transformer and CLIP alone"
         )
-    if not of_unet:
-        return
-    wanted = stated.told(base, "unet/config.json").get("cross_attention_dim", 1280)
-    looks = [name for name in tensors if DOWN.search(name) and OF_TEXT.search(name)]
-    for name in looks if isinstance(wanted, int) else []:
-        if (width := tensors[name]["shape"][1]) != wanted:
-            raise UserError(
-                f"{file}: a LoRA of another family: {name} takes texts of width {width}, and those "
-                f"of this base have {wanted}; give one that was made for it"
-            )
+    fits.check(file, base)
 
 
 def merge(base: Path, loras: Sequence[Path], scales: Sequence[float], out: Path) -> None:

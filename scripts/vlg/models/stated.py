@@ -60,10 +60,11 @@ def check(
 def check_guide(folder: Path) -> None:
     """UserError when an open_clip folder lacks what its config names."""
     name = "open_clip_config.json"
-    model = told(folder, name).get("model_cfg")
+    config = told(folder, name)
+    model = config.get("model_cfg")
     if not isinstance(model, dict):
         raise UserError(f"{name}: has no model_cfg; give a folder that open_clip has saved")
-    if (told(folder, name).get("preprocess_cfg") or {}).get("resize_mode") == "longest":
+    if (config.get("preprocess_cfg") or {}).get("resize_mode") == "longest":
         raise UserError(
             f"{name}: preprocess_cfg has resize_mode longest, which pads pictures, and that is not "
             "known here; give a CLIP that crops or squashes them"

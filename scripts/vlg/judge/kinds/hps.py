@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from vlg.config import sections
 from vlg.errors import UserError
-from vlg.judge.kind import Judge
+from vlg.judge.openclip import Cosines
 from vlg.models import weights
-from vlg.models.device import Parts, place, send, set_precision
+from vlg.models.device import place, set_precision
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +31,7 @@ class Settings(sections.ModelJudgeKeys):
     architecture: str = Field("ViT-H-14", description="What open_clip calls the model.")
 
 
-class HumanPreferenceScore(Judge):
+class HumanPreferenceScore(Cosines):
     """100 cos by `source`, the file HPS_v2_compressed.pt or HPS_v2.1_compressed.pt of xswu/HPSv2,
     or the same as safetensors. As there, a picture is not cropped but padded with black.
 
@@ -58,13 +58,12 @@ class HumanPreferenceScore(Judge):
                 f"{own.source}: not the weights of open_clip's {own.architecture} ({why}); give "
                 "HPSv2's, or another architecture"
             ) from error
-        self.dtype = set_precision(self.precision)
-        self.model: Any = place(model.to(self.dtype).eval().requires_grad_(False), self.device)
+        dtype = set_precision(self.precision)
+        self.take(place(model.to(dtype).eval().requires_grad_(False), self.device), dtype)
         cfg = self.model.visual.preprocess_cfg
         self.mean, self.std = cfg["mean"], cfg["std"]
         size = self.model.visual.image_size
         self._side = size if isinstance(size, int) else max(size)
-        self._parts = Parts("scoring pictures")
 
     @property
     def side(self) -> int:
@@ -101,24 +100,5 @@ class HumanPreferenceScore(Judge):
         mean, std = (torch.tensor(each)[:, None, None] for each in (self.mean, self.std))
         return (pixels - mean) / std
 
-    def __call__(self, images: Any, prompts: list[str]) -> list[float]:
-        pixels = self.prepare(images) if isinstance(images, list) else images
-        distinct = list(dict.fromkeys(prompts))
-        places = [distinct.index(prompt) for prompt in prompts]
-        texts = self._encode_text(distinct)[places]
-        found = self._parts(self._cosines, pixels, texts)
-        return [100 * cosine for part in found for cosine in part.tolist()]
-
-    def _encode_text(self, texts: list[str]) -> torch.Tensor:
-        import torch
-
-        with torch.no_grad():
-            found = self.model.encode_text(self.tokenizer(texts).to(self.device))
-        return torch.nn.functional.normalize(found.float(), dim=-1)
-
-    def _cosines(self, pixels: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
-        import torch
-
-        with torch.no_grad():
-            seen = self.model.encode_image(send(pixels.to(self.dtype), self.device))
-        return (torch.nn.functional.normalize(seen.float(), dim=-1) * texts).sum(dim=1)
+    def tokens(self, texts: list[str]) -> torch.Tensor:
+        return self.tokenizer(texts).to(self.device)

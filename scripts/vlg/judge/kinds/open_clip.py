@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vlg.config import sections
-from vlg.judge.kind import Judge
+from vlg.judge.openclip import Cosines
 from vlg.models import stated
-from vlg.models.device import send
 from vlg.models.guide import Guide
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ class Rounded(Guide):
         return torch.nn.functional.normalize(found.float(), dim=-1)
 
 
-class OpenClip(Judge):
+class OpenClip(Cosines):
     """The cosine as open_clip takes it, whose own transform prepares the pictures. The guide, which
     must be differentiable, resizes floats and not bytes."""
 
@@ -55,16 +54,16 @@ class OpenClip(Judge):
         import torch
         from open_clip.transform import PreprocessCfg, image_transform_v2
 
-        from vlg.models.device import Parts, set_precision
+        from vlg.models.device import set_precision
         from vlg.models.guide import load_guide
 
-        self.dtype = set_precision(self.precision)
+        dtype = set_precision(self.precision)
         self.guide = load_guide(self.root / self.settings.source, self.device)
-        if self.dtype != torch.float32:
-            self.guide = Rounded(self.guide, self.dtype)
+        if dtype != torch.float32:
+            self.guide = Rounded(self.guide, dtype)
+        self.take(self.guide.model, dtype)
         cfg = PreprocessCfg(**self.guide.model.visual.preprocess_cfg)
         self.transform = image_transform_v2(cfg, is_train=False)
-        self._parts = Parts("scoring pictures")
 
     @property
     def inside(self) -> Guide:
@@ -84,19 +83,8 @@ class OpenClip(Judge):
 
         return torch.stack([self.transform(Image.fromarray(image)) for image in images])
 
-    def __call__(self, images: Any, prompts: list[str]) -> list[float]:
-        pixels = self.prepare(images) if isinstance(images, list) else images
-        distinct = list(dict.fromkeys(prompts))
-        texts = self.guide.encode_text(distinct)[[distinct.index(prompt) for prompt in prompts]]
-        parts = self._parts(self._cosines, pixels, texts)
-        return [round(100 * cosine, 4) for part in parts for cosine in part.tolist()]
-
-    def _cosines(self, pixels: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
-        import torch
-
-        with torch.no_grad():
-            found = self.guide.model.encode_image(send(pixels.to(self.dtype), self.device))
-        return (torch.nn.functional.normalize(found.float(), dim=-1) * texts).sum(1)
+    def tokens(self, texts: list[str]) -> torch.Tensor:
+        return self.guide.tokens(texts)
 
     @property
     def side(self) -> int:
