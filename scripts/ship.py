@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vlg.config import sections
+from vlg.errors import UserError
 from vlg.files import (
     MANIFEST,
     atomic_folder,
@@ -24,6 +25,8 @@ from vlg.files import (
 from vlg.workflow import cli
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from vlg.shapes import quality
 
 # Where a part lies below pretrained/, and what of it is shipped: other bases share the rest with
@@ -38,6 +41,7 @@ PARTS = {
     "judge": ("judge", ("*",)),
 }
 JUDGES = ("siglip", "vqa")  # further ones
+BASES = [name for name in PARTS if name.startswith("base")]
 ALL = [*PARTS, *JUDGES]
 
 
@@ -78,14 +82,36 @@ def forget_places(folder: Path) -> None:
             write_json(path, told)
 
 
+def check_vaes(pretrained: Path, shipped: Path, out: Path, parts: Collection[str]) -> None:
+    """UserError unless every base, of `parts` as it is trained and else as it is shipped, is over
+    the VAE that `out` has, of which there is one for all."""
+    import torch
+    from safetensors.torch import load_file
+
+    def weights(folder: Path) -> dict[str, torch.Tensor]:
+        found = load_file(folder / "vae" / "diffusion_pytorch_model.safetensors")
+        return {name: tensor.half() for name, tensor in found.items()}
+
+    own = weights(out / "base")
+    for name in BASES:
+        folder = pretrained / PARTS[name][0] if name in parts else shipped / "base"
+        vae = weights(folder)
+        if vae.keys() != own.keys() or not all(torch.equal(own[n], vae[n]) for n in own):
+            raise UserError(
+                f"--parts: {name} was trained over another VAE than what would be shipped; train "
+                f"the bases over one and ship them together: {' '.join(BASES)}"
+            )
+
+
 def measure(part: str, folder: Path, drawn: quality.Drawn) -> dict:
     """The quality of a part; drawn: what it draws itself, or what judges look at."""
     from vlg.shapes import quality
 
     if part == "vqa":
-        return quality.vqa(folder)
+        return quality.vqa(folder, drawn)
     if part in ("guide", "judge", "siglip"):
-        return {**quality.clip(part, folder), **quality.sees(part, folder, drawn)}
+        scores = quality.scorer(part, folder)
+        return {**quality.clip(part, folder), **quality.sees(scores, drawn)}
     return {"vae": quality.vae(folder / "vae"), **quality.base(drawn)}
 
 
@@ -119,6 +145,7 @@ def main(args):
                         copy(path, target)
             halve(out / name)
             forget_places(out / name)
+        check_vaes(args.pretrained, args.out, out, places)
         write_manifest(out)
 
         def unpacked(name: str) -> Path:

@@ -13,8 +13,9 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
-from vlg.files import check_manifest, sha256
+from vlg.files import check_manifest, sha256, write_manifest
 from vlg.models import folders
 from vlg.shapes import captions, course, models, pretrain, world
 
@@ -330,7 +331,7 @@ def test_training_of_a_base_shows_no_pair_that_is_held_out(part, monkeypatch):
     assert len(drawn) > 60 and pairs <= set(world.SEEN)  # what is read of, too
 
 
-def test_shipping_one_part_leaves_the_others_as_they_are(trained, tmp_path, monkeypatch):
+def test_shipping_one_part_leaves_the_others_as_they_are(trained, tmp_path, monkeypatch, caplog):
     """The flow base is shipped without what it shares, and comes back whole."""
     from vlg.shapes import quality
 
@@ -354,6 +355,17 @@ def test_shipping_one_part_leaves_the_others_as_they_are(trained, tmp_path, monk
     assert {p.relative_to(tmp_path / "flow") for p in files_of(tmp_path / "flow")} == whole - {
         Path("manifest.json")
     }
+
+    vae = pretrained / "base/base/vae/diffusion_pytorch_model.safetensors"
+    save_file({n: t + 1 for n, t in load_file(vae).items()}, vae, metadata={"format": "pt"})
+    facts = check_manifest(trained / "base/base")
+    facts.pop("files")
+    (vae.parents[1] / "manifest.json").unlink()
+    write_manifest(vae.parents[1], **facts)
+    with pytest.raises(SystemExit):
+        call("ship", *words, "--parts", "base")
+    assert "base-early was trained over another VAE" in caplog.text
+    assert check_manifest(shipped) == first
 
     shutil.rmtree(pretrained / "base-flow")
     train("flow", pretrained, seed=17).rename(pretrained / "base-flow")

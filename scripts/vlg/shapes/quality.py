@@ -114,12 +114,12 @@ def clip(which: str, folder: Path, number: int = 1024) -> dict[str, Any]:
     }
 
 
-def sees(which: str, folder: Path, drawn: Drawn) -> dict[str, float]:
-    """How well the guide or a judge tells pictures of a base of which all facts are true (AUC)."""
-    scores = scorer(which, folder)
+def sees(scores: Callable[[list[np.ndarray], list[str]], Any], drawn: Drawn) -> dict[str, float]:
+    """How well what gives a number of a picture and its prompt tells pictures of a base of which
+    all facts are true (AUC)."""
     own = np.array(
         [
-            scores([image], [row["Prompt"]]).item()
+            float(scores([image], [row["Prompt"]]))
             for image, row in zip(drawn.images, drawn.rows, strict=True)
         ]
     )
@@ -128,25 +128,24 @@ def sees(which: str, folder: Path, drawn: Drawn) -> dict[str, float]:
     return {"auc_of_drawn": round(float(above), 4)}
 
 
-def vqa(folder: Path, number: int = 512) -> dict[str, Any]:
-    """How often the true caption is likelier than a hard negative, and questions answered right, of
-    all and of each kind."""
+def vqa(folder: Path, drawn: Drawn, number: int = 512) -> dict[str, Any]:
+    """How often the true caption is likelier than a hard negative, questions answered right by
+    kind, and what `sees` tells."""
     from vlg.models.vlm import Reader
     from vlg.shapes import asked
 
     reader = Reader(folder, "cpu")
     yes = reader.tokens(asked.YES)
 
-    def said(images: list[np.ndarray], texts: list[str]) -> list[float]:
+    def said(images: list[np.ndarray], texts: list[str]) -> torch.Tensor:
         questions = [asked.stated(text) for text in texts]
-        return reader.logits(images, questions).softmax(1)[:, yes].sum(1).tolist()
+        return reader.logits(images, questions).softmax(1)[:, yes].sum(1)
 
     batches, better = pretrain.contrastive_batches(random.Random(1000 + SEED), 64), []
     for _ in range(number // 64):
         pictures, texts, negatives = next(batches)
         images = list(((pictures + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy())
-        pairs = zip(said(images, texts), said(images, negatives), strict=True)
-        better += [right > wrong for right, wrong in pairs]
+        better += (said(images, texts) > said(images, negatives)).tolist()
     rng = random.Random(f"questions {SEED}")
     right: dict[str, list[bool]] = {kind: [] for kind in asked.KINDS}
     for scene in _scenes(number):
@@ -157,6 +156,7 @@ def vqa(folder: Path, number: int = 512) -> dict[str, Any]:
     return {
         "beats_hard_negative": round(fmean(better), 4),
         **{kind: round(fmean(answers), 4) for kind, answers in right.items()},
+        **sees(said, drawn),
     }
 
 
