@@ -1,18 +1,32 @@
 """Sentences mean what they say: worded, read back, made wrong in one detail, made into prompts."""
 
 import random
+import sys
 from collections import Counter
 from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from vlg.errors import UserError
-from vlg.judge.kinds import vqa
-from vlg.shapes import asked, captions, pretrain, verify, world
-from vlg.shapes.captions import Claim, Meaning, Told, meaning, parse, sentence, wrong
-from vlg.shapes.world import INVERSE, PAIRS
+sys.path.append(str(Path(__file__).parents[1] / "bench"))
+
+import overlap  # noqa: E402
+
+from vlg.errors import UserError  # noqa: E402
+from vlg.judge.kinds import vqa  # noqa: E402
+from vlg.shapes import asked, captions, pretrain, verify, world  # noqa: E402
+from vlg.shapes.captions import (  # noqa: E402
+    Claim,
+    Meaning,
+    Told,
+    meaning,
+    parse,
+    sentence,
+    wrong,
+)
+from vlg.shapes.world import INVERSE, PAIRS  # noqa: E402
 
 EVERYTHING = sum(PAIRS.values(), ())
 seeds = st.integers(0, 2**32)
@@ -289,3 +303,13 @@ def test_where_prompts_run_out_it_is_told(monkeypatch):
     monkeypatch.setattr(captions, "MOST_AGAIN", 200)
     with pytest.raises(UserError, match="no 4000 different development prompts, .* ask for fewer"):
         captions.prompts(4000, 0, development=True)
+
+
+def test_what_training_says_of_prompts_is_counted():
+    """Alike in words, in meaning, whichever end it is told from, and by what says more."""
+    prompts = ["a red circle", "a blue square left of a green cross", "two circles"]
+    told = overlap.row("some", prompts, {"one red disc", "a large red circle on pink"})
+    assert told == "| some, 2 different | 0 | 1 | 1 |"
+    told = overlap.row("some", prompts, {"a green plus right of a blue box", "two circles", "junk"})
+    assert told == "| some, 3 different | 1 | 2 | 2 |"
+    assert overlap.row("some", prompts, {"a circle"}) == "| some, 1 different | 0 | 0 | 0 |"

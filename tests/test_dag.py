@@ -122,7 +122,7 @@ def test_an_evaluation_reads_no_training_data_and_has_no_controls(checkout):
     done = checkout.snakemake(
         *("evaluate", "--dry-run"),
         overlays=["config/evaluate.yaml"],
-        models="{compare: {late: shapes-early}}",
+        models="{compare: {late: shapes-early, half: shapes-middle}}",
         dataset="{source: 'hub:owner/pictures'}",
         positive_controls="[best_of_n]",
     )
