@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from logging import StreamHandler
 from pathlib import Path
 
 import numpy as np
@@ -337,3 +338,15 @@ def test_a_picture_of_another_side_than_the_worlds_has_its_facts():
         assert verified(image, prompt)["strict"] == 1
         assert verified(image, wrong)["relation"] == 0
     assert verified(picture, "a photograph of a cat") == {}
+
+
+def test_the_shipped_siglip_is_loaded_without_a_warning(capfd):
+    from transformers.utils import logging
+
+    logging.warning_once.cache_clear()  # what another test was told is told again
+    logging.add_handler(shown := StreamHandler())
+    try:
+        judge("clip", kind.RESOURCES / "shapes-siglip")
+    finally:
+        logging.remove_handler(shown)
+    assert "Model config" not in capfd.readouterr().err

@@ -7,6 +7,8 @@ keeps the end token that CLIP pools at.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,19 @@ if TYPE_CHECKING:
     import torch
 
     from vlg.models.ledger import Ledger
+
+
+@contextlib.contextmanager
+def _silent_warnings() -> Iterator[None]:
+    """Within: transformers says of errors alone."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
 
 
 class Clip:
@@ -44,9 +59,10 @@ class Clip:
             check_manifest(folder)
         try:
             siglip = read_json(folder / "config.json").get("model_type", "clip") == "siglip"
-            model, report = (SiglipModel if siglip else CLIPModel).from_pretrained(
-                folder, use_safetensors=True, local_files_only=True, output_loading_info=True
-            )
+            with _silent_warnings():  # transformers finds its own default of SigLIP's tokens odd
+                model, report = (SiglipModel if siglip else CLIPModel).from_pretrained(
+                    folder, use_safetensors=True, local_files_only=True, output_loading_info=True
+                )
             if siglip:
                 kinds = {"tokenizer": AutoTokenizer, "image_processor": AutoImageProcessor}
                 parts = {
