@@ -22,6 +22,7 @@ from vlg import plugins
 from vlg.config import sections
 from vlg.errors import UserError
 from vlg.files import MANIFEST, sha256
+from vlg.models.folders import RESOURCES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 
 SHAPES = "shapes"  # the source that means a model of the shapes world
-RESOURCES = Path(__file__).parents[3] / "resources"
 OWN = "clip"  # the kind of the study's own judge
 PARTS = frozenset({".safetensors", ".json", ".txt", ".jinja", ".model"})  # suffixes of its files
 

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 from vlg.config import sections
 from vlg.errors import UserError
 from vlg.judge import sizes
-from vlg.judge.kind import Judge
+from vlg.judge.kind import SHAPES, Judge
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
 CONTROL = "oracle"  # what a guide of this kind is, in tables
-SHAPES = "shapes"  # the source of such a judge; a guide needs none
 
 
 class Settings(sections.JudgeKeys):
