@@ -27,17 +27,11 @@ def base(rng: random.Random) -> str:
     return captions.weak_caption(scene, other, rng)
 
 
-def turned(said: captions.Meaning) -> captions.Meaning:
-    """The same told from the other end."""
-    relation = said.relation and world.INVERSE[said.relation]
-    return captions.Meaning(said.claims[::-1], relation, said.background)
-
-
 def row(name: str, prompts: list[str], texts: set[str]) -> str:
     meanings = {said for text in texts if (said := captions.parse(text))}
     said = {text: captions.parse(text) for text in prompts}
     worded = sum(text in texts for text in prompts)
-    meant = sum(bool({each, turned(each)} & meanings) for each in said.values())
+    meant = sum(bool(captions.same(each) & meanings) for each in said.values())
     entailed = sum(any(captions.entails(m, each) for m in meanings) for each in said.values())
     return f"| {name}, {len(texts):,} different | {worded} | {meant} | {entailed} |"
 

@@ -98,6 +98,7 @@ ODD = {
     "square turned by 20 degrees": lambda x, y, r, rng: turned("square", 20, x, y, r),
     "triangle upside down": lambda x, y, r, rng: turned("triangle", 180, x, y, r),
     "cross turned by 45 degrees": lambda x, y, r, rng: turned("cross", 45, x, y, r),
+    "dot": lambda x, y, r, rng: turned(rng.choice(world.SHAPES), 0, x, y, 2.3),
     "smear": lambda x, y, r, rng: smeared(x, y, r, rng),
 }
 

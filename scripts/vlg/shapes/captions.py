@@ -92,10 +92,27 @@ def meaning(scene: Scene, told: Told = FULL) -> Meaning:
     )
 
 
+def same(said: Meaning) -> set[Meaning]:
+    """The meanings that say the same: from whichever side, and of two alike also one by one.
+
+    >>> Meaning((Claim("circle", None, None),) * 2, None, None) in same(parse("two circles"))
+    True
+    """
+    turned = said.relation and INVERSE[said.relation]
+    found = {said, replace(said, claims=said.claims[::-1], relation=turned)}
+    first = said.claims[0]
+    if len(said.claims) == 1 and first.number == 2:
+        found.add(replace(said, claims=(replace(first, number=1),) * 2))
+    elif said.claims == (first, first) and first.number == 1 and not said.relation:
+        found.add(replace(said, claims=(replace(first, number=2),)))
+    return found
+
+
 def reserved(said: Meaning) -> bool:
     """Whether a meaning belongs to prompts: no training caption has it, in whatever words.
 
-    One meaning in RESERVED is.
+    One meaning in RESERVED is. Of two alike, which can be said as one claim and as two, each is a
+    meaning of its own here, and a reported prompt wants both (`prompt`).
     """
     return _digest(said)[0] % RESERVED == 0
 
@@ -120,20 +137,19 @@ def _digest(said: Meaning) -> bytes:
 
 def entails(said: Meaning, other: Meaning) -> bool:
     """Whether `other` is true of every picture of which `said` is."""
-
-    def covered(claims: tuple[Claim, ...], relation: str | None) -> bool:
-        details = ("shape", "colour", "size", "number")
-        same = all(
-            getattr(b, detail) in (None, getattr(a, detail))
-            for a, b in zip(claims, other.claims, strict=True)
-            for detail in details
-        )
-        return same and other.relation in (None, relation)
-
-    if len(said.claims) != len(other.claims) or other.background not in (None, said.background):
+    if other.background not in (None, said.background):
         return False
-    turned = said.relation and INVERSE[said.relation]
-    return covered(said.claims, said.relation) or covered(said.claims[::-1], turned)
+
+    def covers(one: Meaning, two: Meaning) -> bool:
+        if len(one.claims) != len(two.claims) or two.relation not in (None, one.relation):
+            return False
+        return all(
+            getattr(b, detail) in (None, getattr(a, detail))
+            for a, b in zip(one.claims, two.claims, strict=True)
+            for detail in ("shape", "colour", "size", "number")
+        )
+
+    return any(covers(one, two) for one in same(said) for two in same(other))
 
 
 def sentence(said: Meaning, rng: random.Random | None = None) -> str:
@@ -349,7 +365,8 @@ def prompt(rng: random.Random, split: str, development: bool = False) -> dict[st
             background=rng.random() < 0.5,
         )
         said = meaning(scene, told)
-        if reserved(said) and developing(said) == development:
+        forms = {said} if development else same(said)
+        if all(map(reserved, forms)) and developing(said) == development:
             return {
                 "Prompt": sentence(said),
                 "Category": CATEGORIES[scene.kind],

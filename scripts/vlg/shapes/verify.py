@@ -38,10 +38,12 @@ NECK = 0.8  # longest border of two things of one colour, over the root of the s
 LEAST = 16.0  # area of the smallest shape that is looked for, in pixels
 TURNS = 5  # how often the border of two things of one colour is drawn anew
 BORDER_SIZE = sum(SIZES.values()) / 2  # radius that divides small from large
-RADII = np.arange(3.0, 8.3, 0.25)
+RADII = np.arange(1.75, 8.3, 0.25)
+TINY = 3.0  # least radius of a shape; what is smaller is a dot, whatever it looks like
 # What a circle or square must not be nearer to: shapes, and by how many degrees they are turned.
 STRANGE = 0.6  # of its error; clearly nearer, that is
 STRANGERS = (("square", 22.5), ("square", 45.0), ("square", 67.5), ("cross", 45.0))
+MOST = 6  # things that are matched to claims
 STEPS = 8  # sub-pixel positions per pixel
 HALF = 11  # templates are cut to (2 HALF + 1) squared
 
@@ -78,7 +80,7 @@ class _Fit:
     @property
     def good(self) -> bool:
         near = self.misfit <= MISFIT[self.shape] and self.between <= BETWEEN[self.shape]
-        return near and not self.strange
+        return near and not self.strange and self.radius >= TINY
 
     @property
     def smear(self) -> bool:
@@ -317,8 +319,10 @@ def check(picture: np.ndarray, said: Meaning) -> dict[str, float | None]:
             ]
         return found
 
-    # Six things or more are a mess; the largest few would do, but any six are as wrong.
-    candidates: list[Seen | None] = [*seen[:6]]
+    if len(seen) > MOST:  # a mess: those most like what is wanted, so that none of them is missed
+        kinds = [{getattr(claim, part) for claim in wanted} for part in ("shape", "colour")]
+        seen.sort(key=lambda t: (t.shape not in kinds[0]) + (t.colour not in kinds[1]))
+    candidates: list[Seen | None] = [*seen[:MOST]]
     places = range(len(candidates) + len(wanted))
     # Any place past the last thing means the same: nothing was drawn for this claim.
     nothing = len(candidates)
