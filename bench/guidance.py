@@ -24,6 +24,10 @@ from vlg.shapes import quality  # noqa: E402
 MEASURED = ("fidelity", "strict", "strict_in", "relation_of_both", "count_of_three")
 
 
+def shown(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     add = parser.add_argument
@@ -44,7 +48,7 @@ def main() -> None:
                     {"guidance_scale": scale, "steps": given.steps}, "--scales, --steps"
                 )
                 found = quality.base(quality.draw(base, settings, given.number))
-                print(f"| {scale:g} | {' | '.join(f'{found[each]:.3f}' for each in MEASURED)} |")
+                print(f"| {scale:g} | {' | '.join(shown(found[each]) for each in MEASURED)} |")
         except UserError as error:
             sys.exit(f"error: {error}")
 

@@ -36,6 +36,7 @@ from vlg.shapes.world import SIDE  # noqa: E402
 
 LABELLED = ROOT / "bench" / "labelled"
 COLUMNS = 12  # pictures a row
+NOTHING, UNCLEAR = "", "?"  # of what a prompt does not tell; a person could not
 KNOWN = ("model", "prompt", *verify.PARTS)
 
 
@@ -45,14 +46,12 @@ def draw(folders: list[Path], number: int, to: Path) -> None:
         raise UserError(f"{to}: is there already; name another folder with --to")
     rows, tiles = [], []
     for folder, row in verifiers.spread(folders, number):
-        said = captions.parse(row["prompt"])
-        if said is None:
-            raise UserError(f"{folder}: {row['prompt']!r} is not in the language of the world")
-        picture = pictures.load(folder / row["file_name"])
-        told = {part: "" for part, value in verify.check(picture, said).items() if value is None}
+        said = verifiers.meaning(folder, row["prompt"])
+        picture = verifiers.load(folder / row["file_name"])
+        found = verify.check(picture, said)
+        told = {part: NOTHING if found[part] is None else UNCLEAR for part in verify.PARTS}
         model = folder.parent.parent.name
-        rows.append({"model": model, "prompt": row["prompt"], **dict.fromkeys(KNOWN[2:], "?")})
-        rows[-1].update(told)
+        rows.append({"model": model, "prompt": row["prompt"], **told})
         tiles.append(picture)
     height = -(-len(tiles) // COLUMNS)
     sheet = np.zeros((height, COLUMNS, SIDE, SIDE, 3), np.uint8)
@@ -69,11 +68,21 @@ def draw(folders: list[Path], number: int, to: Path) -> None:
 def labelled(folder: Path = LABELLED) -> list[tuple[np.ndarray, dict[str, str]]]:
     """Each picture (32, 32, 3) uint8 with its row of labels.csv."""
     sheet = pictures.load(folder / "sheet.png")
+    if sheet.shape[0] % SIDE or sheet.shape[1] != COLUMNS * SIDE:
+        raise UserError(f"{folder / 'sheet.png'}: not {COLUMNS} tiles a row; restore it")
     tiles = sheet.reshape(-1, SIDE, COLUMNS, SIDE, 3).swapaxes(1, 2).reshape(-1, SIDE, SIDE, 3)
     with open(folder / "labels.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     if not 0 <= len(tiles) - len(rows) < COLUMNS:
         raise UserError(f"{folder}: {len(rows)} labels of {len(tiles)} tiles; restore both files")
+    for number, (tile, row) in enumerate(zip(tiles, rows, strict=False)):
+        found = verify.check(tile, verifiers.meaning(folder, row["prompt"]))
+        for part in verify.PARTS:
+            if row[part] not in ((NOTHING,) if found[part] is None else ("0", "1", UNCLEAR)):
+                raise UserError(
+                    f"{folder / 'labels.csv'}: picture {number}: {part} is {row[part]!r}; write 1, "
+                    "0 or ? where its prompt tells of it, and nothing elsewhere"
+                )
     return list(zip(tiles, rows, strict=False))
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
+from vlg.errors import UserError  # noqa: E402
 from vlg.shapes import captions, world  # noqa: E402
 
 
@@ -43,7 +44,10 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=160)
     parser.add_argument("--captions", type=int, default=30000, help="drawn, of each kind")
     args = parser.parse_args()
-    prompts = [each["Prompt"] for each in captions.prompts(args.prompts, 0)]
+    try:
+        prompts = [each["Prompt"] for each in captions.prompts(args.prompts, 0)]
+    except UserError as error:
+        sys.exit(f"error: {error}")
     print(f"| of {args.prompts} prompts, by captions of | worded alike | meant alike | entailed |")
     print("|---|---:|---:|---:|")
     for name, make in {"fine-tuning": finetuning, "the base": base}.items():

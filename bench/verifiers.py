@@ -28,6 +28,7 @@ from vlg import files  # noqa: E402
 from vlg.data import pictures  # noqa: E402
 from vlg.errors import UserError  # noqa: E402
 from vlg.shapes import captions, verify  # noqa: E402
+from vlg.shapes.world import SIDE  # noqa: E402
 
 MEASURED = (*second_verifier.PARTS, "fidelity", "strict")
 NAMES = ("first", "second")
@@ -49,17 +50,33 @@ def spread(folders: list[Path], number: int) -> list[tuple[Path, dict[str, Any]]
     return chosen
 
 
+def meaning(folder: Path, prompt: str) -> captions.Meaning:
+    """What a prompt of a folder says."""
+    said = captions.parse(prompt)
+    if said is None:
+        raise UserError(
+            f"{folder}: {prompt!r} is not in the language of the shapes world; "
+            "give folders of pictures of its prompts"
+        )
+    return said
+
+
+def load(path: Path) -> np.ndarray:
+    """A picture of the world, (32, 32, 3) uint8."""
+    picture = pictures.load(path)
+    if picture.shape != (SIDE, SIDE, 3):
+        raise UserError(
+            f"{path}: {picture.shape[1]} x {picture.shape[0]} pixels; give {SIDE} x {SIDE}"
+        )
+    return picture
+
+
 def judged(rows: Iterable[tuple[Path, dict[str, Any]]]) -> list[dict[str, Any]]:
     """Each picture with its meaning and what both verifiers find."""
     found = []
     for folder, row in rows:
-        said = captions.parse(row["prompt"])
-        if said is None:
-            raise UserError(
-                f"{folder}: {row['prompt']!r} is not in the language of the shapes world; "
-                "give folders of pictures of its prompts"
-            )
-        picture = pictures.load(folder / row["file_name"])
+        said = meaning(folder, row["prompt"])
+        picture = load(folder / row["file_name"])
         checks = (verify.check(picture, said), second_verifier.check(picture, said))
         found.append({"prompt": row["prompt"], "picture": picture, "checks": checks})
     return found

@@ -124,7 +124,14 @@ def main(args):
     torch.set_num_threads(args.threads)
     places = {name: PARTS[name] for name in args.parts if name in PARTS}
     others = [name for name in PARTS if name not in places]
-    trained = check_manifest(args.out)["parts"] if others else {}
+    known = check_manifest(args.out) if others else {}
+    settings = args.settings.model_dump()
+    if known and known["sampling"] != settings:
+        raise UserError(
+            f"--settings: the other parts were measured as {known['sampling']}; ship with these "
+            "settings, or all parts together"
+        )
+    trained = known.get("parts", {})
     for name, (place, _) in places.items():
         facts = check_manifest(args.pretrained / place)
         trained[name] = {k: facts[k] for k in ("recipe", "seconds", "threads")}
@@ -168,7 +175,7 @@ def main(args):
             }
             cli.log.info("%s: %s", name, trained[name]["quality"])
         shutil.rmtree(scratch, ignore_errors=True)
-        write_manifest(out, parts=trained, sampling=args.settings.model_dump())
+        write_manifest(out, parts=trained, sampling=settings)
     for part in JUDGES:
         if part in args.parts:
             out = args.out.with_name(f"shapes-{part}")

@@ -26,7 +26,7 @@ from vlg.shapes.captions import (  # noqa: E402
     sentence,
     wrong,
 )
-from vlg.shapes.world import INVERSE, PAIRS  # noqa: E402
+from vlg.shapes.world import PAIRS  # noqa: E402
 
 EVERYTHING = sum(PAIRS.values(), ())
 seeds = st.integers(0, 2**32)
@@ -295,7 +295,10 @@ def test_a_meaning_entails_what_says_less_of_the_same(seed, more, less):
 
 def test_where_prompts_run_out_it_is_told(monkeypatch):
     monkeypatch.setattr(captions, "MOST_AGAIN", 200)
-    with pytest.raises(UserError, match="no 4000 different development prompts, .* ask for fewer"):
+    with pytest.raises(
+        UserError,
+        match="development.count: .* no 4000 different development prompts, .* ask for fewer",
+    ):
         captions.prompts(4000, 0, development=True)
 
 

@@ -339,9 +339,10 @@ def prompts(number: int, seed: int, development: bool = False) -> list[dict[str,
         row = prompt(rng, SPLITS[len(rows) % len(SPLITS)], development)
         again = again + 1 if row["Prompt"] in rows else 0
         if again == MOST_AGAIN:
+            what, key = ("development ", "development.count") if development else ("", "prompts")
             raise UserError(
-                f"the shapes world has no {number} different {'development ' * development}prompts,"
-                f" {len(rows)} were found; ask for fewer"
+                f"config: {key}: the shapes world has no {number} different {what}prompts, "
+                f"{len(rows)} were found; ask for fewer"
             )
         rows.setdefault(row["Prompt"], row)
     return list(rows.values())

@@ -17,6 +17,8 @@ from vlg.shapes import captions, pretrain, verify, world
 if TYPE_CHECKING:
     import torch
 
+    from vlg.config import sections
+
 SEED = 1  # of noise and scenes; what development prompts mean no reported prompt does
 
 
@@ -114,9 +116,9 @@ def clip(which: str, folder: Path, number: int = 1024) -> dict[str, Any]:
     }
 
 
-def sees(scores: Callable[[list[np.ndarray], list[str]], Any], drawn: Drawn) -> dict[str, float]:
-    """How well what gives a number of a picture and its prompt tells pictures of a base of which
-    all facts are true (AUC)."""
+def sees(scores: Callable[..., Any], drawn: Drawn) -> dict[str, float | None]:
+    """How well what gives a number of [a picture] and [its prompt] tells pictures of a base of
+    which all facts are true (AUC); None where all or none are."""
     own = np.array(
         [
             float(scores([image], [row["Prompt"]]))
@@ -124,6 +126,8 @@ def sees(scores: Callable[[list[np.ndarray], list[str]], Any], drawn: Drawn) -> 
         ]
     )
     true = np.array([row["strict"] for row in drawn.found]) == 1
+    if true.all() or not true.any():
+        return {"auc_of_drawn": None}
     above = (own[true][:, None] > own[~true]).mean() + (own[true][:, None] == own[~true]).mean() / 2
     return {"auc_of_drawn": round(float(above), 4)}
 
@@ -169,7 +173,7 @@ class Drawn:
     found: list[dict[str, float | None]]
 
 
-def draw(folder: Path, settings: dict[str, Any], number: int = 400) -> Drawn:
+def draw(folder: Path, settings: sections.Sampling, number: int = 400) -> Drawn:
     """What a base draws of development prompts."""
     from vlg.sample.sampler import Sampler
 
@@ -194,9 +198,9 @@ def base(drawn: Drawn) -> dict[str, Any]:
     things are there, and three things counted right."""
     result: dict[str, Any] = {"pictures": len(drawn.rows)}
 
-    def mean(values: list[float | None]) -> float:
+    def mean(values: list[float | None]) -> float | None:
         known = [value for value in values if value is not None]
-        return round(fmean(known), 4) if known else float("nan")
+        return round(fmean(known), 4) if known else None
 
     for part in ("fidelity", "strict", *verify.PARTS):
         result[part] = mean([found[part] for found in drawn.found])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from vlg.config.keys import Keys
+from vlg.config.keys import Keys, disagree
 
 OwnSeed = Annotated[int, Field(ge=0, description="Seed of its weights and data.")]
 Steps = Annotated[int, Field(ge=1, description="Training steps.")]
@@ -66,8 +66,18 @@ class PretrainBase(Keys):
         0.08,
         gt=0,
         lt=1,
-        description="Share of the steps after which `shapes-early` is kept.",
+        description="Share of the steps after which `shapes-early` is kept; below `middle`.",
     )
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.early >= self.middle:
+            raise disagree(
+                "early",
+                f"must be below pretrain.base.middle ({self.middle:g}), got {self.early:g}",
+                "lower it",
+            )
+        return self
 
 
 class PretrainFlow(Keys):
