@@ -2,6 +2,7 @@
 
 import csv
 import random
+import re
 import sys
 from pathlib import Path
 
@@ -95,3 +96,30 @@ def test_the_shipped_sheet_is_whole_and_of_all_models():
         told = {part for part, value in verify.check(picture, said).items() if value is not None}
         for part in verify.PARTS:  # labelled where the prompt says something of it
             assert row[part] in (("0", "1", "?") if part in told else ("",)), row
+
+
+@pytest.mark.parametrize(
+    "row, part, label, said",
+    [
+        (3, "count", "x", "picture 3: count is 'x'; write 1, 0 or ?"),
+        (4, "shape", "", "picture 4: shape is ''"),
+    ],
+)
+def test_a_label_that_is_none_is_told_by_its_place(drawn, tmp_path, row, part, label, said):
+    sheet = tmp_path / "sheet"
+    labels.draw(drawn, 12, sheet)
+    relabel(sheet, lambda i, each: each | {part: label} if i == row else each)
+    with pytest.raises(UserError, match=re.escape(said)):
+        labels.labelled(sheet)
+
+
+def test_pictures_of_another_size_or_language_are_told(drawn, tmp_path):
+    listed = pictures.read_metadata(drawn[0])
+    Image.new("RGB", (64, 48)).save(drawn[0] / listed[0]["file_name"])
+    with pytest.raises(UserError, match="64 x 48 pixels; give 32 x 32"):
+        labels.draw(drawn[:1], 20, tmp_path / "sheet")
+    assert not (tmp_path / "sheet").exists()
+    rows = [each | {"prompt": "a dog"} for each in pictures.read_metadata(drawn[1])]
+    pictures.write_metadata(drawn[1], rows)
+    with pytest.raises(UserError, match="'a dog' is not in the language"):
+        labels.draw(drawn[1:], 20, tmp_path / "sheet")

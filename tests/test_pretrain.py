@@ -6,6 +6,7 @@ import random
 import runpy
 import shutil
 import sys
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -383,11 +384,27 @@ def files_of(folder):
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
+def differences(said, other):
+    """In how many details two meanings differ; more than any detail where one tells of more."""
+    if len(said.claims) != len(other.claims):
+        return 99
+    pairs = [(said.relation, other.relation), (said.background, other.background)]
+    for one, two in zip(said.claims, other.claims, strict=True):
+        pairs += zip(astuple(one), astuple(two), strict=True)
+    return sum(a != b for a, b in pairs)
+
+
 def test_negatives_of_the_clips_are_false():
     from vlg.shapes.verify import check
 
-    pictures, texts, negatives = next(pretrain.contrastive_batches(random.Random(0), 40))
+    pictures, texts, negatives = next(pretrain.contrastive_batches(random.Random(0), 40, 3))
     images = ((pictures + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
-    for image, text, negative in zip(images, texts, negatives, strict=True):
+    for index, (image, text) in enumerate(zip(images, texts, strict=True)):
         assert check(image, captions.parse(text))["strict"] == 1, text
-        assert check(image, captions.parse(negative))["strict"] == 0, negative
+        said = captions.parse(text)
+        for negative in negatives[3 * index : 3 * index + 3]:
+            assert check(image, captions.parse(negative))["strict"] == 0, negative
+            # It is this picture's: one detail differs, or the colours of two things.
+            assert (
+                min(differences(said, each) for each in captions.same(captions.parse(negative))) < 3
+            )

@@ -264,3 +264,19 @@ def test_a_little_noise_is_forgiven_and_a_missing_thing_is_not(scenes):
             fewer = render(replace(scene, things=scene.things[:-1]))
             assert check(fewer, meaning(scene))["count"] == 0
     assert np.mean(noisy) >= 0.95
+
+
+def test_soft_things_are_read_and_among_many_the_wanted_one_is_found(scenes):
+    soft = [ndimage.gaussian_filter(render(scene), (0.9, 0.9, 0)) for scene in scenes[:100]]
+    right = [check(p, meaning(s))["strict"] for p, s in zip(soft, scenes, strict=False)]
+    assert np.mean(right) >= 0.9
+    said = parse("a blue square")
+    for place in range(9):
+        things = [
+            Thing("circle", "red", "small", 5.5 + 10.5 * (i % 3), 5.5 + 10.5 * (i // 3))
+            if i != place
+            else Thing("square", "blue", "small", 5.5 + 10.5 * (i % 3), 5.5 + 10.5 * (i // 3))
+            for i in range(9)
+        ]
+        found = check(render(Scene("count", "white", tuple(things))), said)
+        assert found["shape"] == found["colour"] == 1 and found["count"] == 0

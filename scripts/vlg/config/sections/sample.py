@@ -24,10 +24,10 @@ class Denoising(Keys):
         ge=1,
         description=(
             "Classifier-free guidance; 1 is none, and anything above costs two UNet calls a step. "
-            "Stable Diffusion's usual one is 7.5; in the shapes world more than "
-            "2.5 draws three things less often where three are asked for. A network into which guidance was distilled (FLUX.1 dev) is told "
-            "the number in its place, at one call a step; FLUX.1 schnell is told none, and another "
-            "than 1 is refused."
+            "Stable Diffusion's usual one is 7.5; in the shapes world more than 2.5 draws three "
+            "things less often where three are asked for. A network into which guidance was "
+            "distilled (FLUX.1 dev) is told the number in its place, at one call a step; FLUX.1 "
+            "schnell is told none, and another than 1 is refused."
         ),
     )
     scheduler: Literal["ddim", "dpm++"] = Field(
