@@ -3,9 +3,9 @@
 The pictures and what a person sees in them are shipped: bench/labelled/sheet.png, twelve 32 x 32
 tiles a row, and bench/labelled/labels.csv, a row a picture: its model and prompt and, for each kind
 of fact that the prompt states, 1 (all of it true), 0 or ? (a person could not tell). Labels were
-given with picture and prompt enlarged, and without what the verifiers say. Prints a Markdown table:
-of labels that are not ?, on how many each verifier says the same, is lenient (takes for true what
-is not), and harsh.
+given with picture and prompt enlarged, and without what the verifiers say; a relation is 1 only
+where both shapes are there. Prints a Markdown table: of labels that are not ?, on how many each
+verifier says the same, is lenient (takes for true what is not), and harsh.
 
     .venv/bin/python bench/labels.py
     .venv/bin/python bench/labels.py --draw results/shapes/images/*/final/shard-0 --to FOLDER
