@@ -1,4 +1,4 @@
-"""Random base models whose texts a language model reads, as `tests.tiny` has those of CLIP and T5."""
+"""Random base models whose texts a language model reads; `tests.tiny` has those of CLIP and T5."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ def qwen_tokenizer() -> Any:
     """A Qwen2Tokenizer for which a word is one token, those of the template of Qwen-Image too."""
     from tokenizers.pre_tokenizers import ByteLevel
     from transformers import Qwen2TokenizerFast
+
     from vlg.models.families.qwen_image import TEMPLATE
 
     vocab = {letter: i for i, letter in enumerate(sorted(ByteLevel.alphabet()))}
@@ -50,6 +51,7 @@ def qwen_tokenizer() -> Any:
 def gemma_tokenizer() -> Any:
     """A GemmaTokenizer for which a word of the instruction of Sana is one token."""
     from transformers import GemmaTokenizerFast
+
     from vlg.models.families.sana import instruction
 
     text = "\n".join(instruction())
@@ -134,7 +136,7 @@ def save_qwen_image(folder: Path, seed: int = 0) -> Path:
                        "hidden_size": 32, "out_hidden_size": 32, "fullatt_block_indexes": [0]},
     )  # fmt: skip
     transformer = QwenImageTransformer2DModel(
-        in_channels=64, out_channels=16, num_layers=2, attention_head_dim=8,
+        in_channels=64, out_channels=16, num_layers=3, attention_head_dim=8,
         num_attention_heads=2, joint_attention_dim=32, axes_dims_rope=(2, 2, 4),
     )  # fmt: skip
     vae = AutoencoderKLQwenImage(

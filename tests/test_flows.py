@@ -223,9 +223,7 @@ def test_a_picture_and_its_latents_are_the_vaes(name):
             told, spread = (seen.mean - 0.1159) * 0.3611, seen.std * 0.3611
             back = vae.decode(z / 0.3611 + 0.1159).sample
         else:
-            mu, sigma = (
-                torch.tensor(vae.config[key])[None, :, None, None] for key in sorted(OF)
-            )
+            mu, sigma = (torch.tensor(vae.config[key])[None, :, None, None] for key in sorted(OF))
             seen = vae.encode((pixels * 2 - 1)[:, :, None]).latent_dist
             told, spread = (seen.mean[:, :, 0] - mu) / sigma, seen.std[:, :, 0] / sigma
             back = vae.decode((z * sigma + mu)[:, :, None]).sample[:, :, 0]

@@ -123,9 +123,7 @@ def check_parts(folder: Path, served: Mapping[str, str | tuple[str, ...]]) -> No
     for part, each in served.items():
         known = (each,) if isinstance(each, str) else each
         if (found := (index.get(part) or [None, known[0]])[1]) not in known:
-            raise UserError(
-                f"model_index.json: {part} is a {found}; give a base with a {known[0]}"
-            )
+            raise UserError(f"model_index.json: {part} is a {found}; give a base with a {known[0]}")
 
 
 def check_scheduler(folder: Path, check: Callable[..., None], **how: Any) -> None:

@@ -103,9 +103,7 @@ class Ledger:
         def after(module: Any, args: Any, kwargs: Any, output: Any) -> None:
             back = [tensor for tensor in _tensors(output) if tensor.requires_grad]
             for (key, n), tensor in zip(called, back, strict=False):
-                tensor.register_hook(
-                    lambda gradient, key=key, n=n: self._samples.update({key: n})
-                )
+                tensor.register_hook(lambda gradient, key=key, n=n: self._samples.update({key: n}))
 
         module.register_forward_pre_hook(before, with_kwargs=True)
         module.register_forward_hook(after, with_kwargs=True)
@@ -183,8 +181,16 @@ def count_flops(module: torch.nn.Module, args: Any, kwargs: Any) -> tuple[int, i
         asked = tensor.requires_grad
         return torch.zeros_like(tensor, device=device, dtype=dtype, requires_grad=asked)
 
-    # What modules keep of a call, as tables of places, is put back: it may be of the meta device.
-    kept = [(each, dict(vars(each))) for each in module.modules()]
+    # What modules, and helpers of diffusers' that are none, keep of a call, as tables of places, is
+    # put back: it may be of the meta device.
+    owners = list(module.modules())
+    owners += [
+        held
+        for each in owners
+        for held in vars(each).values()
+        if type(held).__module__.startswith("diffusers.models")
+    ]
+    kept = [(each, dict(vars(each))) for each in owners]
     state = {name: empty(tensor) for name, tensor in tensors.items()}
     args, kwargs = tree_map_only(torch.Tensor, empty, (args, kwargs))
     plain = sdpa_kernel(SDPBackend.MATH)  # of the others not all are known to the counter
@@ -200,7 +206,7 @@ def _batches(tree: tuple[Any, Any]) -> list[tuple[Any, int]]:
     """[(arguments of a call, samples)]; of one that takes a list, a tensor a sample, those of each
     sample, which may have another size than the others."""
     args, kwargs = tree
-    first = next(iter((*args, *kwargs.values())))
+    first: Any = next(iter((*args, *kwargs.values())))
     if not isinstance(first, list):
         return [(tree, len(_tensors(tree)[0]))]
 
@@ -209,7 +215,7 @@ def _batches(tree: tuple[Any, Any]) -> list[tuple[Any, int]]:
         return value[i : i + 1] if same and len(value) == len(first) else value
 
     return [
-        (([one(each, i) for each in args], {k: one(each, i) for k, each in kwargs.items()}), 1)
+        ((tuple(one(each, i) for each in args), {k: one(v, i) for k, v in kwargs.items()}), 1)
         for i in range(len(first))
     ]
 

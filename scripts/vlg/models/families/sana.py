@@ -1,5 +1,5 @@
-"""Sana: a transformer of linear attention that predicts flow, Gemma 2 for texts, an autoencoder that
-makes 32 x 32 pixels one latent."""
+"""Sana: a transformer of linear attention that predicts flow, Gemma 2 for texts, an autoencoder of
+32 x 32 pixels a latent."""
 
 from __future__ import annotations
 
