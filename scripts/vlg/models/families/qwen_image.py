@@ -144,8 +144,11 @@ class QwenImage(LanguageFlow, SquaresFlow):
         return self._unpacked(flow, shape)
 
     def _guided(self, without: torch.Tensor, text: torch.Tensor, scale: float) -> torch.Tensor:
+        import torch
+
         (found, shape), (plain, _) = (
             self._packed(each) for each in (super()._guided(without, text, scale), text)
         )
-        lengths = [each.norm(dim=-1, keepdim=True) for each in (plain, found)]
-        return self._unpacked(found * (lengths[0] / lengths[1]), shape)
+        wanted, length = (each.norm(dim=-1, keepdim=True) for each in (plain, found))
+        least = torch.finfo(length.dtype).tiny  # what is 0 stays so
+        return self._unpacked(found * (wanted / length.clamp(min=least)), shape)
