@@ -152,8 +152,8 @@ def save_qwen_image(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
-def save_sana(folder: Path, seed: int = 0) -> Path:
-    """Write a random SanaPipeline folder."""
+def save_sana(folder: Path, scheduler: Any = None, seed: int = 0) -> Path:
+    """Write a random SanaPipeline folder; scheduler: another one than that of the published."""
     import torch
     from diffusers import (
         AutoencoderDC,
@@ -182,7 +182,7 @@ def save_sana(folder: Path, seed: int = 0) -> Path:
         three[f"{side}_layers_per_block"] = (1, 1, 1)
         three[f"{side}_qkv_multiscales"] = ((), (), ())
     vae = AutoencoderDC(latent_channels=4, attention_head_dim=4, scaling_factor=0.41407, **three)
-    scheduler = DPMSolverMultistepScheduler(
+    scheduler = scheduler or DPMSolverMultistepScheduler(
         prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
     )
     SanaPipeline(

@@ -118,6 +118,18 @@ def test_sampled_latents_are_the_pipelines(name, scale):
     assert (found - noise(name)).abs().amax(dim=(1, 2, 3)).min() > 0.3
 
 
+def test_sana_is_drawn_by_eulers_steps_where_its_folder_says_so(tmp_path, monkeypatch):
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    base = flows.save_sana(tmp_path / "base", FlowMatchEulerDiscreteScheduler(shift=3.0))
+    monkeypatch.setattr(tiny, "world", lambda name: {"base": base})
+    stated.check("base", base, "it", "sana")
+    family, latents = open_family(base), noise("sana")
+    wanted = drawn("sana", TEXTS, latents=latents, output_type="latent")
+    found = family.sample(latents=latents, settings=sampling(), **conditions(family, TEXTS))
+    assert torch.equal(found, wanted)
+
+
 def test_texts_and_scales_matter(name):
     """As they would not if nothing that the network is told reached it."""
     family = open_family(folder(name))

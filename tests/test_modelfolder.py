@@ -146,7 +146,7 @@ def test_the_safety_checker_is_left_out_and_the_rest_loads_without_it(source, tm
 def test_other_pipelines_are_refused(source, tmp_path):
     index = {**INDEX, "_class_name": "StableCascadeCombinedPipeline"}
     (source / "model_index.json").write_text(json.dumps(index))
-    told = r"is a StableCascadeCombinedPipeline; families there are: flux \(.*, sana \(.*, sd3 \(.*, sdxl \("
+    told = r"is a StableCascadeCombinedPipeline; families there are: flux \(.*, sd3 \(.*, sdxl \("
     with pytest.raises(UserError, match=told):
         folders.take(source, "base", tmp_path / "out")
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlg.errors import UserError
+from vlg.files import read_json
 from vlg.models.components import load_component
 from vlg.models.family import Condition
-from vlg.models.flow import Solver, check_solver
+from vlg.models.flow import SCHEDULER, Solver, check_solver, check_stated
 from vlg.models.flowing import check_parts, check_scheduler
 from vlg.models.language import LanguageFlow, check_same, check_text
 from vlg.models.latent import square_side
@@ -40,9 +42,8 @@ class Sana(LanguageFlow):
     """A `SanaPipeline` folder. A text stands in lower case behind the pipeline's instruction, the
     empty one alone, as the pipeline reads what guidance leads away from.
 
-    Training takes timesteps as they are, drawing those of the pipeline's solver, DPM-Solver++ with
-    a shift: the network is told them as whole numbers, by which it differs a little from the
-    sigmas at which the solver stops.
+    The scheduler of the published folders is DPM-Solver++ with a shift, which tells the network the
+    whole number below T sigma; training has the timesteps without a shift, as diffusers' example.
     """
 
     kind, usual = "SanaTransformer2DModel", USUAL
@@ -80,7 +81,8 @@ class Sana(LanguageFlow):
                 "base was trained with (0.41407 of Sana)"
             )
         check_text(folder, net, "caption_channels", "Gemma's")
-        check_scheduler(folder, check_solver)
+        kind = told(folder / "scheduler", "scheduler_config.json").get("_class_name")
+        check_scheduler(folder, check_stated if kind == SCHEDULER else check_solver)
 
     # --- components ---
 
@@ -130,7 +132,10 @@ class Sana(LanguageFlow):
         self, net: Callable[..., Any], z_t: torch.Tensor, t: torch.Tensor, condition: Condition
     ) -> torch.Tensor:
         """t: whole timesteps, or T sigma in floating point."""
-        times = t.floor() if t.is_floating_point() else self.schedule.sigma(t) * self.timesteps
+        if t.is_floating_point():
+            times = t.floor() if self._by_solver else t
+        else:
+            times = self.schedule.sigma(t) * self.timesteps
         times = times.expand(len(z_t)) * self.config["timestep_scale"]
         found = net(
             z_t, condition["states"], times, encoder_attention_mask=condition["mask"],
@@ -138,7 +143,15 @@ class Sana(LanguageFlow):
         )  # fmt: skip
         return found[0]  # type: ignore[no-any-return]
 
+    @cached_property
+    def _by_solver(self) -> bool:
+        """Whether the scheduler is DPM-Solver++, not Euler's steps of flow."""
+        stated = read_json(self.folder / "scheduler" / "scheduler_config.json")
+        return bool(stated.get("_class_name") != SCHEDULER)
+
     def _scheduler(self, settings: Denoising, begin: int, stochastic: bool = False) -> Any:
+        if not self._by_solver:
+            return super()._scheduler(settings, begin, stochastic)
         from diffusers import DPMSolverMultistepScheduler
 
         own = load_component(DPMSolverMultistepScheduler, self.folder, "scheduler")
