@@ -1,5 +1,4 @@
-"""Sana: a transformer of linear attention that predicts flow, Gemma 2 for texts, an autoencoder of
-32 x 32 pixels a latent."""
+"""Sana: a transformer of linear attention that predicts flow, Gemma 2 for texts, an autoencoder."""
 
 from __future__ import annotations
 

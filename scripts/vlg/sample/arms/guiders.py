@@ -74,7 +74,8 @@ class Settings(sections.OneRound):
         "mid_block.attentions.0.transformer_blocks",
         min_length=1,
         description="Of `skip_layer`: a list of transformer blocks in the network; that of Stable "
-        "Diffusion 3 and of FLUX.1 is `transformer_blocks`.",
+        "Diffusion 3, FLUX.1 and Qwen-Image is `transformer_blocks`, of Z-Image `layers`; those of "
+        "Sana cannot be skipped.",
     )
     skip_layers: list[sections.Whole] = Field(
         [0], min_length=1, description="Of `skip_layer`: which blocks of the list are skipped."
