@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -59,18 +60,16 @@ class LanguageFlow(FlowFamily):
         states = states * mask[..., None]
         return {"states": states.to(self.dtype), "mask": mask.to(self.dtype)}
 
+    @abstractmethod
     def _read(self, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """(states [n, tokens, width], mask [n, tokens] of whole numbers) of texts, as the pipeline
         tokenizes them."""
-        raise NotImplementedError
 
-    def _tokens(
-        self, texts: Sequence[str], most: int, **options: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _tokens(self, texts: Sequence[str], most: int) -> tuple[torch.Tensor, torch.Tensor]:
         """(ids, mask), [n, most] each."""
         found = self.text[0][0](
             list(texts), padding="max_length", max_length=most, truncation=True,
-            padding_side="right", return_tensors="pt", **options,
+            padding_side="right", return_tensors="pt",
         )  # fmt: skip
         return found.input_ids.to(self.device), found.attention_mask.to(self.device)
 

@@ -211,7 +211,7 @@ def _batches(tree: tuple[Any, Any]) -> list[tuple[Any, int]]:
         return [(tree, len(_tensors(tree)[0]))]
 
     def one(value: Any, i: int) -> Any:
-        same = isinstance(value, list) or hasattr(value, "shape")
+        same = isinstance(value, list) or getattr(value, "ndim", 0)
         return value[i : i + 1] if same and len(value) == len(first) else value
 
     return [

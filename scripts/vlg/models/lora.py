@@ -60,9 +60,8 @@ def check(file: Path, base: Path | None = None) -> None:
     kind = class_of(base) if (base / INDEX).is_file() else ""
     of_flux = kind == FLUX
     if not of_unet:
-        others = OF_UNET if (base / "transformer").is_dir() else ()
-        others += () if of_flux or not others else OF_FLUX
-        others += () if kind == SD3 or not others else OF_SD3
+        others = OF_UNET + (() if of_flux else OF_FLUX) + (() if kind == SD3 else OF_SD3)
+        others = others if (base / "transformer").is_dir() else ()
     strange = next((name for name in tensors if name.startswith(others)), None)
     if strange:
         raise UserError(
