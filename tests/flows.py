@@ -60,7 +60,7 @@ def gemma_tokenizer() -> Any:
     vocab = {name: i for i, name in enumerate(names)}
     words = [*re.findall(r"[A-Za-z]+", text), *WORDS]
     merges = merged(vocab, [form for word in words for form in (f"\u2581{word}", word)])
-    return GemmaTokenizerFast(vocab=vocab, merges=merges)
+    return GemmaTokenizerFast(vocab=vocab, merges=merges, add_bos_token=True)
 
 
 def stirred(model: Any, scale: float = 3.0) -> Any:

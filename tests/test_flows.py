@@ -300,7 +300,7 @@ def test_what_is_kept_of_texts_is_what_the_pipeline_tells_the_network(name):
             states, mask, *_ = pipe.encode_prompt([text], False, device="cpu", **keys)
             states = states[0][mask[0].bool()]
         kept = told["mask"][i].bool()
-        assert kept.sum() == len(states) and kept[: len(states)].all()
+        assert kept.sum() == len(states) > 0 and kept[: len(states)].all()
         assert torch.allclose(told["states"][i][kept], states, atol=1e-5)
         assert not told["states"][i][~kept].any()
 
