@@ -20,7 +20,8 @@ import sd35  # noqa: E402
 import sdxl  # noqa: E402
 
 from tests import tiny  # noqa: E402
-from vlg.models.families.flux import SIDE, T5_TOKENS, Flux  # noqa: E402
+from vlg.models.families.flux import T5_TOKENS, Flux  # noqa: E402
+from vlg.models.flowing import SIDE  # noqa: E402
 
 RANK = 16  # of LoRA, as config/flux.yaml has it
 CLIP_TOKENS, CHANNELS = 77, 64

@@ -210,7 +210,7 @@ CASES = {
         "no index": (model(WHOLE) | {"model_index.json": "{"}, "model_index.json"),
         "another pipeline": (
             model(WHOLE) | {"model_index.json": INDEX.replace("StableD", "D")},
-            "families there are: flux (FluxPipeline), sd (",
+            "families there are: flux (FluxPipeline), qwen_image (",
         ),
         "nothing": (model(b""), "not a whole safetensors file"),
         "cut": (model(tensors({"a": tensor(0, 8)}, b"1234")), "cut short"),

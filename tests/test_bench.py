@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "bench"))
 
+import flows  # noqa: E402
 import flux  # noqa: E402
 import full_size  # noqa: E402
 import gpu  # noqa: E402
@@ -53,6 +54,11 @@ def test_flux_is_counted_at_its_published_size():
     assert flux.parameters() == flux.PARAMETERS
     with torch.device("meta"):
         assert sum(p.numel() for p in flux.transformer(False).parameters()) == flux.SCHNELL
+
+
+@pytest.mark.parametrize("name", flows.NAMES)
+def test_newer_transformers_are_counted_at_their_published_size(name):
+    assert flows.parameters(name) == flows.PARAMETERS[name]
 
 
 def test_flops_are_those_of_the_modules():

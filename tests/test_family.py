@@ -39,7 +39,7 @@ def test_a_family_is_found_by_the_class_that_a_folder_names(folder, tmp_path):
     with pytest.raises(UserError) as error:
         open_family(tmp_path)
     said = str(error.value)
-    assert "is a PixArtSigmaPipeline; families there are: flux (FluxPipeline), sd (" in said
+    assert "is a PixArtSigmaPipeline; families there are: flux (FluxPipeline), qwen_image (" in said
     assert "\n" not in said
     with pytest.raises(UserError, match="no model_index.json"):
         open_family(tmp_path / "elsewhere")

@@ -603,7 +603,7 @@ def test_what_cannot_be_drawn_is_refused_in_one_line(folder, tmp_path, file, cha
 @pytest.mark.parametrize("kind", ["Flux2Pipeline", "FluxFillPipeline", "FluxKontextPipeline"])
 def test_a_pipeline_of_no_family_is_named_beside_those_there_are(kind, folder, tmp_path):
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": kind}))
-    known = rf"is a {kind}; families there are: flux \(FluxPipeline\), sd \("
+    known = rf"is a {kind}; families there are: flux \(FluxPipeline\), qwen_image \("
     with pytest.raises(UserError, match=known) as error:
         folders.check_family(tmp_path, "flux")
     assert "\n" not in str(error.value)

@@ -7,12 +7,13 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
 
-from tests import tiny
+from tests import flows, tiny
 from tests.test_training import interrupted, one_thread, weights  # noqa: F401
 from vlg.train import frozen
 from vlg.train.step import backward, train_step
 
 FAMILIES = {"epsilon": "unet", "xl": "unet", "flow": "transformer", "flux": "transformer"}
+FAMILIES |= dict.fromkeys(flows.SAVE, "transformer")
 KINDS = [*frozen.KINDS]
 ERROR = {"bf16": 2**-9, "fp16": 2**-12, "int8": 0.01, "nf4": 0.1}  # of a normal weight, in squares
 

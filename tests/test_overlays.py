@@ -1,13 +1,14 @@
-"""The study on Stable Diffusion 2.1, XL, 3.5 and FLUX.1: their overlays from download to tables."""
+"""The study on Stable Diffusion 2.1, XL, 3.5, FLUX.1 and newer transformers: their overlays from
+download to tables."""
 
 import json
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import T5EncoderModel
+from transformers import Qwen3ForCausalLM, Qwen3Model, T5EncoderModel
 
-from tests import tiny
+from tests import flows, tiny
 from tests.overlays import COUNTS, names, rows, run, served, sources, unwanted
 from tests.pipeline import Checkout
 
@@ -56,6 +57,35 @@ def save_flux(folder):
     return base
 
 
+def save_z_image(folder):
+    """Qwen3 as a language model and in pieces, as it is published."""
+    base = flows.save_z_image(folder)
+    text, whole = base / "text_encoder", Qwen3Model.from_pretrained(base / "text_encoder")
+    chat = Qwen3ForCausalLM(whole.config)
+    chat.model = whole
+    (text / "model.safetensors").unlink()
+    chat.save_pretrained(text, max_shard_size="6KB")
+    assert len(list(text.glob("model-0000*"))) > 1
+    unwanted(base, "transformer/diffusion_pytorch_model.fp16")
+    return base
+
+
+def save_sana(folder):
+    """With half precision beside, and a scheduler that has a number which is none in JSON."""
+    base = flows.save_sana(folder)
+    assert "Infinity" in (base / "scheduler/scheduler_config.json").read_text()
+    unwanted(base, "transformer/diffusion_pytorch_model.fp16", "vae/diffusion_pytorch_model.fp16")
+    return base
+
+
+def look_at_flow(results):
+    assert (results / "models/embed-2/pytorch_lora_weights.safetensors").is_file()
+    encoded = load_file(results / "latents/captions-000.safetensors")
+    assert encoded.keys() == {"states", "mask"} and encoded["mask"][0].sum() > 0
+    card = (results / "models/embed-2/README.md").read_text()
+    assert "DiffusionPipeline.from_pretrained" in card and "=None" not in card
+
+
 def look_at_sd21(results):
     told = json.loads((results / "models/embed-2/scheduler/scheduler_config.json").read_text())
     assert told["prediction_type"] == "v_prediction"
@@ -99,6 +129,9 @@ OVERLAYS = {
     "sdxl": (save_sdxl, look_at_sdxl),
     "sd35": (save_sd35, look_at_sd35),
     "flux": (save_flux, look_at_flux),
+    "z_image": (save_z_image, look_at_flow),
+    "qwen_image": (flows.save_qwen_image, look_at_flow),
+    "sana": (save_sana, look_at_flow),
 }
 
 

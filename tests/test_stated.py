@@ -330,6 +330,10 @@ FILES = {
         ("double_blocks.0.img_attn.a", "single_blocks.0.a"),
         "this is Flux; give its diffusers folder",
     ),
+    "Z-Image": (("layers.0.a", "cap_pad_token"), "this is Z-Image; give its diffusers folder"),
+    "Z-Image within": (("model.diffusion_model.cap_pad_token",), "this is Z-Image; give its"),
+    "Qwen-Image": (("transformer_blocks.0.img_mod.1.weight",), "this is Qwen-Image; give its"),
+    "Sana": (("blocks.0.mlp.inverted_conv.conv.weight",), "this is Sana; give its diffusers"),
     "a transformer": (
         ("transformer_blocks.0.a", "pos_embed.b"),
         "this is a diffusion transformer alone",

@@ -455,9 +455,12 @@ def build(folder: Path, prediction: str = "epsilon") -> dict[str, Path]:
     """Write {"base", "guide", "data"} below `folder` and return their paths.
 
     prediction: what the base predicts, `epsilon` or `v_prediction`; or `xl`, that is SDXL, `flow`,
-    that is Stable Diffusion 3, or `flux`.
+    that is Stable Diffusion 3, `flux`, or one of `tests.flows`.
     """
-    save = {"xl": save_sdxl, "flow": save_sd3, "flux": save_flux}.get(prediction)
+    from tests import flows
+
+    others = {"xl": save_sdxl, "flow": save_sd3, "flux": save_flux, **flows.SAVE}
+    save = others.get(prediction)
     return {
         "base": save(folder / "base") if save else save_base(folder / "base", prediction),
         "guide": save_guide(folder / "guide"),

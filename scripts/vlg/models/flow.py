@@ -44,9 +44,35 @@ def check_stated(config: Mapping[str, Any], by_size: bool = False) -> None:
         raise UserError(f"{name}: invert_sigmas is set; give a base whose sigmas fall")
     if by_size:
         _check_shift_by_size(config, name)
-    shift, steps = config.get("shift", 1.0), config.get("num_train_timesteps", 1000)
-    if not _positive(shift):
+    if not _positive(shift := config.get("shift", 1.0)):
         raise UserError(f"{name}: shift is {shift!r}; set that of the base (3.0 as published)")
+    _check_steps(config, name)
+
+
+def check_solver(config: Mapping[str, Any]) -> None:
+    """UserError when a scheduler_config.json is not that of DPM-Solver++ at the sigmas of a flow
+    with a fixed shift."""
+    name, wanted = "scheduler_config.json", "DPMSolverMultistepScheduler"
+    if (found := config.get("_class_name", wanted)) != wanted:
+        raise UserError(f"{name}: is of a {found}; give a base with a {wanted}")
+    for key, value in (("prediction_type", "flow_prediction"), ("use_flow_sigmas", True)):
+        if config.get(key) != value:
+            raise UserError(
+                f"{name}: {key} is {config.get(key)!r} and of a flow {value!r}; give a base that "
+                "predicts flow"
+            )
+    if config.get("use_dynamic_shifting"):
+        raise UserError(
+            f"{name}: use_dynamic_shifting is set, and this family's schedule is the same for all "
+            "pictures; give the scheduler of the base"
+        )
+    if not _positive(shift := config.get("flow_shift", 1.0)):
+        raise UserError(f"{name}: flow_shift is {shift!r}; set that of the base (3.0 as published)")
+    _check_steps(config, name)
+
+
+def _check_steps(config: Mapping[str, Any], name: str) -> None:
+    steps = config.get("num_train_timesteps", 1000)
     if not _positive(steps) or steps != int(steps):
         raise UserError(f"{name}: num_train_timesteps is {steps!r}; set a whole number (1000)")
 

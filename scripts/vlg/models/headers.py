@@ -131,7 +131,7 @@ def one_file(family: str, begin: str) -> dict[str, Any]:
 
 
 MADE_FOR = "give the base that it is made for"
-FOLDER = "no family here draws it; give a Stable Diffusion 1.x, XL or 3, or a FLUX.1"
+FOLDER = "no family here draws it; give a base of a family that there is (models.family)"
 # (what a file is of which one tensor has such a name, what to do), the first that fits. LoRAs are
 # diffusers' (unet.….lora_A.weight, ….to_q.lora.down.weight, ….processor.to_q_lora.down.weight),
 # kohya's (lora_unet_….lora_down.weight) and LyCORIS'.
@@ -151,6 +151,18 @@ NAMED = {
     r"(^|\.)double_blocks\.|^single_transformer_blocks\.": (
         "Flux",
         "give its diffusers folder, with models.family: flux",
+    ),
+    r"(^|\.)cap_pad_token$": (
+        "Z-Image",
+        "give its diffusers folder, with models.family: z_image",
+    ),
+    r"(^|\.)transformer_blocks\.\d+\.img_mod\.": (
+        "Qwen-Image",
+        "give its diffusers folder, with models.family: qwen_image",
+    ),
+    r"\.(inverted_conv|conv_inverted)\.": (
+        "Sana",
+        "give its diffusers folder, with models.family: sana",
     ),
     r"^transformer_blocks\.": ("a diffusion transformer alone", FOLDER),
     r"^(v_pred|ztsnr|edm_\w+(\.\w+)?)$": (

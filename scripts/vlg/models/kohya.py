@@ -4,7 +4,7 @@ module's dots as underscores, the change alpha / rank times up times down.
 diffusers reads it for bases with a UNet. Of Stable Diffusion 3 the modules have the names of its
 own code, in which query, key and value are one layer, so that is put into diffusers' names here.
 OneTrainer writes the same endings with diffusers' modules behind `lora_transformer_`. Flux is read
-by diffusers, too, and written here.
+by diffusers, too, and written here; so are Z-Image and Qwen-Image, by diffusers' names of modules.
 """
 
 from __future__ import annotations
@@ -144,11 +144,13 @@ def written(tensors: Tensors) -> dict[str, torch.Tensor]:
     if 2 * len(pairs) != len(tensors) or not pairs:
         raise ValueError("not a LoRA as a training here writes it")
     numbers = [int(n.split(".")[1]) for n in pairs if n.startswith("transformer_blocks.")]
-    joint = any(name.startswith("transformer.") for name in tensors)
+    joint = any(name.startswith("transformer.") for name in tensors)  # no UNet's
     table: Mapping[str, tuple[str | None, ...]] = {name: (name,) for name in pairs}
     if any(name.startswith("single_transformer_blocks.") for name in pairs):
         table = layers_of_flux(pairs)
-    elif joint:
+    elif any(".attn1." in name for name in pairs) and joint:
+        raise ValueError("of Sana, which nobody has in kohya's layout")
+    elif any(".add_q_proj" in name for name in pairs):
         table = layers(max(numbers) + 1)
     result = {}
     for name, others in table.items():

@@ -1,4 +1,4 @@
-"""What families have in common whose network denoises the latents of an `AutoencoderKL`."""
+"""What families have in common whose network denoises the latents of an autoencoder."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ if TYPE_CHECKING:
 class LatentFamily(Family):
     """A diffusers folder with a network, a VAE and a scheduler that draws with it.
 
-    A family says how its texts, its network and its noise are, and makes a scheduler. shifted:
-    whether a latent is the encoder's output less the VAE's `shift_factor`, times `scaling_factor`,
-    or that times `scaling_factor` alone.
+    A family says how its texts, its network and its noise are, and makes a scheduler. vae_kind:
+    diffusers' class of the VAE. shifted: whether a latent is the encoder's output less the VAE's
+    `shift_factor`, times `scaling_factor`, or that times `scaling_factor` alone.
     """
 
+    vae_kind = "AutoencoderKL"
     shifted = False
     _reads = False  # whether `reading` has been entered
 
@@ -77,8 +78,16 @@ class LatentFamily(Family):
 
     @cached_property
     def resolution(self) -> int:  # type: ignore[override]
-        halvings = len(read_json(self.folder / "vae" / "config.json")["block_out_channels"]) - 1
-        return self.latent_shape[-1] * 2**halvings
+        return self.latent_shape[-1] * 2**self.halvings
+
+    @cached_property
+    def vae_config(self) -> dict[str, Any]:
+        return read_json(self.folder / "vae" / "config.json")
+
+    @property
+    def halvings(self) -> int:
+        """How often the VAE halves the sides of a picture."""
+        return len(self.vae_config["block_out_channels"]) - 1
 
     @property
     def timesteps(self) -> int:  # type: ignore[override]
@@ -102,9 +111,10 @@ class LatentFamily(Family):
     @cached_property
     def vae(self) -> Any:
         """The autoencoder, frozen."""
-        from diffusers import AutoencoderKL
+        import diffusers
 
-        vae = load_network(AutoencoderKL, self.folder, "vae", torch_dtype=self.vae_dtype)
+        kind = getattr(diffusers, self.vae_kind)
+        vae = load_network(kind, self.folder, "vae", torch_dtype=self.vae_dtype)
         vae = place(vae.to(self.device).eval().requires_grad_(False), self.device)
         self._loaded("encoder", vae.encoder)
         self._loaded("decoder", vae.decoder)
@@ -113,7 +123,7 @@ class LatentFamily(Family):
     @cached_property
     def decoder(self) -> Any:
         """The autoencoder that `decode` takes; of `use_decoder` or the folder's own."""
-        if self.checkpointing:
+        if self.checkpointing and self.vae._supports_gradient_checkpointing:
             self.vae.enable_gradient_checkpointing()
         return self.vae
 
@@ -130,6 +140,11 @@ class LatentFamily(Family):
                 f"{folder}: decodes {channels} channels, and this base's latents have "
                 f"{self.latent_shape[0]}; give the tiny decoder of its family"
             )
+        if (halvings := len(tiny.config.decoder_block_out_channels) - 1) != self.halvings:
+            raise UserError(
+                f"{folder}: decodes a latent to {2**halvings} pixels a side, and this base's VAE "
+                f"to {2**self.halvings}; give the tiny decoder of its family"
+            )
         tiny = tiny.to(self.device).float().eval().requires_grad_(False)
         self.decoder = place(tiny, self.device)
         self._loaded("decoder", tiny.decoder)
@@ -137,6 +152,10 @@ class LatentFamily(Family):
             tiny.enable_gradient_checkpointing()
 
     def tile(self) -> None:
+        if hasattr(self.vae, "tile_sample_min_height"):  # a VAE with tiles of any shape
+            side = self.resolution // 2
+            self.vae.enable_tiling(side, side, side * 3 // 4, side * 3 // 4)
+            return
         self.vae.enable_tiling()
         self.vae.tile_sample_min_size = self.resolution // 2
         self.vae.tile_latent_min_size = self.latent_shape[-1] // 2
@@ -171,20 +190,34 @@ class LatentFamily(Family):
         import torch
 
         with torch.no_grad():
-            posterior = self.vae.encode(pixels.to(self.device) * 2 - 1).latent_dist
-        return self._scaled(posterior.mean), posterior.std * self.vae.config.scaling_factor
+            posterior = self._posterior(pixels.to(self.device) * 2 - 1)
+        return self._scaled(posterior.mean), posterior.std * self._scaling(self.vae)[1]
 
     def decode(self, latents: torch.Tensor, exactly: bool = False) -> torch.Tensor:
         """Clamped as the pipeline does; what overflowed is nan, as a clamp would hide it."""
         vae = self.vae if exactly else self.decoder
-        z = latents.to(vae.dtype) / vae.config.scaling_factor
-        pictures = vae.decode(z + vae.config.shift_factor if self.shifted else z).sample
+        shift, scale = self._scaling(vae)
+        z = latents.to(vae.dtype) / scale
+        pictures = self._pictures(vae, z if shift is None else z + shift)
         return (pictures / 2 + 0.5).clamp(0, 1).masked_fill(pictures.isinf(), math.nan)
+
+    def _posterior(self, pixels: torch.Tensor) -> Any:
+        """What the VAE says of pictures in -1..1: a distribution of [n, c, h, w]."""
+        return self.vae.encode(pixels).latent_dist
+
+    def _pictures(self, vae: Any, z: torch.Tensor) -> torch.Tensor:
+        """In -1..1, of what the decoder of `vae`, the folder's own or a small one, takes."""
+        return vae.decode(z).sample  # type: ignore[no-any-return]
+
+    def _scaling(self, vae: Any) -> tuple[Any, Any]:
+        """(shift or None, scale): a latent is what the encoder gives, less the one, times the
+        other; numbers, or tensors of the VAE's dtype."""
+        return (vae.config.shift_factor if self.shifted else None), vae.config.scaling_factor
 
     def _scaled(self, encoded: torch.Tensor) -> torch.Tensor:
         """Latents of what the encoder gives."""
-        config = self.vae.config
-        return (encoded - config.shift_factor if self.shifted else encoded) * config.scaling_factor
+        shift, scale = self._scaling(self.vae)
+        return (encoded if shift is None else encoded - shift) * scale
 
     # --- noise ---
 
@@ -250,7 +283,7 @@ class LatentFamily(Family):
                     predicted = self.predict(net, both, t, condition)
                 if guided:
                     without, text = predicted.chunk(2)
-                    predicted = without + scale * (text - without)
+                    predicted = self._guided(without, text, scale)
                 step = Step(self, begin + index, t, z, predicted, net)
                 if on_step:
                     on_step(step)
@@ -263,6 +296,10 @@ class LatentFamily(Family):
                 if grad == "step":
                     z = z.detach()
         return z
+
+    def _guided(self, without: torch.Tensor, text: torch.Tensor, scale: float) -> torch.Tensor:
+        """Classifier-free guidance: what is made of the predictions without and with the text."""
+        return without + scale * (text - without)
 
     def _unguided(
         self, net: Callable[..., Any], z_t: torch.Tensor, t: torch.Tensor, condition: Condition
@@ -287,7 +324,7 @@ class LatentFamily(Family):
         pixels = (2.0 * pixels - 1.0).to(self.device, self.vae_dtype)
         with torch.no_grad():
             drawn = [
-                self.vae.encode(picture[None]).latent_dist.sample(generator)
+                self._posterior(picture[None]).sample(generator)
                 for picture, generator in zip(pixels, generators, strict=True)
             ]
         z = self._scaled(torch.cat(drawn).to(self.dtype))

@@ -88,26 +88,22 @@ class Ledger:
 
         number = len(self._parts)
         self._parts.append(part)
+        # (what is counted, samples) of the call that goes on; a call may change its arguments.
+        called: list[tuple[Any, int]] = []
 
         def before(module: Any, args: Any, kwargs: Any) -> None:
-            if self._paused:
-                return
-            tensors = _tensors((args, kwargs))
-            n, shape = len(tensors[0]), _shape(tensors)
-            self._samples[number, shape, "forward"] += n
-            if (number, shape) not in self._examples:
-                self._examples[number, shape] = module, *_one_sample((args, kwargs), n)
+            called.clear()
+            for tree, n in () if self._paused else _batches((args, kwargs)):
+                shape = _shape(_tensors(tree), n)
+                self._samples[number, shape, "forward"] += n
+                called.append(((number, shape, "backward"), n))
+                if (number, shape) not in self._examples:
+                    self._examples[number, shape] = module, *_one_sample(tree, n)
 
         def after(module: Any, args: Any, kwargs: Any, output: Any) -> None:
-            if self._paused:
-                return
-            tensors = _tensors((args, kwargs))
-            key = number, _shape(tensors), "backward"
-            n = len(tensors[0])
-            for tensor in _tensors(output):
-                if tensor.requires_grad:
-                    tensor.register_hook(lambda gradient: self._samples.update({key: n}))
-                    break
+            back = [tensor for tensor in _tensors(output) if tensor.requires_grad]
+            for (key, n), tensor in zip(called, back, strict=False):
+                tensor.register_hook(lambda gradient, key=key, n=n: self._samples.update({key: n}))
 
         module.register_forward_pre_hook(before, with_kwargs=True)
         module.register_forward_hook(after, with_kwargs=True)
@@ -185,11 +181,43 @@ def count_flops(module: torch.nn.Module, args: Any, kwargs: Any) -> tuple[int, i
         asked = tensor.requires_grad
         return torch.zeros_like(tensor, device=device, dtype=dtype, requires_grad=asked)
 
+    # What modules, and helpers of diffusers' that are none, keep of a call, as tables of places, is
+    # put back: it may be of the meta device.
+    owners = list(module.modules())
+    owners += [
+        held
+        for each in owners
+        for held in vars(each).values()
+        if type(held).__module__.startswith("diffusers.models")
+    ]
+    kept = [(each, dict(vars(each))) for each in owners]
     state = {name: empty(tensor) for name, tensor in tensors.items()}
     args, kwargs = tree_map_only(torch.Tensor, empty, (args, kwargs))
     plain = sdpa_kernel(SDPBackend.MATH)  # of the others not all are known to the counter
-    with torch.enable_grad(), torch.compiler.set_stance("force_eager"), plain:
-        return torch.func.functional_call(count, state, args, kwargs)
+    try:
+        with torch.enable_grad(), torch.compiler.set_stance("force_eager"), plain:
+            return torch.func.functional_call(count, state, args, kwargs)
+    finally:
+        for each, attributes in kept:
+            vars(each).update(attributes)
+
+
+def _batches(tree: tuple[Any, Any]) -> list[tuple[Any, int]]:
+    """[(arguments of a call, samples)]; of one that takes a list, a tensor a sample, those of each
+    sample, which may have another size than the others."""
+    args, kwargs = tree
+    first: Any = next(iter((*args, *kwargs.values())))
+    if not isinstance(first, list):
+        return [(tree, len(_tensors(tree)[0]))]
+
+    def one(value: Any, i: int) -> Any:
+        same = isinstance(value, list) or getattr(value, "ndim", 0)
+        return value[i : i + 1] if same and len(value) == len(first) else value
+
+    return [
+        ((tuple(one(each, i) for each in args), {k: one(v, i) for k, v in kwargs.items()}), 1)
+        for i in range(len(first))
+    ]
 
 
 def _tensors(tree: Any) -> list[torch.Tensor]:
@@ -200,9 +228,8 @@ def _tensors(tree: Any) -> list[torch.Tensor]:
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
 
 
-def _shape(tensors: list[torch.Tensor]) -> tuple[Any, ...]:
-    """What the cost of a sample depends on: sizes, and what a gradient is wanted of."""
-    n = len(tensors[0])
+def _shape(tensors: list[torch.Tensor], n: int) -> tuple[Any, ...]:
+    """What the cost of one of n samples depends on: sizes, and what a gradient is wanted of."""
     return tuple(
         (tuple(t.shape[1:]) if t.ndim and len(t) == n else tuple(t.shape), t.requires_grad)
         for t in tensors

@@ -1,8 +1,9 @@
 """LoRAs, which hold changes to a base: what their files say, and how they become part of a model.
 
 Both layouts are read by diffusers' own loaders: its own (`unet.….lora_A.weight`) and kohya's
-(`lora_unet_….lora_down.weight`, with `.alpha`), but for Stable Diffusion 3's (`vlg.models.kohya`).
-Of Flux they read those of further trainers, too.
+(`lora_unet_….lora_down.weight`, with `.alpha`), but for Stable Diffusion 3's (`vlg.models.kohya`)
+and Sana's, of which there are none of kohya's. Of Flux, Z-Image and Qwen-Image they read those of
+further trainers, too.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ OF_UNET = ("unet.", "lora_te_", "lora_unet_down_", "lora_unet_mid_", "lora_unet_
 OF_UNET += ("lora_unet_input_", "lora_unet_middle_", "lora_unet_output_")
 OF_ONE, OF_TWO = ("lora_te_",), ("lora_te1_", "lora_te2_", "text_encoder_2.")
 OF_T5 = ("lora_te2_", "text_encoder_2.")  # of Flux
-FLUX = "FluxPipeline"
+FLUX, SD3 = "FluxPipeline", "StableDiffusion3Pipeline"
 
 
 def check(file: Path, base: Path | None = None) -> None:
@@ -56,11 +57,11 @@ def check(file: Path, base: Path | None = None) -> None:
         return
     of_unet = (base / "unet/config.json").is_file()
     others = OTHERS + (OF_ONE if (base / "text_encoder_2").is_dir() else OF_TWO)
-    of_flux = (base / INDEX).is_file() and class_of(base) == FLUX
-    if of_flux:
-        others = OF_UNET + OF_SD3
-    elif not of_unet:
-        others = OF_UNET + OF_FLUX if (base / "transformer").is_dir() else ()
+    kind = class_of(base) if (base / INDEX).is_file() else ""
+    of_flux = kind == FLUX
+    if not of_unet:
+        others = OF_UNET + (() if of_flux else OF_FLUX) + (() if kind == SD3 else OF_SD3)
+        others = others if (base / "transformer").is_dir() else ()
     strange = next((name for name in tensors if name.startswith(others)), None)
     if strange:
         raise UserError(
@@ -80,7 +81,7 @@ def merge(base: Path, loras: Sequence[Path], scales: Sequence[float], out: Path)
     UserError when a LoRA is of another model, or diffusers cannot read all of its layers.
     """
     import torch
-    from diffusers import DiffusionPipeline, FluxPipeline
+    from diffusers import DiffusionPipeline
     from safetensors.torch import load_file
 
     # They warn of a part that a LoRA leaves alone, of layers that fit nowhere, which are counted
@@ -98,8 +99,8 @@ def merge(base: Path, loras: Sequence[Path], scales: Sequence[float], out: Path)
             found = {"pretrained_model_name_or_path_or_dict": str(file.parent),
                      "weight_name": file.name, "local_files_only": True}  # fmt: skip
             layers = headers.check_safetensors(file)
-            if isinstance(pipeline, FluxPipeline):  # whose layers are made of other trainers'
-                layers = pipeline.lora_state_dict(load_file(file))
+            if class_of(base) != SD3 and not hasattr(pipeline, "unet"):
+                layers = pipeline.lora_state_dict(load_file(file))  # as made of other trainers'
             elif kohya.is_of_sd3(layers):
                 layers = kohya.read(load_file(file), pipeline.transformer.config.num_layers)
                 found = {"pretrained_model_name_or_path_or_dict": layers}

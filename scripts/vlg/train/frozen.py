@@ -94,6 +94,11 @@ class Frozen(nn.Module):
         bias = None if self.bias is None else self.bias.to(dtype)
         return _Apply.apply(x.to(dtype), bias, self, *self.kept)  # type: ignore[no-any-return]
 
+    @property
+    def weight(self) -> torch.Tensor:
+        """Made whole, in float32, for a network that looks at a layer's weight."""
+        return self.unpack([*self.kept], self.shape, torch.float32)
+
     def __repr__(self) -> str:
         return f"Frozen{self.shape}"
 

@@ -187,10 +187,10 @@ class Models(Keys):
             "The text-to-image model: `shapes` (shipped), `shapes-middle` and `shapes-early` "
             "(weaker checkpoints of the same training), `shapes-flow` (a transformer with flow "
             "matching on the same pictures, of the family `sd3`), a Hub repository "
-            "(`hub:owner/name` or `hub:owner/name@revision`), a diffusers folder of a Stable "
-            "Diffusion or FLUX.1 pipeline, or a Stable Diffusion 1.x, XL or 3 checkpoint in one "
-            "`.safetensors` file. null: there is none; nothing is trained, drawn or guided, and "
-            "the entries of `pictures` are compared with each other."
+            "(`hub:owner/name` or `hub:owner/name@revision`), a diffusers folder of a pipeline of "
+            "a family (below), or a Stable Diffusion 1.x, XL or 3 checkpoint in one `.safetensors` "
+            "file. null: there is none; nothing is trained, drawn or guided, and the entries of "
+            "`pictures` are compared with each other."
         ),
     )
     family: str = Field(

@@ -8,19 +8,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlg.errors import UserError
-from vlg.files import read_json
 from vlg.models.components import load_component, load_network
 from vlg.models.device import waiting
 from vlg.models.family import Condition
-from vlg.models.flow import Solver, check_stated
-from vlg.models.flowing import FlowFamily, check_latents
-from vlg.models.latent import square_side
+from vlg.models.flow import check_stated
+from vlg.models.flowing import (
+    SquaresFlow,
+    check_latents,
+    check_parts,
+    check_scheduler,
+    check_side,
+)
 from vlg.models.stated import check_words, told
 
 if TYPE_CHECKING:
     import torch
-
-    from vlg.config.sections import Denoising
 
 CLASSES = ("FluxPipeline",)
 PARTS = (
@@ -46,14 +48,13 @@ USUAL = {"patch_size": 1, "in_channels": 64, "out_channels": None, "guidance_emb
 USUAL |= {"joint_attention_dim": 4096, "pooled_projection_dim": 768, "attention_head_dim": 128}
 USUAL |= {"axes_dims_rope": [16, 56, 56]}
 WORDS = {"tokenizer": 49408, "tokenizer_2": 32128}
-SIDE = 1024  # of a picture where the VAE says nothing
 # Of a text for T5, as published for dev and schnell; fewer where its tokenizer says fewer.
 T5_TOKENS = {True: 512, False: 256}
 TRAINED_AT = 3.5  # guidance that the network is told in training, as diffusers' example has it
 APART = "give a base whose parts belong together"
 
 
-class Flux(FlowFamily):
+class Flux(SquaresFlow):
     """A `FluxPipeline` folder. Its condition is `t5` [n, up to 512 or 256, width], `pooled`
     [n, width] of CLIP and, in drawing with a network that is told a guidance scale, `guidance`
     [n]; in training such a network is told `TRAINED_AT`.
@@ -71,12 +72,7 @@ class Flux(FlowFamily):
 
     @classmethod
     def check(cls, folder: Path) -> None:
-        index = told(folder, "model_index.json")
-        for part, served in SERVED.items():
-            if (found := (index.get(part) or [None, served])[1]) != served:
-                raise UserError(
-                    f"model_index.json: {part} is a {found}; give a base with a {served}"
-                )
+        check_parts(folder, SERVED)
         net = USUAL | told(folder, "transformer/config.json")
         vae = told(folder, "vae/config.json")
         clip, t5 = (told(folder, f"text_encoder{end}/config.json") for end in ("", "_2"))
@@ -91,10 +87,7 @@ class Flux(FlowFamily):
                 raise UserError(
                     f"transformer/config.json: {key} is {net[key]} and {whose} {wanted}; {APART}"
                 )
-        try:
-            check_stated(told(folder / "scheduler", "scheduler_config.json"), by_size=True)
-        except UserError as error:
-            raise UserError(f"scheduler/{error}") from None
+        check_scheduler(folder, check_stated, by_size=True)
         for (part, usual), text in zip(WORDS.items(), (clip, t5), strict=True):
             check_words(folder, part, text.get("vocab_size", usual))
 
@@ -113,16 +106,7 @@ class Flux(FlowFamily):
                 f"{name}: axes_dims_rope {axes}, attention_head_dim {head} and patch_size "
                 f"{net['patch_size']} are not those of a FLUX.1; get the model again"
             )
-        unit = 2 ** len(vae["block_out_channels"])  # pixels of the side of a square of 2 x 2
-        try:
-            side = square_side(vae.get("sample_size", SIDE))
-        except ValueError:
-            side = 0
-        if not side or side % unit:
-            raise UserError(
-                f"vae/config.json: sample_size is {vae['sample_size']!r}; write the side of "
-                f"square pictures there, a multiple of {unit} ({SIDE} as published)"
-            )
+        check_side(vae, len(vae["block_out_channels"]))
 
     @classmethod
     def check_guidance(cls, folder: Path, scale: float) -> None:
@@ -134,19 +118,6 @@ class Flux(FlowFamily):
             )
 
     # --- components ---
-
-    @cached_property
-    def resolution(self) -> int:  # type: ignore[override]
-        return square_side(self._vae_config.get("sample_size", SIDE))
-
-    @property
-    def latent_shape(self) -> tuple[int, ...]:  # type: ignore[override]
-        side = self.resolution // 2 ** (len(self._vae_config["block_out_channels"]) - 1)
-        return (self.config["in_channels"] // 4, side, side)
-
-    @cached_property
-    def _vae_config(self) -> dict[str, Any]:
-        return read_json(self.folder / "vae" / "config.json")
 
     @cached_property
     def text(self) -> list[tuple[Any, Any]]:
@@ -200,16 +171,13 @@ class Flux(FlowFamily):
     ) -> torch.Tensor:
         """t: whole timesteps, or T sigma in floating point."""
         import torch
-        from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
         states, pooled = condition["t5"], condition["pooled"]
-        sigmas = t.to(z_t.dtype) / self.timesteps if t.is_floating_point() else self._sigmas(t)
+        sigmas = self._sigmas(t, z_t.dtype)
         scale = condition.get("guidance")
         if scale is None and self.config["guidance_embeds"]:
             scale = torch.full((len(z_t),), TRAINED_AT, device=z_t.device)
-        squares = pixel_unshuffle(z_t, 2)
-        height, width = squares.shape[-2:]
-        packed = squares.flatten(2).transpose(1, 2)
+        packed, (height, width) = self._packed(z_t)
         # Texts, whose places are all 0, come first; all in one tensor, whose length is no batch's.
         places = torch.zeros(states.shape[1] + height * width, 3, device=z_t.device)
         grid = places[states.shape[1] :].view(height, width, 3)
@@ -219,24 +187,4 @@ class Flux(FlowFamily):
             packed, states, pooled, sigmas.expand(len(z_t)), places, places[:0],
             guidance=scale, return_dict=False,
         )[0]  # fmt: skip
-        return pixel_shuffle(flow.transpose(1, 2).unflatten(2, (height, width)), 2)
-
-    def _sigmas(self, t: torch.Tensor) -> torch.Tensor:
-        """Of whole timesteps; by way of T sigma, as the network is told it."""
-        return self.schedule.sigma(t) * self.timesteps / self.timesteps
-
-    def _scheduler(self, settings: Denoising, begin: int, stochastic: bool = False) -> Any:
-        """At the sigmas of the pipeline, whose shift depends on the number of squares where the
-        scheduler's config says so."""
-        import numpy as np
-        from diffusers.pipelines.flux.pipeline_flux import calculate_shift
-
-        stated = read_json(self.folder / "scheduler" / "scheduler_config.json")
-        known = ("base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift")
-        names = ("base_seq_len", "max_seq_len", "base_shift", "max_shift")
-        given = {name: stated[key] for name, key in zip(names, known, strict=True) if key in stated}
-        return Solver(
-            self.folder, settings, self.device, begin, stochastic,
-            sigmas=np.linspace(1.0, 1 / settings.steps, settings.steps),
-            mu=calculate_shift((self.latent_shape[-1] // 2) ** 2, **given),
-        )  # fmt: skip
+        return self._unpacked(flow, (height, width))

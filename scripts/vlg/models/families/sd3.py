@@ -15,7 +15,7 @@ from vlg.models.components import load_component, load_network
 from vlg.models.device import at_least_float32, waiting
 from vlg.models.family import Condition
 from vlg.models.flow import check_stated, logit_normal
-from vlg.models.flowing import FlowFamily, check_latents
+from vlg.models.flowing import FlowFamily, check_latents, check_scheduler
 from vlg.models.latent import square_side
 from vlg.models.stated import check_words, told
 
@@ -96,10 +96,7 @@ class StableDiffusion3(FlowFamily):
         cls._check_network(net, vae)
         check_latents(vae, "Stable Diffusion 3", 1.5305, 0.0609)
         cls._check_widths(net, texts)
-        try:
-            check_stated(told(folder / "scheduler", "scheduler_config.json"))
-        except UserError as error:
-            raise UserError(f"scheduler/{error}") from None
+        check_scheduler(folder, check_stated)
         for end, text in zip(ENDS, texts, strict=False):
             check_words(folder, f"tokenizer{end}", text.get("vocab_size", WORDS[end]))
 

@@ -7,6 +7,7 @@ plain ones.
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
@@ -73,7 +74,8 @@ class Settings(sections.OneRound):
         "mid_block.attentions.0.transformer_blocks",
         min_length=1,
         description="Of `skip_layer`: a list of transformer blocks in the network; that of Stable "
-        "Diffusion 3 and of FLUX.1 is `transformer_blocks`.",
+        "Diffusion 3, FLUX.1 and Qwen-Image is `transformer_blocks`, of Z-Image `layers`; those of "
+        "Sana cannot be skipped.",
     )
     skip_layers: list[sections.Whole] = Field(
         [0], min_length=1, description="Of `skip_layer`: which blocks of the list are skipped."
@@ -110,7 +112,7 @@ class Guiders(Arm):
                         f"refine.arms: skip_blocks: {blocks} {self.settings.skip_layers} cannot be "
                         f"skipped in this network ({error}); name blocks that it has"
                     ) from error
-                turned = texts_first(net)
+                turned = as_the_network_has_it(net)
                 try:
                     each.noise_pred = predict(each.condition)
                 finally:
@@ -151,17 +153,21 @@ class Guiders(Arm):
             log.disabled = before
 
 
-def texts_first(net: Any) -> list[Any]:
+def as_the_network_has_it(net: Any) -> list[Any]:
     """Hooks on the blocks that are skipped now, by which they give texts and latents in the order
     of Stable Diffusion 3's: what diffusers has in a skipped block's place gives latents first,
-    whatever the block does."""
+    whatever the block does. It also looks for latents by a name that those of Z-Image lack, whose
+    first argument they are."""
     from diffusers.hooks.layer_skip import TransformerBlockSkipHook
 
     found = []
     for module in net.modules():
         hooks = getattr(module, "_diffusers_hook", None)
         for hook in hooks.hooks.values() if hooks else ():
-            skips = isinstance(hook, TransformerBlockSkipHook)
-            if skips and hook._metadata.return_hidden_states_index == 1:
+            if not isinstance(hook, TransformerBlockSkipHook):
+                continue
+            if "hidden_states" not in inspect.signature(type(module).forward).parameters:
+                hook._metadata._cached_parameter_indices = {"hidden_states": 0}
+            if hook._metadata.return_hidden_states_index == 1:
                 found.append(module.register_forward_hook(lambda block, given, out: out[::-1]))
     return found

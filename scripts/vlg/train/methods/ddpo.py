@@ -91,11 +91,12 @@ class DDPO(Rounds):
     def deviation(self, data: Source, step: int) -> float:
         """sigma of a step: how far noise of 1 moves what a network that says 0 gives."""
         import torch
+        from torch.utils._pytree import tree_map
 
         zeros = torch.zeros(1, *data.shape, device=self.family.device)
 
-        def silent(z: torch.Tensor, *arguments: object, **options: object) -> list[torch.Tensor]:
-            return [torch.zeros_like(z)]
+        def silent(z: object, *arguments: object, **options: object) -> list[object]:
+            return [tree_map(torch.zeros_like, z)]
 
         moved = [
             self.move(silent, data, [0], zeros, step, fresh)
