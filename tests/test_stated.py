@@ -332,7 +332,10 @@ FILES = {
     ),
     "Z-Image": (("layers.0.a", "cap_pad_token"), "this is Z-Image; give its diffusers folder"),
     "Z-Image within": (("model.diffusion_model.cap_pad_token",), "this is Z-Image; give its"),
-    "Qwen-Image": (("transformer_blocks.0.img_mod.1.weight",), "this is Qwen-Image; give its"),
+    "Qwen-Image": (
+        ("transformer_blocks.0.img_mod.1.weight",),
+        "this is Qwen-Image or a model like it; give its",
+    ),
     "Sana": (("blocks.0.mlp.inverted_conv.conv.weight",), "this is Sana; give its diffusers"),
     "a transformer": (
         ("transformer_blocks.0.a", "pos_embed.b"),

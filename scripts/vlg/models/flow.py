@@ -49,6 +49,11 @@ def check_stated(config: Mapping[str, Any], by_size: bool = False) -> None:
     _check_steps(config, name)
 
 
+# With which DPM-Solver++ draws here.
+SOLVER = {"use_dynamic_shifting": False, "use_karras_sigmas": False, "solver_order": 2}
+SOLVER |= {"algorithm_type": "dpmsolver++", "solver_type": "midpoint"}
+
+
 def check_solver(config: Mapping[str, Any]) -> None:
     """UserError when a scheduler_config.json is not that of DPM-Solver++ at the sigmas of a flow
     with a fixed shift."""
@@ -61,11 +66,12 @@ def check_solver(config: Mapping[str, Any]) -> None:
                 f"{name}: {key} is {config.get(key)!r} and of a flow {value!r}; give a base that "
                 "predicts flow"
             )
-    if config.get("use_dynamic_shifting"):
-        raise UserError(
-            f"{name}: use_dynamic_shifting is set, and this family's schedule is the same for all "
-            "pictures; give the scheduler of the base"
-        )
+    for key, value in SOLVER.items():
+        if config.get(key, value) != value:
+            raise UserError(
+                f"{name}: {key} is {config[key]!r} and of this family {value!r}; give the "
+                "scheduler of the base"
+            )
     if not _positive(shift := config.get("flow_shift", 1.0)):
         raise UserError(f"{name}: flow_shift is {shift!r}; set that of the base (3.0 as published)")
     _check_steps(config, name)

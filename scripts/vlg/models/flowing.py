@@ -15,14 +15,14 @@ from vlg.models.flow import Solver, load_flow
 from vlg.models.latent import LatentFamily, square_side
 from vlg.models.stated import told
 
-SIDE = 1024  # of a picture where the VAE says nothing
-
 if TYPE_CHECKING:
     from pathlib import Path
 
     import torch
 
     from vlg.config.sections import Denoising
+
+SIDE = 1024  # of a picture where the VAE says nothing
 
 
 class FlowFamily(LatentFamily):
@@ -63,8 +63,7 @@ class FlowFamily(LatentFamily):
 
 class SquaresFlow(FlowFamily):
     """One whose network sees squares of 2 x 2 latents, whose VAE says how large pictures are, and
-    whose shift may go by the number of squares. Its loss is that of diffusers' examples as they are
-    set by default: timesteps uniform, errors without weights."""
+    whose shift may go by the number of squares."""
 
     packed = True  # whether the network takes a square's latents as one of 4 times the channels
 

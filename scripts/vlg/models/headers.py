@@ -157,8 +157,8 @@ NAMED = {
         "give its diffusers folder, with models.family: z_image",
     ),
     r"(^|\.)transformer_blocks\.\d+\.img_mod\.": (
-        "Qwen-Image",
-        "give its diffusers folder, with models.family: qwen_image",
+        "Qwen-Image or a model like it",
+        "give its diffusers folder, with models.family: qwen_image if it is Qwen-Image",
     ),
     r"\.(inverted_conv|conv_inverted)\.": (
         "Sana",

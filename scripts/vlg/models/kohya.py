@@ -149,7 +149,7 @@ def written(tensors: Tensors) -> dict[str, torch.Tensor]:
     if any(name.startswith("single_transformer_blocks.") for name in pairs):
         table = layers_of_flux(pairs)
     elif any(".attn1." in name for name in pairs) and joint:
-        raise ValueError("of Sana, which nobody has in kohya's layout")
+        raise ValueError("of Sana, and diffusers reads none of it in kohya's layout")
     elif any(".add_q_proj" in name for name in pairs):
         table = layers(max(numbers) + 1)
     result = {}

@@ -14,13 +14,12 @@ from vlg.models.components import load_component, load_network
 from vlg.models.device import waiting
 from vlg.models.family import Condition
 from vlg.models.flowing import FlowFamily
-from vlg.models.stated import check_words, told
+from vlg.models.stated import APART, check_words, told
 
 if TYPE_CHECKING:
     import torch
 
 TEMPLATES = ("chat_template.jinja", "chat_template.json")
-APART = "give a base whose parts belong together"
 
 
 class LanguageFlow(FlowFamily):
@@ -57,8 +56,13 @@ class LanguageFlow(FlowFamily):
 
         with self.reading(), torch.no_grad():
             states, mask = self._read(list(texts))
-        states = states * mask[..., None]
-        return {"states": states.to(self.dtype), "mask": mask.to(self.dtype)}
+        states = (states * mask[..., None]).to(self.dtype)
+        if not states.isfinite().all():
+            raise UserError(
+                f"{self.folder}: the states of a text are too large for {self.dtype}; set the "
+                "precision to bf16"
+            )
+        return {"states": states, "mask": mask.to(self.dtype)}
 
     @abstractmethod
     def _read(self, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:

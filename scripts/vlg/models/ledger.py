@@ -199,6 +199,7 @@ def count_flops(module: torch.nn.Module, args: Any, kwargs: Any) -> tuple[int, i
             return torch.func.functional_call(count, state, args, kwargs)
     finally:
         for each, attributes in kept:
+            vars(each).clear()
             vars(each).update(attributes)
 
 

@@ -28,6 +28,7 @@ CLIPS = ("clip", "siglip")  # `model_type` of what `vlg.models.clip` loads
 WORDS = {"clip": 49408, "siglip": 32000}  # `vocab_size` where transformers' config has none
 SIDE = 224  # and `image_size`, and that to which its processors resize and crop
 LONGEST = 10_000_000  # bytes of a tokenizer.json that is read: CLIP's and SigLIP's have 2 to 4 MB
+APART = "give a base whose parts belong together"  # where two parts do not fit
 OPTIONAL = {"safety_checker", "feature_extractor", "image_encoder"}  # of a pipeline
 
 

@@ -34,7 +34,7 @@ TEMPLATE = """\
 
 # {{ model }}
 
-A Stable Diffusion model: `{{ base }}` fine-tuned {{ how }} (variant `{{ variant }}`, {{ step }} \
+A text-to-image model: `{{ base }}` fine-tuned {{ how }} (variant `{{ variant }}`, {{ step }} \
 steps). It was made by the study `{{ study }}`, which measures what vision-language guidance gains.
 
 ## Use

@@ -19,7 +19,7 @@ from vlg.models.flowing import (
     check_scheduler,
     check_side,
 )
-from vlg.models.stated import check_words, told
+from vlg.models.stated import APART, check_words, told
 
 if TYPE_CHECKING:
     import torch
@@ -51,7 +51,6 @@ WORDS = {"tokenizer": 49408, "tokenizer_2": 32128}
 # Of a text for T5, as published for dev and schnell; fewer where its tokenizer says fewer.
 T5_TOKENS = {True: 512, False: 256}
 TRAINED_AT = 3.5  # guidance that the network is told in training, as diffusers' example has it
-APART = "give a base whose parts belong together"
 
 
 class Flux(SquaresFlow):

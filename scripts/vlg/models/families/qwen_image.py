@@ -78,13 +78,13 @@ class QwenImage(LanguageFlow, SquaresFlow):
             )
         check_side(vae, len(vae["temperal_downsample"]) + 1)
         for key in ("latents_mean", "latents_std"):
-            found = vae.get(key)
-            if found is not None and len(found) != channels:
+            found = vae.get(key, [1.0] * channels)
+            if not isinstance(found, list) or len(found) != channels:
                 raise UserError(
-                    f"vae/config.json: {key} has {len(found)} numbers and latents {channels} "
-                    "channels; get the model again"
+                    f"vae/config.json: {key} is not one number for each of {channels} channels; "
+                    "get the model again"
                 )
-        if min(vae.get("latents_std") or [1]) <= 0:
+        if min(vae.get("latents_std", [1])) <= 0:
             raise UserError(
                 "vae/config.json: latents_std has a number that is not above 0; get the model again"
             )
@@ -118,11 +118,11 @@ class QwenImage(LanguageFlow, SquaresFlow):
         return vae.decode(z[:, :, None]).sample[:, :, 0]  # type: ignore[no-any-return]
 
     def _scaling(self, vae: Any) -> tuple[Any, Any]:
-        """Of each channel, [1, c, 1, 1]; a small decoder takes latents as they are."""
+        """Of each channel, [1, c, 1, 1]; a small decoder says its own."""
         import torch
 
         if vae is not self.vae:
-            return None, 1.0
+            return super()._scaling(vae)
         mean, std = (
             torch.tensor(each, device=self.device).view(1, -1, 1, 1)
             for each in (vae.config.latents_mean, vae.config.latents_std)

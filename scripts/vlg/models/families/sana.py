@@ -108,8 +108,8 @@ class Sana(LanguageFlow):
             rows = [row for row, text in enumerate(texts) if (not text) == empty]
             if not rows:
                 continue
-            told = ["" if empty else before + texts[row].lower().strip() for row in rows]
-            ids, mask = self._tokens(told, TOKENS if empty else length)
+            read = ["" if empty else before + texts[row].lower().strip() for row in rows]
+            ids, mask = self._tokens(read, TOKENS if empty else length)
             states = gemma(ids, attention_mask=mask)[0]
             if not empty:
                 states, mask = states[:, chosen], mask[:, chosen]

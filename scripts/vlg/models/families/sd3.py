@@ -17,7 +17,7 @@ from vlg.models.family import Condition
 from vlg.models.flow import check_stated, logit_normal
 from vlg.models.flowing import FlowFamily, check_latents, check_scheduler
 from vlg.models.latent import square_side
-from vlg.models.stated import check_words, told
+from vlg.models.stated import APART, check_words, told
 
 if TYPE_CHECKING:
     import torch
@@ -62,7 +62,6 @@ T5_TOKENS = 256  # of a text, as the pipeline has them; fewer where T5's tokeniz
 USUAL = {"sample_size": 128, "patch_size": 2, "in_channels": 16, "out_channels": 16}
 USUAL |= {"joint_attention_dim": 4096, "pooled_projection_dim": 2048, "pos_embed_max_size": 96}
 WORDS = {"": 49408, "_2": 49408, "_3": 32128}
-APART = "give a base whose parts belong together"
 
 
 class StableDiffusion3(FlowFamily):

@@ -112,7 +112,7 @@ class Guiders(Arm):
                         f"refine.arms: skip_blocks: {blocks} {self.settings.skip_layers} cannot be "
                         f"skipped in this network ({error}); name blocks that it has"
                     ) from error
-                turned = as_the_network_has_it(net)
+                turned = mended_skips(net)
                 try:
                     each.noise_pred = predict(each.condition)
                 finally:
@@ -153,7 +153,7 @@ class Guiders(Arm):
             log.disabled = before
 
 
-def as_the_network_has_it(net: Any) -> list[Any]:
+def mended_skips(net: Any) -> list[Any]:
     """Hooks on the blocks that are skipped now, by which they give texts and latents in the order
     of Stable Diffusion 3's: what diffusers has in a skipped block's place gives latents first,
     whatever the block does. It also looks for latents by a name that those of Z-Image lack, whose
