@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "bench"))
 
-import flows  # noqa: E402
+import flow_families  # noqa: E402
 import flux  # noqa: E402
 import full_size  # noqa: E402
 import gpu  # noqa: E402
@@ -56,9 +56,9 @@ def test_flux_is_counted_at_its_published_size():
         assert sum(p.numel() for p in flux.transformer(False).parameters()) == flux.SCHNELL
 
 
-@pytest.mark.parametrize("name", flows.NAMES)
+@pytest.mark.parametrize("name", flow_families.NAMES)
 def test_newer_transformers_are_counted_at_their_published_size(name):
-    assert flows.parameters(name) == flows.PARAMETERS[name]
+    assert flow_families.parameters(name) == flow_families.PARAMETERS[name]
 
 
 def test_flops_are_those_of_the_modules():

@@ -36,6 +36,7 @@ JOBS = {
         "table": 14,
         "finetune": 30,
         "generate": 32,
+        "judge": 62,
         "refine": 18,
         "score": 32,
         "score_refined": 18,

@@ -43,7 +43,10 @@ def picture(name: str, prompt: str, seed: int) -> Image.Image:
     rng = random.Random(f"{name} {prompt} {seed}")
     said = captions.parse(prompt)
     if rng.random() < WRONG[name]:
-        said = captions.wrong(said, rng)
+        false = captions.wrong(said, rng)
+        while any(claim.number == 3 and claim.size == "large" for claim in false.claims):
+            false = captions.wrong(said, rng)  # three large things fit nowhere
+        said = false
     return Image.fromarray(world.render(example.example(said, rng)))
 
 

@@ -2,7 +2,7 @@
 of one sample, and hours of their overlays. Nothing is allocated: the networks are of the meta
 device.
 
-    .venv/bin/python bench/flows.py
+    .venv/bin/python bench/flow_families.py
 
 Texts are of the length that the network is given: 64 tokens of Z-Image, which takes each as long as
 it is, and as many as there can be of the others.
