@@ -87,9 +87,13 @@ def _findings(study: Path) -> list[str]:
 
 
 def _finding(row: dict[str, str]) -> str:
-    effect, low, high = (float(row[key]) for key in ("effect", "effect_low", "effect_high"))
+    interval = ""
+    if row["effect_low"]:
+        low, high = (float(row[key]) for key in ("effect_low", "effect_high"))
+        interval = f" [{low:.2f}, {high:.2f}]"
     published = f"; published {float(row['published']):+.2f}" if row["published"] else ""
-    return f"{row['statement']}: {effect:+.2f} [{low:.2f}, {high:.2f}] {row['measure']}{published}"
+    effect = f"{float(row['effect']):+.2f}{interval}"
+    return f"{row['statement']}: {effect} {row['measure']}{published}"
 
 
 def main() -> None:
