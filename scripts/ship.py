@@ -161,18 +161,18 @@ def main(args):
             write_manifest(scratch)
             return scratch
 
-        drawn = quality.draw(unpacked("base"), args.settings)
+        shown = {"base", "guide", "judge", *JUDGES} & set(args.parts)
+        drawn = quality.draw(unpacked("base"), args.settings) if shown else None
         for name, (place, _) in places.items():
-            judges = name in ("guide", "judge")
-            trained[name]["quality"] = {
-                precision: measure(
-                    name, folder, drawn if judges else quality.draw(folder, args.settings)
-                )
-                for precision, folder in (
-                    ("float32", args.pretrained / place),
-                    ("float16", unpacked(name)),
-                )
-            }
+            trained[name]["quality"] = {}
+            for precision, folder in (
+                ("float32", args.pretrained / place),
+                ("float16", unpacked(name)),
+            ):
+                own = drawn  # what judges look at, and what the base as it is shipped draws
+                if name in BASES and (name, precision) != ("base", "float16"):
+                    own = quality.draw(folder, args.settings)
+                trained[name]["quality"][precision] = measure(name, folder, own)
             cli.log.info("%s: %s", name, trained[name]["quality"])
         shutil.rmtree(scratch, ignore_errors=True)
         write_manifest(out, parts=trained, sampling=settings)

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from tests import tiny
 from tests.tiny import SIZE, WORDS
 
 TOKENS = 48  # of a text, of Z-Image and Qwen-Image; a text of one word has 9 with what is around it
@@ -18,19 +19,6 @@ SHIFT = {"use_dynamic_shifting": True, "shift": 1.0, "base_image_seq_len": 256}
 SHIFT |= {"base_shift": 0.5, "max_image_seq_len": 8192, "max_shift": 0.9, "shift_terminal": 0.02}
 
 
-def merged(vocab: dict[str, int], words: Any) -> list[tuple[str, str]]:
-    """Byte pairs under which each word is one token, merged from the left; adds to `vocab`."""
-    merges = []
-    for word in dict.fromkeys(words):
-        piece = word[0]
-        for letter in word[1:]:
-            if piece + letter not in vocab:
-                merges.append((piece, letter))
-                vocab[piece + letter] = len(vocab)
-            piece += letter
-    return merges
-
-
 def qwen_tokenizer() -> Any:
     """A Qwen2Tokenizer for which a word is one token, those of the template of Qwen-Image too."""
     from tokenizers.pre_tokenizers import ByteLevel
@@ -40,7 +28,7 @@ def qwen_tokenizer() -> Any:
 
     vocab = {letter: i for i, letter in enumerate(sorted(ByteLevel.alphabet()))}
     plain = re.findall(r"[A-Za-z]+", TEMPLATE) + [*WORDS, "user", "assistant"]
-    merges = merged(vocab, [form for word in plain for form in (f"\u0120{word}", word)])
+    merges = tiny.merged(vocab, [form for word in plain for form in (f"\u0120{word}", word)])
     tokens = Qwen2TokenizerFast(
         vocab=vocab, merges=merges, model_max_length=TOKENS, chat_template=CHAT
     )
@@ -59,7 +47,7 @@ def gemma_tokenizer() -> Any:
     names = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "\u2581", *letters]
     vocab = {name: i for i, name in enumerate(names)}
     words = [*re.findall(r"[A-Za-z]+", text), *WORDS]
-    merges = merged(vocab, [form for word in words for form in (f"\u2581{word}", word)])
+    merges = tiny.merged(vocab, [form for word in words for form in (f"\u2581{word}", word)])
     return GemmaTokenizerFast(vocab=vocab, merges=merges, add_bos_token=True)
 
 
@@ -78,7 +66,6 @@ def save_z_image(folder: Path, shift: float = 3.0, seed: int = 0) -> Path:
     """Write a random ZImagePipeline folder, made as Z-Image-Turbo is."""
     import torch
     from diffusers import (
-        AutoencoderKL,
         FlowMatchEulerDiscreteScheduler,
         ZImagePipeline,
         ZImageTransformer2DModel,
@@ -98,12 +85,7 @@ def save_z_image(folder: Path, shift: float = 3.0, seed: int = 0) -> Path:
     )  # fmt: skip
     for name in ("x_pad_token", "cap_pad_token"):
         torch.nn.init.normal_(getattr(transformer, name))
-    vae = AutoencoderKL(
-        block_out_channels=(4, 8, 8), layers_per_block=1, norm_num_groups=2, sample_size=SIZE,
-        down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
-        latent_channels=16, scaling_factor=0.3611, shift_factor=0.1159, use_quant_conv=False,
-        use_post_quant_conv=False, mid_block_add_attention=False,
-    )  # fmt: skip
+    vae = tiny.wide_vae(scaling_factor=0.3611, shift_factor=0.1159)
     ZImagePipeline(
         transformer=transformer, vae=vae, scheduler=FlowMatchEulerDiscreteScheduler(shift=shift),
         text_encoder=stirred(Qwen3Model(text)), tokenizer=tokens,

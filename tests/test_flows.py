@@ -1,6 +1,5 @@
 """Z-Image, Qwen-Image and Sana: what is drawn and trained is what diffusers' own code does."""
 
-import csv
 import json
 import shutil
 
@@ -394,35 +393,12 @@ def test_a_step_is_that_of_diffusers_example(name):
     drawing.same_gradients(transformer.named_parameters(), run.state.weights)
 
 
-SMALL = {
-    "draft": {"last_steps": 2, "own_every": 1},
-    "imagerefl": {"refl_every": 2},
-    "embed": {"min_snr_gamma": 5.0, "frozen": "bf16"},
-    "ddpo": {"clip_range": 0.1},
-}
-
-
 @pytest.mark.parametrize("method", plugins.names(plugins.METHODS))
 def test_every_method_trains_a_lora_of_it(name, method, tmp_path):
     """What it writes is a model that draws, and a LoRA that diffusers loads."""
-    options = {"lora_rank": 2, "prediction": name, **SMALL.get(method, {})}
-    out = tiny.finetune(tmp_path, method, step=3, **options)
-    with open(tmp_path / "training" / f"{method}-3" / "log.csv") as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == 3 and all(np.isfinite(float(row["loss"])) for row in rows)
-    assert float(rows[-1]["grad_norm"]) > 0
-    summary = json.loads((tmp_path / "training" / f"{method}-3" / "summary.json").read_text())
-    assert summary["cost"]["training"]["network"]["flops"] > 0
-    trained, base = open_family(out), open_family(folder(name))
-    pipe = pipeline(name)
-    pipe.load_lora_weights(out, weight_name="pytorch_lora_weights.safetensors")
-    told = base.condition(TEXTS)
-    one, two, three = (
-        base.sample(told, noise(name), settings(name, guidance_scale=1.0), net=net)
-        for net in (trained.net, base.net, pipe.transformer)
-    )
-    assert one.isfinite().all() and not torch.equal(one, two)
-    assert torch.allclose(one, three, atol=1e-4), "its LoRA alone, as diffusers reads it"
+    out = drawing.trained(tmp_path, method, name)
+    given = settings(name, guidance_scale=1.0)
+    drawing.draws_as_trained(out, folder(name), noise(name), given, pipeline(name), TEXTS)
 
 
 def test_all_weights_are_trained_of_sana_alone(name, tmp_path):

@@ -1,6 +1,5 @@
 """Stable Diffusion 3: what the family draws and trains is what diffusers' own code does."""
 
-import csv
 import json
 import shutil
 
@@ -308,37 +307,13 @@ def test_whole_timesteps_of_a_path_are_the_nearest(family):
     assert apart.max() < 1.5  # half of the widest gap at a shift of 3
 
 
-SMALL = {
-    "draft": {"last_steps": 2, "own_every": 1},
-    "imagerefl": {"refl_every": 2},
-    "embed": {"min_snr_gamma": 5.0},
-    "ddpo": {"clip_range": 0.1},
-}
-
-
 @pytest.mark.parametrize("method", plugins.names(plugins.METHODS))
 def test_every_method_trains_it(method, tmp_path):
     """All weights and a LoRA in turn; what it writes is a model that draws."""
     rank = 2 * (plugins.names(plugins.METHODS).index(method) % 2)
-    options = {"lora_rank": rank, "prediction": "flow", **SMALL.get(method, {})}
-    out = tiny.finetune(tmp_path, method, step=3, **options)
-    with open(tmp_path / "training" / f"{method}-3" / "log.csv") as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == 3 and all(np.isfinite(float(row["loss"])) for row in rows)
-    assert float(rows[-1]["grad_norm"]) > 0
-    trained, base = open_family(out), open_family(tiny.world("flow")["base"])
-    settings = sampling(guidance_scale=1.0)
-    one, two = (
-        each.sample(base.condition(TEXTS), noise(), settings, net=each.net)
-        for each in (trained, base)
-    )
-    assert one.isfinite().all() and not torch.equal(one, two)
-    if rank:
-        pipe = pipeline(tiny.world("flow")["base"])
-        pipe.load_lora_weights(out, weight_name="pytorch_lora_weights.safetensors")
-        told = base.condition(TEXTS)
-        three = base.sample(told, noise(), settings, net=pipe.transformer)
-        assert torch.allclose(one, three, atol=1e-4), "its LoRA alone, as diffusers reads it"
+    out, base = drawing.trained(tmp_path, method, "flow", rank), tiny.world("flow")["base"]
+    given = sampling(guidance_scale=1.0)
+    drawing.draws_as_trained(out, base, noise(), given, pipeline(base) if rank else None)
 
 
 OWN = {"caption_dropout": 0, "batch_size": 4, "data_share": 0}

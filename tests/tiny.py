@@ -89,12 +89,36 @@ def save_base(folder: Path, prediction: str = "epsilon", seed: int = 0) -> Path:
     return write_base(folder, unet, vae, CLIPTextModel(text), tokens, prediction)
 
 
+def wide_vae(scaling_factor: float, shift_factor: float) -> Any:
+    """A random VAE of 16 channels, as those of Stable Diffusion 3 and after are."""
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        block_out_channels=(4, 8, 8), layers_per_block=1, norm_num_groups=2, sample_size=SIZE,
+        down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
+        latent_channels=16, scaling_factor=scaling_factor, shift_factor=shift_factor,
+        use_quant_conv=False, use_post_quant_conv=False, mid_block_add_attention=False,
+    )  # fmt: skip
+
+
+def merged(vocab: dict[str, int], words: Any) -> list[tuple[str, str]]:
+    """Byte pairs under which each word is one token, merged from the left; adds to `vocab`."""
+    merges = []
+    for word in dict.fromkeys(words):
+        piece = word[0]
+        for letter in word[1:]:
+            if piece + letter not in vocab:
+                merges.append((piece, letter))
+                vocab[piece + letter] = len(vocab)
+            piece += letter
+    return merges
+
+
 def save_sd3(folder: Path, t5: bool = True, seed: int = 0) -> Path:
     """Write a random StableDiffusion3Pipeline folder, made as Stable Diffusion 3.5 is; `t5`: with
     its third text encoder."""
     import torch
     from diffusers import (
-        AutoencoderKL,
         FlowMatchEulerDiscreteScheduler,
         SD3Transformer2DModel,
         StableDiffusion3Pipeline,
@@ -132,12 +156,7 @@ def save_sd3(folder: Path, t5: bool = True, seed: int = 0) -> Path:
         joint_attention_dim=32, pooled_projection_dim=32, pos_embed_max_size=8,
         dual_attention_layers=(0,), qk_norm="rms_norm",
     )  # fmt: skip
-    vae = AutoencoderKL(
-        block_out_channels=(4, 8, 8), layers_per_block=1, norm_num_groups=2, sample_size=SIZE,
-        down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
-        latent_channels=16, scaling_factor=1.5305, shift_factor=0.0609, use_quant_conv=False,
-        use_post_quant_conv=False, mid_block_add_attention=False,
-    )  # fmt: skip
+    vae = wide_vae(scaling_factor=1.5305, shift_factor=0.0609)
     StableDiffusion3Pipeline(
         transformer=transformer, vae=vae, scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
         text_encoder=CLIPTextModelWithProjection(clip),
@@ -155,7 +174,6 @@ def save_flux(
     shift: what its scheduler is told of it, by default as published."""
     import torch
     from diffusers import (
-        AutoencoderKL,
         FlowMatchEulerDiscreteScheduler,
         FluxPipeline,
         FluxTransformer2DModel,
@@ -179,12 +197,7 @@ def save_flux(
         num_attention_heads=2, joint_attention_dim=32, pooled_projection_dim=12,
         guidance_embeds=guidance, axes_dims_rope=(2, 2, 4),
     )  # fmt: skip
-    vae = AutoencoderKL(
-        block_out_channels=(4, 8, 8), layers_per_block=1, norm_num_groups=2, sample_size=SIZE,
-        down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
-        latent_channels=16, scaling_factor=0.3611, shift_factor=0.1159, use_quant_conv=False,
-        use_post_quant_conv=False, mid_block_add_attention=False,
-    )  # fmt: skip
+    vae = wide_vae(scaling_factor=0.3611, shift_factor=0.1159)
     by_size = {"use_dynamic_shifting": True, "shift": 3.0} if guidance else {"shift": 1.0}
     FluxPipeline(
         transformer=transformer, vae=vae,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from tests import tiny
+
 WORDS = """
     Does this figure show ? Please answer yes or no . Yes No a the red blue green circle square
     user assistant Is there are How many Answer in one word two three 2 3 Three image left of
@@ -28,19 +30,7 @@ def tokenizer(**special: str) -> Any:
 
     letters = pre_tokenizers.ByteLevel.alphabet()
     vocab = {letter: i for i, letter in enumerate(sorted(letters))}
-    merges: list[tuple[str, str]] = []
-
-    def add(word: str) -> None:  # merged from the left, as byte pairs are, spaces before all else
-        piece = word[0]
-        for letter in word[1:]:
-            if piece + letter not in vocab:
-                merges.append((piece, letter))
-                vocab[piece + letter] = len(vocab)
-            piece += letter
-
-    for word in WORDS:
-        for form in (f"\u0120{word}", word):
-            add(form)
+    merges = tiny.merged(vocab, [form for word in WORDS for form in (f"\u0120{word}", word)])
     own = Tokenizer(models.BPE(vocab, merges))
     own.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     own.decoder = decoders.ByteLevel()

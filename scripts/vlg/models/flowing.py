@@ -65,7 +65,7 @@ class SquaresFlow(FlowFamily):
     """One whose network sees squares of 2 x 2 latents, whose VAE says how large pictures are, and
     whose shift may go by the number of squares."""
 
-    packed = True  # whether the network takes a square's latents as one of 4 times the channels
+    fourfold = True  # whether the network takes a square as one latent of 4 times the channels
 
     @cached_property
     def resolution(self) -> int:  # type: ignore[override]
@@ -74,7 +74,7 @@ class SquaresFlow(FlowFamily):
     @property
     def latent_shape(self) -> tuple[int, ...]:  # type: ignore[override]
         side = self.resolution // 2**self.halvings
-        return (self.config["in_channels"] // (4 if self.packed else 1), side, side)
+        return (self.config["in_channels"] // (4 if self.fourfold else 1), side, side)
 
     @staticmethod
     def _packed(z: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int]]:

@@ -50,7 +50,7 @@ class ZImage(LanguageFlow, SquaresFlow):
 
     kind, usual, lora_only = "ZImageTransformer2DModel", USUAL, LORA_ONLY
     reader, words = "Qwen3Model", "Qwen2TokenizerFast"
-    packed = False
+    fourfold = False
     # As in diffusers' train_dreambooth_lora_z_image.py.
     lora_targets = ("to_k", "to_q", "to_v", "to_out.0")
 
