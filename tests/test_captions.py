@@ -285,12 +285,12 @@ def test_a_meaning_entails_what_says_less_of_the_same(seed, more, less):
     full, part = meaning(scene, more), meaning(scene, less)
     says_less = all(getattr(more, f.name) or not getattr(less, f.name) for f in fields(Told))
     if says_less:
-        assert all(captions.entails(each, part) for each in captions.same(full))
-    if captions.entails(full, part):
+        assert all(overlap.entails(each, part) for each in captions.same(full))
+    if overlap.entails(full, part):
         picture = world.render(scene)
         assert verify.check(picture, part)["strict"] == 1
     for detail in captions.details(full):
-        assert not captions.entails(full, wrong(full, random.Random(seed), detail))
+        assert not overlap.entails(full, wrong(full, random.Random(seed), detail))
 
 
 def test_where_prompts_run_out_it_is_told(monkeypatch):

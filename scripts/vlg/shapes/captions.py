@@ -135,23 +135,6 @@ def _digest(said: Meaning) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
-def entails(said: Meaning, other: Meaning) -> bool:
-    """Whether `other` is true of every picture of which `said` is."""
-    if other.background not in (None, said.background):
-        return False
-
-    def covers(one: Meaning, two: Meaning) -> bool:
-        if len(one.claims) != len(two.claims) or two.relation not in (None, one.relation):
-            return False
-        return all(
-            getattr(b, detail) in (None, getattr(a, detail))
-            for a, b in zip(one.claims, two.claims, strict=True)
-            for detail in ("shape", "colour", "size", "number")
-        )
-
-    return any(covers(one, two) for one in same(said) for two in same(other))
-
-
 def sentence(said: Meaning, rng: random.Random | None = None) -> str:
     """Word a meaning; `rng` draws synonyms, order and lead-in, without it the wording is plain."""
 
