@@ -496,6 +496,9 @@ INVALID = {
     "prompts: {study: 160, pool: 100}": (
         "prompts.pool: must be at least prompts.study (160), got 100; raise it, or null for all"
     ),
+    "pretrain: {base: {early: 0.4}}": (
+        "pretrain.base.early: must be below pretrain.base.middle (0.3), got 0.4; lower it"
+    ),
     "dataset: {size: null}": "dataset.size: the shapes world has no end; the default is …",
     "finetune: {accumulate: 17}": "finetune.accumulate: 17 parts of a batch of 16; use at most 16",
     "finetune: {variants: {embed: {accumulate: 9, batch_size: 8}}}": (

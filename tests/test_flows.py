@@ -212,6 +212,14 @@ def test_pictures_are_drawn_and_redrawn_in_bf16(name, scheduler):
     assert plain.std() > 0 and again.std() > 0 and (again != plain).any()
 
 
+def test_states_that_overflow_are_told(name, monkeypatch):
+    family = open_family(folder(name), dtype=torch.float16)
+    large = torch.full((1, 2, 4), 1e5), torch.ones(1, 2, dtype=torch.long)
+    monkeypatch.setattr(type(family), "_read", lambda self, texts: large)
+    with pytest.raises(UserError, match="too large for torch.float16; set the precision to bf16"):
+        family.condition(["a"])
+
+
 def test_language_models_are_read_in_bfloat16_where_pictures_are_drawn_in_float16(name):
     """In which their states overflow; diffusers' pages of Sana say the same."""
     family = open_family(folder(name), dtype=torch.float16)
@@ -602,6 +610,12 @@ REFUSED = {
         ("vae/config.json", {"scaling_factor": 0}, "scaling_factor is 0; set the number"),
         ("scheduler/scheduler_config.json", {"prediction_type": "epsilon"}, "predicts flow"),
         ("scheduler/scheduler_config.json", {"use_flow_sigmas": False}, "use_flow_sigmas is False"),
+        (
+            "scheduler/scheduler_config.json",
+            {"use_karras_sigmas": True},
+            "use_karras_sigmas is True",
+        ),
+        ("scheduler/scheduler_config.json", {"solver_order": 3}, "solver_order is 3 and of this"),
         ("scheduler/scheduler_config.json", {"flow_shift": 0}, "flow_shift is 0; set that of the"),
         ("scheduler/scheduler_config.json", {"_class_name": "SCMScheduler"}, "of a SCMScheduler"),
         ("text_encoder/config.json", {"vocab_size": 3}, "tokenizer/"),

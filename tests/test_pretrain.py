@@ -366,6 +366,9 @@ def test_shipping_one_part_leaves_the_others_as_they_are(trained, tmp_path, monk
     with pytest.raises(SystemExit):
         call("ship", *words, "--parts", "base")
     assert "base-early was trained over another VAE" in caplog.text
+    with pytest.raises(SystemExit):
+        call("ship", *words, "--parts", "guide", "--settings", '{"steps": 3}')
+    assert "--settings: the other parts were measured as" in caplog.text
     assert check_manifest(shipped) == first
 
     shutil.rmtree(pretrained / "base-flow")
